@@ -1,0 +1,78 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Codebase(_message.Message):
+    __slots__ = ("codebase_id", "display_name", "create_time", "chunk_count", "pending_chunk_count")
+    CODEBASE_ID_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_COUNT_FIELD_NUMBER: _ClassVar[int]
+    PENDING_CHUNK_COUNT_FIELD_NUMBER: _ClassVar[int]
+    codebase_id: str
+    display_name: str
+    create_time: _timestamp_pb2.Timestamp
+    chunk_count: int
+    pending_chunk_count: int
+    def __init__(self, codebase_id: _Optional[str] = ..., display_name: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., chunk_count: _Optional[int] = ..., pending_chunk_count: _Optional[int] = ...) -> None: ...
+
+class CreateCodebaseRequest(_message.Message):
+    __slots__ = ("codebase_id", "display_name")
+    CODEBASE_ID_FIELD_NUMBER: _ClassVar[int]
+    DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
+    codebase_id: str
+    display_name: str
+    def __init__(self, codebase_id: _Optional[str] = ..., display_name: _Optional[str] = ...) -> None: ...
+
+class CreateCodebaseResponse(_message.Message):
+    __slots__ = ("codebase",)
+    CODEBASE_FIELD_NUMBER: _ClassVar[int]
+    codebase: Codebase
+    def __init__(self, codebase: _Optional[_Union[Codebase, _Mapping]] = ...) -> None: ...
+
+class GetCodebaseRequest(_message.Message):
+    __slots__ = ("codebase_id",)
+    CODEBASE_ID_FIELD_NUMBER: _ClassVar[int]
+    codebase_id: str
+    def __init__(self, codebase_id: _Optional[str] = ...) -> None: ...
+
+class GetCodebaseResponse(_message.Message):
+    __slots__ = ("codebase",)
+    CODEBASE_FIELD_NUMBER: _ClassVar[int]
+    codebase: Codebase
+    def __init__(self, codebase: _Optional[_Union[Codebase, _Mapping]] = ...) -> None: ...
+
+class ListCodebasesRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListCodebasesResponse(_message.Message):
+    __slots__ = ("codebases", "next_page_token")
+    CODEBASES_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    codebases: _containers.RepeatedCompositeFieldContainer[Codebase]
+    next_page_token: str
+    def __init__(self, codebases: _Optional[_Iterable[_Union[Codebase, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class DeleteCodebaseRequest(_message.Message):
+    __slots__ = ("codebase_id",)
+    CODEBASE_ID_FIELD_NUMBER: _ClassVar[int]
+    codebase_id: str
+    def __init__(self, codebase_id: _Optional[str] = ...) -> None: ...
+
+class DeleteCodebaseResponse(_message.Message):
+    __slots__ = ("deleted_chunk_count",)
+    DELETED_CHUNK_COUNT_FIELD_NUMBER: _ClassVar[int]
+    deleted_chunk_count: int
+    def __init__(self, deleted_chunk_count: _Optional[int] = ...) -> None: ...
