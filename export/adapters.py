@@ -1,0 +1,115 @@
+"""Trained weights on top of a base: LoRA matrices and the head, in one safetensors file.
+
+Layout of `adapters.safetensors`, all float32 (T adapters, R rank, I inputs, O outputs, D dimension, H base):
+
+- `head.weight` (D, H)
+- `lora.<layer>.A` (T, R, I) and `lora.<layer>.B` (T, O, R) for each adapted linear layer, `<layer>` being its path
+  in the transformers model, such as `encoder.layer.0.attention.self.query`.
+
+T follows the order of the spec's tasks, or is 1 for an encoder without tasks, whose adapter is merged at export.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from export.errors import ExportError
+from export.spec import EncoderSpec
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class LayerAdapter:
+    """The stacked low-rank matrices of one linear layer: `A_TRI` (T, R, I) and `B_TOR` (T, O, R)."""
+
+    A_TRI: Array
+    B_TOR: Array
+
+    def delta(self, task: int, scale: float) -> Array:
+        """The dense update of one task's weight, (O, I)."""
+        return scale * (self.B_TOR[task] @ self.A_TRI[task])
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """The head (D, H), and the adapter of every adapted layer by its path."""
+
+    head_DH: Array
+    layers: Mapping[str, LayerAdapter]
+
+
+def isometric_head(dimension: int, base_dimension: int, seed: int) -> Array:
+    """A matrix with orthonormal columns, so that cosines after it equal cosines before it.
+
+    The Q of a seeded float64 Gaussian matrix; signs follow R's diagonal, which makes Q unique and uniform over
+    such matrices (Mezzadri 2007, "How to generate random matrices from the classical compact groups").
+
+    Returns:
+        head_DH (dimension, base_dimension), float32.
+    """
+    gaussian_DH = np.random.default_rng(seed).standard_normal((dimension, base_dimension))
+    q_DH, r_HH = np.linalg.qr(gaussian_DH)
+    return np.ascontiguousarray(q_DH * np.sign(np.diag(r_HH)), dtype=np.float32)
+
+
+def initial_adapters(spec: EncoderSpec, layer_shapes: Mapping[str, tuple[int, int]]) -> Adapters:
+    """Untrained adapters: A random, B zero, so that the encoder is exactly its base behind an isometric head.
+
+    Args:
+        spec: The encoder.
+        layer_shapes: (outputs, inputs) of every layer to adapt, by path.
+    """
+    rng = np.random.default_rng(spec.head.seed)
+    tasks, rank = spec.adapter_count, spec.lora.rank
+    layers = {
+        path: LayerAdapter(
+            A_TRI=(rng.standard_normal((tasks, rank, inputs)) / np.sqrt(inputs)).astype(np.float32),
+            B_TOR=np.zeros((tasks, outputs, rank), dtype=np.float32),
+        )
+        for path, (outputs, inputs) in sorted(layer_shapes.items())
+    }
+    return Adapters(isometric_head(spec.dimension, spec.base_dimension, spec.head.seed), layers)
+
+
+def save_adapters(adapters: Adapters, path: Path) -> None:
+    """Write the layout that this module's docstring describes."""
+    tensors = {"head.weight": adapters.head_DH}
+    for layer, adapter in adapters.layers.items():
+        tensors[f"lora.{layer}.A"] = adapter.A_TRI
+        tensors[f"lora.{layer}.B"] = adapter.B_TOR
+    save_file(tensors, path)
+
+
+def load_adapters(path: Path, spec: EncoderSpec, layer_shapes: Mapping[str, tuple[int, int]]) -> Adapters:
+    """Read trained adapters and check every name and shape against the spec.
+
+    Raises:
+        ExportError: The file is unreadable, a tensor is missing, unknown, of a wrong shape or not finite.
+    """
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as exc:
+        raise ExportError(f"cannot read the adapters {path}: {exc}") from exc
+    tasks, rank = spec.adapter_count, spec.lora.rank
+    shapes: dict[str, tuple[int, ...]] = {"head.weight": (spec.dimension, spec.base_dimension)}
+    for layer, (outputs, inputs) in layer_shapes.items():
+        shapes[f"lora.{layer}.A"] = (tasks, rank, inputs)
+        shapes[f"lora.{layer}.B"] = (tasks, outputs, rank)
+    for name in sorted(shapes.keys() ^ tensors.keys()):
+        raise ExportError(f"{path}: tensor {name} is {'missing' if name in shapes else 'unknown'} for {spec.name}")
+    for name, shape in shapes.items():
+        tensor = tensors[name]
+        if tensor.shape != shape or tensor.dtype != np.float32:
+            raise ExportError(f"{path}: {name} is {tensor.dtype} {tensor.shape}, {spec.name} needs float32 {shape}")
+        if not np.isfinite(tensor).all():
+            raise ExportError(f"{path}: {name} holds a value that is not finite")
+    layers = {
+        layer: LayerAdapter(tensors[f"lora.{layer}.A"], tensors[f"lora.{layer}.B"]) for layer in sorted(layer_shapes)
+    }
+    return Adapters(tensors["head.weight"], layers)

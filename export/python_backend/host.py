@@ -1,0 +1,244 @@
+"""Runs one encoder's ONNX file over rows of mixed length: micro-batches sorted by length.
+
+Copied beside `model.py` into the version folder, so it imports nothing of duovec. The parity check of the export
+runs this same code: what was proven is what serves.
+
+Shapes: B rows, S tokens of the longest row, D dimension.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ids = NDArray[np.int64]
+Vectors = NDArray[np.float32]
+
+OUTPUT = "sentence_embedding"
+OPENVINO_PRECISIONS = {"f32": "float32", "bf16": "bfloat16"}
+
+
+class HostError(Exception):
+    """The encoder cannot be loaded, or a request cannot be run; the message says why."""
+
+
+class Session(Protocol):
+    """A compiled graph."""
+
+    def run(self, feeds: Mapping[str, Ids]) -> Vectors:
+        """Vectors (B, D) of padded inputs (B, S)."""
+
+
+class OpenVinoSession:
+    """The graph compiled by OpenVINO for one stream: concurrency comes from micro-batches, not from streams."""
+
+    def __init__(self, path: Path, precision: str, num_threads: int) -> None:
+        import openvino
+
+        if precision not in OPENVINO_PRECISIONS:
+            raise HostError(f"openvino runs {' or '.join(OPENVINO_PRECISIONS)}, not {precision!r}")
+        compiled = openvino.Core().compile_model(
+            path,
+            "CPU",
+            {
+                "PERFORMANCE_HINT": "LATENCY",
+                "NUM_STREAMS": 1,
+                "INFERENCE_NUM_THREADS": num_threads,
+                "INFERENCE_PRECISION_HINT": precision,
+            },
+        )
+        # OpenVINO takes a bf16 hint on any CPU and falls back in silence; vectors would leave their space.
+        effective = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        if effective != precision and effective != OPENVINO_PRECISIONS[precision]:
+            raise HostError(
+                f"this CPU runs {effective}, not the published {precision}; publish the encoder again on this machine"
+            )
+        self._request = compiled.create_infer_request()
+
+    def run(self, feeds: Mapping[str, Ids]) -> Vectors:
+        """See `Session.run`."""
+        # A copy, because the request reuses its output buffer.
+        return np.array(self._request.infer(dict(feeds))[OUTPUT], dtype=np.float32)
+
+
+class OnnxRuntimeSession:
+    """The graph in onnxruntime, float32."""
+
+    def __init__(self, path: Path, precision: str, num_threads: int) -> None:
+        import onnxruntime
+
+        if precision != "f32":
+            raise HostError(f"onnxruntime runs f32 on CPU, not {precision!r}")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = num_threads
+        # The arena keeps a block for every shape it ever saw, and rows come in every length.
+        options.enable_cpu_mem_arena = False
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def run(self, feeds: Mapping[str, Ids]) -> Vectors:
+        """See `Session.run`."""
+        return np.asarray(self._session.run([OUTPUT], dict(feeds))[0], dtype=np.float32)
+
+
+def open_session(runtime: str, path: Path, precision: str, num_threads: int) -> Session:
+    """Compile an ONNX file.
+
+    Args:
+        runtime: `openvino` or `onnxruntime`.
+        path: The ONNX file.
+        precision: `f32` or `bf16`.
+        num_threads: Threads of one inference.
+
+    Raises:
+        HostError: The runtime is unknown, or the machine cannot run that precision.
+    """
+    if runtime == "openvino":
+        return OpenVinoSession(path, precision, num_threads)
+    if runtime == "onnxruntime":
+        return OnnxRuntimeSession(path, precision, num_threads)
+    raise HostError(f"unknown runtime {runtime!r}; known: openvino, onnxruntime")
+
+
+def group_by_length(lengths_B: Ids, token_budget: int) -> list[NDArray[np.intp]]:
+    """Split rows into micro-batches of similar length.
+
+    Args:
+        lengths_B: Tokens of each row, (B,).
+        token_budget: Most padded tokens (rows × longest) of a group; a longer row makes a group alone.
+
+    Returns:
+        Row indices of each group; together they hold every row once, shortest first.
+    """
+    order_B = np.argsort(lengths_B, kind="stable")
+    sorted_B = lengths_B[order_B].tolist()
+    groups = []
+    start = 0
+    for end, length in enumerate(sorted_B):
+        if end > start and (end - start + 1) * length > token_budget:
+            groups.append(order_B[start:end])
+            start = end
+    if sorted_B:
+        groups.append(order_B[start:])
+    return groups
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Token rows of one request, right-padded: ids (B, S), lengths (B,), task ids (B,) or None."""
+
+    ids_BS: Ids
+    lengths_B: Ids
+    task_B: Ids | None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a row may hold; an id beyond a table would be read as zeros by some runtimes, in silence."""
+
+    max_tokens: int
+    vocab_size: int
+    task_count: int
+
+
+def check_rows(ids_BS: Ids, mask_BS: Ids, task_B1: Ids | None, limits: Limits) -> Rows:
+    """Validate one request's tensors and undo its padding.
+
+    Raises:
+        HostError: A dtype, shape, mask, token id or task id is not what the encoder takes.
+    """
+    if ids_BS.dtype != np.int64 or mask_BS.dtype != np.int64:
+        raise HostError(f"input_ids and attention_mask must be int64, not {ids_BS.dtype} and {mask_BS.dtype}")
+    if ids_BS.ndim != 2 or ids_BS.shape != mask_BS.shape:
+        raise HostError(f"input_ids {ids_BS.shape} and attention_mask {mask_BS.shape} must be the same (rows, tokens)")
+    lengths_B = mask_BS.sum(axis=1)
+    if not np.array_equal(mask_BS, np.arange(mask_BS.shape[1]) < lengths_B[:, None]):
+        raise HostError("attention_mask must be ones, then zeros: rows are padded on the right")
+    if lengths_B.size == 0 or lengths_B.min() < 1:
+        raise HostError("every row needs at least one token")
+    if lengths_B.max() > limits.max_tokens:
+        raise HostError(f"a row has {lengths_B.max()} tokens, the limit is {limits.max_tokens}")
+    if ids_BS.min() < 0 or ids_BS.max() >= limits.vocab_size:
+        raise HostError(f"token ids must lie in 0–{limits.vocab_size - 1}")
+    if limits.task_count == 0:
+        return Rows(ids_BS, lengths_B, None)
+    if task_B1 is None or task_B1.dtype != np.int64 or task_B1.shape != (ids_BS.shape[0], 1):
+        raise HostError("task_id must be int64 of shape (rows, 1)")
+    if task_B1.min() < 0 or task_B1.max() >= limits.task_count:
+        raise HostError(f"task_id must lie in 0–{limits.task_count - 1}")
+    return Rows(ids_BS, lengths_B, task_B1[:, 0])
+
+
+class EncoderHost:
+    """One loaded version of an encoder."""
+
+    def __init__(self, session: Session, limits: Limits, dimension: int, token_budget: int) -> None:
+        self.limits = limits
+        self._session = session
+        self._dimension = dimension
+        self._token_budget = token_budget
+
+    def embed(self, requests: Sequence[Rows]) -> list[Vectors]:
+        """Run the rows of several requests together.
+
+        Returns:
+            vectors_BD (B, D), float32, for each request, in order.
+
+        Raises:
+            HostError: The graph gave another shape than (B, D).
+        """
+        lengths_B = np.concatenate([rows.lengths_B for rows in requests])
+        width = int(lengths_B.max())
+        ids_BS = np.zeros((len(lengths_B), width), dtype=np.int64)
+        start = 0
+        for rows in requests:
+            used = min(width, rows.ids_BS.shape[1])
+            ids_BS[start : start + len(rows.lengths_B), :used] = rows.ids_BS[:, :used]
+            start += len(rows.lengths_B)
+        tasks = [rows.task_B for rows in requests if rows.task_B is not None]
+        task_B = np.concatenate(tasks) if tasks else None
+        vectors_BD = np.empty((len(lengths_B), self._dimension), dtype=np.float32)
+        for group in group_by_length(lengths_B, self._token_budget):
+            longest = int(lengths_B[group[-1]])
+            mask = (np.arange(longest) < lengths_B[group, None]).astype(np.int64)
+            # Padding positions may hold any id; zero is in every vocabulary, and the mask hides it.
+            feeds = {"input_ids": ids_BS[group, :longest] * mask, "attention_mask": mask}
+            if task_B is not None:
+                feeds["task_id"] = task_B[group, None]
+            output = self._session.run(feeds)
+            if output.shape != (len(group), self._dimension):
+                raise HostError(f"the graph gave {output.shape} instead of {(len(group), self._dimension)}")
+            vectors_BD[group] = output
+        return np.split(vectors_BD, np.cumsum([len(rows.lengths_B) for rows in requests])[:-1])
+
+
+def open_host(version_folder: Path, runtime: str, precision: str, num_threads: int, token_budget: int) -> EncoderHost:
+    """Load a published version, verify it, and run one row through it.
+
+    Raises:
+        HostError: A file is not the published one, the precision cannot be had, or the first row fails.
+    """
+    manifest: dict[str, Any] = json.loads((version_folder / "manifest.json").read_text(encoding="utf-8"))
+    model = version_folder / "model.onnx"
+    with model.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != manifest["files"]["model.onnx"]:
+        raise HostError(f"{model} is not the published file; publish the encoder again")
+    if precision != manifest["precision"] or runtime != manifest["runtime"]:
+        raise HostError(
+            f"config.pbtxt asks for {runtime} {precision}, the manifest was proven for "
+            f"{manifest['runtime']} {manifest['precision']}"
+        )
+    spec = manifest["spec"]
+    limits = Limits(spec["max_tokens"], spec["vocab_size"], len(spec["tasks"]))
+    session = open_session(runtime, model, precision, num_threads)
+    host = EncoderHost(session, limits, manifest["dimension"], token_budget)
+    one = np.ones((1, 1), dtype=np.int64)
+    vector = host.embed([check_rows(one, one, np.zeros_like(one) if limits.task_count else None, limits)])[0]
+    if not np.isfinite(vector).all():
+        raise HostError(f"{model} gives values that are not finite")
+    return host

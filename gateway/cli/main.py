@@ -1,0 +1,62 @@
+"""The `duovec` command: one file a subcommand, and the one place where an error becomes an exit code."""
+
+import importlib.metadata
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from gateway.cli.doctor import doctor
+from gateway.cli.embed import embed
+from gateway.cli.index import index
+from gateway.cli.search import search
+from gateway.cli.status import status
+from gateway.cli.up import up
+from gateway.errors import DuovecError
+
+FAILURE, INTERRUPTED = 1, 130  # wrong use is 2, which click sees to
+
+
+class _Group(TyperGroup):
+    """Ends a command with exit code 1 and one red line on stderr for an expected error; a bug keeps its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DuovecError as exc:
+            headline, _, rest = str(exc).partition("\n")
+            typer.secho(f"error: {headline}", fg=typer.colors.RED, err=True)
+            if rest:
+                typer.secho(rest, dim=True, err=True)
+            raise typer.Exit(FAILURE) from exc
+        except KeyboardInterrupt as exc:
+            raise typer.Exit(INTERRUPTED) from exc
+
+
+app = typer.Typer(
+    cls=_Group,
+    name="duovec",
+    help="Code search by two encoders at once.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"duovec {importlib.metadata.version('duovec')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Code search by two encoders at once."""
+
+
+for command in (up, index, search, embed, status, doctor):
+    app.command()(command)

@@ -1,0 +1,142 @@
+"""`duovec up`: the whole service on this machine, in the foreground."""
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.errors import DuovecError
+
+if TYPE_CHECKING:
+    from gateway.local.stack import PartEvent, StackSettings
+
+DEFAULT_DATA_DIR = Path("~/.local/share/duovec")
+DataDir = Annotated[
+    Path, typer.Option(envvar="DUOVEC_DATA_DIR", help="Folder for the database, the logs and the models.")
+]
+Repository = Annotated[
+    Path | None, typer.Option(help="Model repository; DATA_DIR/model_repository when not given.", show_default=False)
+]
+Listen = Annotated[str, typer.Option(help="host:port of the gateway; port 0 takes a free one.")]
+Report = Callable[[str, dict[str, Any]], None]
+
+_STYLES = {"starting": "yellow", "ready": "green", "stopping": "yellow", "stopped": "bright_black", "failed": "red"}
+
+
+def stack_settings(data_dir: Path, repository: Path | None, listen: str) -> "StackSettings":
+    """Settings from a command's options, with `~` expanded.
+
+    Raises:
+        typer.BadParameter: `listen` is not `host:port`; the command ends with exit code 2.
+    """
+    from gateway.local.stack import StackSettings
+
+    try:
+        return StackSettings(
+            data_dir=data_dir.expanduser().absolute(),
+            model_repository=repository.expanduser().absolute() if repository else None,
+            listen=listen,
+        )
+    except DuovecError as exc:
+        raise typer.BadParameter(str(exc), param_hint="--listen") from exc
+
+
+def up(
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    repository: Repository = None,
+    listen: Listen = "127.0.0.1:50051",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for every event.")] = False,
+) -> None:
+    """Run PostgreSQL, Triton and the gateway until Ctrl-C or SIGTERM.
+
+    Nothing is started again that dies: the command stops the rest and ends with exit code 1. Only one `up` at a
+    time uses a data directory.
+
+    Examples:
+
+        duovec up
+
+        duovec up --data-dir .duovec --listen 127.0.0.1:50052
+
+        duovec up --json | jq -r 'select(.event == "ready").endpoint'
+    """
+    settings = stack_settings(data_dir, repository, listen)
+    report = _report_json if as_json else _lines_reporter()
+    asyncio.run(_run(settings, report))
+
+
+async def _run(settings: "StackSettings", report: Report) -> None:
+    from gateway.local.stack import Stack, StackFailure
+
+    started_at = time.monotonic()
+
+    def on_event(event: "PartEvent") -> None:
+        report("part", asdict(event) | {"elapsed_s": round(time.monotonic() - started_at, 3)})
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop.set)
+    stack = Stack(settings, on_event=on_event)
+    try:
+        await _start_unless_stopped(stack.start(), stop)
+        if not stop.is_set():
+            report("ready", {"endpoint": stack.endpoint, "elapsed_s": round(time.monotonic() - started_at, 3)})
+            await stack.run_until(stop)
+    except StackFailure as exc:
+        report("error", {"message": str(exc), "part": exc.part, "log_tail": exc.log_tail})
+        raise
+    except DuovecError as exc:
+        report("error", {"message": str(exc)})
+        raise
+    finally:
+        await stack.stop()
+    report("stopped", {})
+
+
+async def _start_unless_stopped(start: Any, stop: asyncio.Event) -> None:
+    """Start the stack; a Ctrl-C meanwhile takes back what has started, instead of waiting for the rest."""
+    starting = asyncio.create_task(start)
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if starting.done():
+        starting.result()
+        return
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+
+
+def _report_json(event: str, fields: dict[str, Any]) -> None:
+    typer.echo(json.dumps({"event": event, **fields}))
+
+
+def _lines_reporter() -> Report:
+    """One line an event: what a person reads while it runs, and what a log file keeps."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+
+    def report(event: str, fields: dict[str, Any]) -> None:
+        if event == "part" and fields["state"] != "failed":
+            pid = f"  pid {fields['pid']}" if fields["pid"] else ""
+            line = Text(f"{fields['elapsed_s']:6.2f} s  {fields['part']:<9}")
+            line.append(f"{fields['state']:<9}", style=_STYLES[fields["state"]])
+            line.append(f"{fields['detail']}{pid}", style="bright_black")
+            console.print(line)
+        elif event == "ready":
+            console.print(Text(f"duovec is ready on {fields['endpoint']}", style="bold green"))
+            console.print(Text("Ctrl-C stops it.", style="bright_black"))
+        elif event == "error" and fields.get("log_tail"):
+            console.print(Text(f"The end of the log of {fields['part']}:\n{fields['log_tail']}", style="bright_black"))
+        elif event == "stopped":
+            console.print(Text("Everything has stopped.", style="bright_black"))
+
+    return report

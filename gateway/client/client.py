@@ -1,0 +1,264 @@
+"""A blocking client of the service: one method an RPC."""
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self, TypeVar, cast
+
+import grpc
+import numpy as np
+from duovec.v1 import codebase_service_pb2 as codebase_pb
+from duovec.v1 import embedding_service_pb2 as embedding_pb
+from duovec.v1 import index_service_pb2 as index_pb
+from duovec.v1 import search_service_pb2 as search_pb
+from duovec.v1 import vector_pb2 as vector_pb
+from duovec.v1.codebase_service_pb2_grpc import CodebaseServiceStub
+from duovec.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
+from duovec.v1.index_service_pb2_grpc import IndexServiceStub
+from duovec.v1.search_service_pb2_grpc import SearchServiceStub
+from google.protobuf.wrappers_pb2 import Int32Value, StringValue
+from numpy.typing import NDArray
+
+from gateway.client.errors import ClientError, from_rpc_error
+
+DEFAULT_ENDPOINT = "127.0.0.1:50051"
+DIMENSION = 2560
+
+InputType = Literal["query", "passage"]
+HealthStatus = Literal["SERVING", "NOT_SERVING", "UNKNOWN"]
+
+_MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+_MAX_ATTEMPTS = 4
+_FIRST_BACKOFF_S = 0.2
+_STREAM_TIMEOUT_S = 24 * 3600.0
+_INPUT_TYPES = {"query": vector_pb.INPUT_TYPE_QUERY, "passage": vector_pb.INPUT_TYPE_PASSAGE}
+_CHANNEL_OPTIONS = [
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+    # Servers that are not told otherwise hang up on pings more often than every five minutes.
+    ("grpc.keepalive_time_ms", 300_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+]
+
+_Reply = TypeVar("_Reply")
+
+
+class ResponseStream(Protocol):
+    """Replies of a running IndexChunks call; iterating raises ClientError when the call fails."""
+
+    def __iter__(self) -> Iterator[index_pb.IndexChunksResponse]:
+        """Yield replies as they come."""
+        ...
+
+    def cancel(self) -> None:
+        """End the call now; safe in any state and from any thread."""
+        ...
+
+
+class Client:
+    """A connection to a duovec service. Safe to share between threads; close it, or use it in a `with`.
+
+    Calls that only read, or that may be repeated without harm, are repeated up to three times when the service is
+    overloaded or away, after the delay that it asks for, within their deadline. Every method raises ClientError.
+    """
+
+    def __init__(self, endpoint: str | None = None, *, api_key: str | None = None, timeout_s: float = 60.0) -> None:
+        """Prepare the connection; nothing is sent yet.
+
+        Args:
+            endpoint: `host:port`, or `https://host:port` for TLS; None means 127.0.0.1:50051.
+            api_key: Sent as `authorization: Bearer`.
+            timeout_s: Deadline of each call with its repetitions, seconds.
+        """
+        self.endpoint = endpoint or DEFAULT_ENDPOINT
+        self._timeout_s = timeout_s
+        self._metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
+        if self.endpoint.startswith("https://"):
+            target = self.endpoint.removeprefix("https://")
+            self._channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(), _CHANNEL_OPTIONS)
+        else:
+            self._channel = grpc.insecure_channel(self.endpoint.removeprefix("http://"), _CHANNEL_OPTIONS)
+        # The generated stubs carry no annotations.
+        make = cast(Callable[..., Any], lambda stub: stub(self._channel))
+        self._embedding = make(EmbeddingServiceStub)
+        self._codebases = make(CodebaseServiceStub)
+        self._index = make(IndexServiceStub)
+        self._search = make(SearchServiceStub)
+
+    def __enter__(self) -> Self:
+        """Give the client itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connection."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; running calls end."""
+        self._channel.close()
+
+    def health(self) -> HealthStatus:
+        """Ask the standard health service about the server as a whole."""
+        # The wrappers are wire-compatible with grpc.health.v1 (a string and an enum in field 1), and save the client
+        # a dependency.
+        check = self._channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=StringValue.SerializeToString,
+            response_deserializer=Int32Value.FromString,
+        )
+        reply: Int32Value = self._call(check, StringValue())
+        statuses: dict[int, HealthStatus] = {1: "SERVING", 2: "NOT_SERVING"}
+        return statuses.get(reply.value, "UNKNOWN")
+
+    def embed(self, texts: Sequence[str], input_type: InputType, *, truncate: bool = False) -> NDArray[np.float32]:
+        """Embed texts in the active space.
+
+        Args:
+            texts: 1 to 256, none blank, each at most 1,000,000 characters.
+            input_type: "query" or "passage".
+            truncate: Cut texts that exceed an encoder's token limit instead of refusing them.
+
+        Returns:
+            vectors_BD (B, 2560), float32, each of norm 1, in the order of the texts.
+        """
+        return self.vectors_of(self.embed_response(texts, input_type, truncate=truncate))
+
+    def embed_response(
+        self, texts: Sequence[str], input_type: InputType, *, truncate: bool = False
+    ) -> embedding_pb.EmbedResponse:
+        """Embed texts, and say also how many tokens each had, and what was cut; otherwise as `embed`."""
+        request = embedding_pb.EmbedRequest(
+            texts=texts,
+            input_type=_INPUT_TYPES[input_type],
+            truncate=truncate,
+            vector_format=vector_pb.VECTOR_FORMAT_FLOAT32_LE,
+        )
+        response: embedding_pb.EmbedResponse = self._call(self._embedding.Embed, request)
+        sizes = {len(embedding.vector.float32_le) for embedding in response.embeddings}
+        if len(response.embeddings) != len(texts) or sizes != {4 * DIMENSION}:
+            raise ClientError(
+                f"asked for {len(texts)} vectors of {4 * DIMENSION} bytes, got {len(response.embeddings)} of "
+                f"{sorted(sizes)} bytes",
+                code=grpc.StatusCode.INTERNAL,
+            )
+        return response
+
+    @staticmethod
+    def vectors_of(response: embedding_pb.EmbedResponse) -> NDArray[np.float32]:
+        """Read the vectors of an `embed_response` as vectors_BD (B, 2560), float32."""
+        data = b"".join(embedding.vector.float32_le for embedding in response.embeddings)
+        return np.frombuffer(data, dtype="<f4").reshape(-1, DIMENSION).astype(np.float32)
+
+    def search(
+        self, codebase_id: str, query: str, *, limit: int = 10, truncate: bool = False
+    ) -> search_pb.SearchResponse:
+        """Rank a codebase's chunks by cosine similarity to a query; `limit` hits at most, 1 to 100."""
+        request = search_pb.SearchRequest(codebase_id=codebase_id, query=query, page_size=limit, truncate=truncate)
+        response: search_pb.SearchResponse = self._call(self._search.Search, request)
+        return response
+
+    def create_codebase(self, codebase_id: str, *, display_name: str = "") -> codebase_pb.Codebase:
+        """Create a codebase; ALREADY_EXISTS where there is one."""
+        request = codebase_pb.CreateCodebaseRequest(codebase_id=codebase_id, display_name=display_name)
+        response: codebase_pb.CreateCodebaseResponse = self._call(
+            self._codebases.CreateCodebase, request, repeatable=False
+        )
+        return response.codebase
+
+    def get_codebase(self, codebase_id: str) -> codebase_pb.Codebase:
+        """Get one codebase; NOT_FOUND where there is none."""
+        request = codebase_pb.GetCodebaseRequest(codebase_id=codebase_id)
+        response: codebase_pb.GetCodebaseResponse = self._call(self._codebases.GetCodebase, request)
+        return response.codebase
+
+    def list_codebases(self) -> Iterator[codebase_pb.Codebase]:
+        """Yield all codebases by id, page by page."""
+        token = ""
+        while True:
+            request = codebase_pb.ListCodebasesRequest(page_size=1000, page_token=token)
+            response: codebase_pb.ListCodebasesResponse = self._call(self._codebases.ListCodebases, request)
+            yield from response.codebases
+            token = response.next_page_token
+            if not token:
+                return
+
+    def delete_codebase(self, codebase_id: str) -> int:
+        """Delete a codebase with all it holds; gives the number of chunks deleted."""
+        request = codebase_pb.DeleteCodebaseRequest(codebase_id=codebase_id)
+        response: codebase_pb.DeleteCodebaseResponse = self._call(
+            self._codebases.DeleteCodebase, request, repeatable=False
+        )
+        return response.deleted_chunk_count
+
+    def list_files(self, codebase_id: str) -> Iterator[index_pb.FileVersion]:
+        """Yield the stored versions of files by path, page by page."""
+        token = ""
+        while True:
+            request = index_pb.ListFilesRequest(codebase_id=codebase_id, page_size=10_000, page_token=token)
+            response: index_pb.ListFilesResponse = self._call(self._index.ListFiles, request)
+            yield from response.files
+            token = response.next_page_token
+            if not token:
+                return
+
+    def delete_files(self, codebase_id: str, files: Sequence[index_pb.DeleteChunksRequest.FileSelector]) -> int:
+        """Delete the chunks of 1 to 1,000 files, all versions or all but one; gives the number of chunks deleted."""
+        request = index_pb.DeleteChunksRequest(codebase_id=codebase_id, files=files)
+        response: index_pb.DeleteChunksResponse = self._call(self._index.DeleteChunks, request)
+        return response.deleted_chunk_count
+
+    def index_chunks(self, requests: Iterator[index_pb.IndexChunksRequest]) -> ResponseStream:
+        """Embed and store chunks as they come; a thread of grpc consumes `requests`, which must end.
+
+        Returns:
+            Replies in any order. Not repeated on failure: `gateway.client.stream` does that.
+        """
+        call = self._index.IndexChunks(requests, timeout=_STREAM_TIMEOUT_S, metadata=self._metadata)
+        return _Replies(call, self.endpoint)
+
+    def _call(self, method: Callable[..., _Reply], request: object, *, repeatable: bool = True) -> _Reply:
+        deadline = time.monotonic() + self._timeout_s
+        for attempt in range(1, _MAX_ATTEMPTS + 1):
+            try:
+                return method(request, timeout=deadline - time.monotonic(), metadata=self._metadata)
+            except grpc.RpcError as error:
+                failure = from_rpc_error(error, self.endpoint)
+                delay_s = backoff_s(attempt, failure.retry_delay_s)
+                late = time.monotonic() + delay_s >= deadline
+                if not repeatable or not failure.may_pass or attempt == _MAX_ATTEMPTS or late:
+                    raise failure from error
+                time.sleep(delay_s)
+        raise AssertionError("unreachable")
+
+
+def backoff_s(attempt: int, asked_s: float | None) -> float:
+    """Choose how long to wait before a repetition.
+
+    Args:
+        attempt: How many attempts failed, from 1.
+        asked_s: The delay that the server asked for, seconds; it is never undercut.
+
+    Returns:
+        Seconds, with jitter, so that clients which failed together do not return together.
+    """
+    if asked_s is not None:
+        return asked_s * random.uniform(1.0, 1.25)  # noqa: S311 - no secret
+    return float(min(_FIRST_BACKOFF_S * 2 ** (attempt - 1), 10.0)) * random.uniform(0.5, 1.0)  # noqa: S311
+
+
+class _Replies:
+    def __init__(self, call: Any, endpoint: str) -> None:
+        self._call = call
+        self._endpoint = endpoint
+
+    def __iter__(self) -> Iterator[index_pb.IndexChunksResponse]:
+        try:
+            yield from self._call
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, self._endpoint) from error
+
+    def cancel(self) -> None:
+        self._call.cancel()

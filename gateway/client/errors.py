@@ -1,0 +1,87 @@
+"""The one error of the client."""
+
+from dataclasses import dataclass
+
+import grpc
+from google.rpc import error_details_pb2  # type: ignore[import-untyped]
+from grpc_status import rpc_status
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """A field that the server refused, such as `texts[3]`, and why."""
+
+    field: str
+    description: str
+
+
+class ClientError(Exception):
+    """A call failed, or the client was told something impossible.
+
+    Attributes:
+        code: The gRPC status; INVALID_ARGUMENT, FAILED_PRECONDITION or DEADLINE_EXCEEDED where the client itself
+            refused or gave up.
+        reason: `google.rpc.ErrorInfo.reason`, a name of `ErrorReason` without its prefix; empty where none was sent.
+        violations: Fields that the server refused.
+        retry_delay_s: When the server wants to be asked again, seconds; None where it does not say.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: grpc.StatusCode,
+        reason: str = "",
+        violations: tuple[FieldViolation, ...] = (),
+        retry_delay_s: float | None = None,
+    ) -> None:
+        """Say what failed in one line."""
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.violations = violations
+        self.retry_delay_s = retry_delay_s
+
+    @property
+    def may_pass(self) -> bool:
+        """True where the same call may succeed later."""
+        if self.code == grpc.StatusCode.RESOURCE_EXHAUSTED:
+            # gRPC itself says this, too, of a message that is too large: without a delay it stays so.
+            return self.retry_delay_s is not None or self.reason == "OVERLOADED"
+        return self.code == grpc.StatusCode.UNAVAILABLE
+
+
+def from_rpc_error(error: grpc.RpcError, endpoint: str) -> ClientError:
+    """Translate what grpc raises, with the details that the server sent.
+
+    Args:
+        error: A failed call, as the sync API raises it.
+        endpoint: Where the call went, for the message.
+
+    Returns:
+        The error to raise.
+    """
+    if not isinstance(error, grpc.Call):
+        return ClientError(str(error) or "the call failed", code=grpc.StatusCode.UNKNOWN)
+    code, details = error.code(), error.details() or ""
+    reason, delay_s = "", None
+    violations: list[FieldViolation] = []
+    try:
+        status = rpc_status.from_call(error)
+    except ValueError:  # Details that contradict the status: keep the status.
+        status = None
+    for detail in status.details if status is not None else ():
+        info, retry, bad = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo(), error_details_pb2.BadRequest()
+        if detail.Unpack(info):
+            reason = info.reason
+        elif detail.Unpack(retry):
+            delay_s = retry.retry_delay.ToTimedelta().total_seconds()
+        elif detail.Unpack(bad):
+            violations += [FieldViolation(entry.field, entry.description) for entry in bad.field_violations]
+    message = details or code.name
+    if not reason and code == grpc.StatusCode.UNAVAILABLE:
+        # No ErrorInfo: this is the channel speaking, not duovec.
+        message = f"nothing answers at {endpoint}: is `duovec up` running? ({details})"
+    elif not reason and code == grpc.StatusCode.DEADLINE_EXCEEDED:
+        message = f"{endpoint} did not answer in time"
+    return ClientError(message, code=code, reason=reason, violations=tuple(violations), retry_delay_s=delay_s)

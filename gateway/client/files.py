@@ -1,0 +1,176 @@
+"""Finds the files of a source tree that can be indexed, and says which cannot, and why."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pathspec import GitIgnoreSpec
+
+MAX_FILE_BYTES = 1_000_000
+_MAX_PATH_CHARS = 1024  # Chunk.path
+_BINARY_PROBE_BYTES = 8192
+_NEVER_ENTERED = frozenset({".git", ".hg", ".svn", ".jj", ".bzr", "node_modules", "__pycache__", ".venv"})
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedFile:
+    """A file that is not indexed.
+
+    Attributes:
+        path: Relative to the root, with `/`; a folder ends in `/`.
+        reason: "binary", "too large", "empty", "not UTF-8", "unreadable", "symbolic link", "not a regular file",
+            "name not UTF-8" or "path too long".
+    """
+
+    path: str
+    reason: str
+
+
+@dataclass(slots=True)
+class FileTree:
+    """The files below a root.
+
+    Attributes:
+        folder: What paths are relative to: the root, or the folder of a root that is a file.
+        paths: Relative paths with `/`, sorted folder by folder; nothing has been read yet.
+        skipped: Files and folders that cannot be indexed. Ignored ones are not listed.
+    """
+
+    folder: Path
+    paths: list[str] = field(default_factory=list)
+    skipped: list[SkippedFile] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _IgnoreFile:
+    """One `.gitignore`; `prefix` leads from its folder to the root of the walk, or back."""
+
+    folder: Path
+    spec: GitIgnoreSpec
+
+
+def find_files(root: Path) -> FileTree:
+    """Find the files below a root.
+
+    `.gitignore` files are honoured as git does: nested ones, negation, and those above the root up to the folder
+    that holds `.git`. Links are never followed, so the walk neither loops nor leaves the root.
+
+    Args:
+        root: A folder, or one file, which is taken even if it is ignored.
+
+    Returns:
+        What was found, in an order that depends on names alone.
+
+    Raises:
+        FileNotFoundError: There is no such file or folder.
+    """
+    root = root.resolve(strict=True)
+    if not root.is_dir():
+        return FileTree(root.parent, paths=[root.name])
+    tree = FileTree(root)
+    stack = [(root, _ignores_above(root))]
+    while stack:
+        folder, ignores = stack.pop()
+        try:
+            with os.scandir(folder) as scan:
+                entries = sorted(scan, key=lambda entry: entry.name)
+        except OSError:
+            tree.skipped.append(SkippedFile(f"{_relative(root, folder)}/", "unreadable"))
+            continue
+        ignores = [*ignores, *_ignore_file(folder)]
+        folders = []
+        for entry in entries:
+            path = Path(entry.path)
+            is_folder = entry.is_dir(follow_symlinks=False)
+            if (is_folder and entry.name in _NEVER_ENTERED) or _is_ignored(path, ignores, is_folder=is_folder):
+                continue
+            if is_folder:
+                folders.append((path, ignores))
+            elif (reason := _unusable(entry, relative := _relative(root, path))) is not None:
+                tree.skipped.append(SkippedFile(_printable(relative), reason))
+            else:
+                tree.paths.append(relative)
+        stack.extend(reversed(folders))
+    return tree
+
+
+def read_source(tree: FileTree, path: str) -> bytes | SkippedFile:
+    """Read a file that `find_files` found.
+
+    Args:
+        tree: What `find_files` gave.
+        path: One of its paths.
+
+    Returns:
+        The bytes, which are UTF-8 and hold no NUL, or why the file is skipped.
+    """
+    try:
+        with (tree.folder / path).open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError:
+        return SkippedFile(path, "unreadable")
+    if not data:
+        return SkippedFile(path, "empty")
+    if b"\0" in data[:_BINARY_PROBE_BYTES]:
+        return SkippedFile(path, "binary")
+    if len(data) > MAX_FILE_BYTES:
+        return SkippedFile(path, "too large")
+    if b"\0" in data:  # PostgreSQL's text holds no NUL.
+        return SkippedFile(path, "binary")
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return SkippedFile(path, "not UTF-8")
+    return data
+
+
+def _unusable(entry: "os.DirEntry[str]", relative: str) -> str | None:
+    if entry.is_symlink():
+        return "symbolic link"
+    if not entry.is_file(follow_symlinks=False):
+        return "not a regular file"
+    if _printable(relative) != relative:
+        return "name not UTF-8"
+    if len(relative) > _MAX_PATH_CHARS:
+        return "path too long"
+    return None
+
+
+def _printable(path: str) -> str:
+    """Replace the surrogates by which Python names files whose names are not UTF-8."""
+    return path.encode("utf-8", "replace").decode("utf-8")
+
+
+def _relative(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def _ignores_above(root: Path) -> list[_IgnoreFile]:
+    """Read the `.gitignore` files above a root, outermost first; none outside a git work tree."""
+    above = []
+    for folder in (root, *root.parents):
+        if folder != root:
+            above.append(folder)
+        if (folder / ".git").exists():
+            exclude = folder / ".git" / "info" / "exclude"
+            return [*_ignore_file(folder, exclude), *(found for up in reversed(above) for found in _ignore_file(up))]
+    return []
+
+
+def _ignore_file(folder: Path, file: Path | None = None) -> Iterator[_IgnoreFile]:
+    try:
+        text = (file or folder / ".gitignore").read_text("utf-8", "replace")
+    except OSError:
+        return
+    yield _IgnoreFile(folder, GitIgnoreSpec.from_lines(text.splitlines()))
+
+
+def _is_ignored(path: Path, ignores: list[_IgnoreFile], *, is_folder: bool) -> bool:
+    # The deepest file that has an opinion wins, as in git.
+    for ignore in reversed(ignores):
+        relative = _printable(_relative(ignore.folder, path))
+        verdict = ignore.spec.check_file(relative + "/" if is_folder else relative).include
+        if verdict is not None:
+            return verdict
+    return False

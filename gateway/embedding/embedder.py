@@ -1,0 +1,160 @@
+"""Texts to vectors of the space: tokenize, run both encoders at once, join, normalize.
+
+Shapes: B texts, C = 1536 numbers of the code encoder, T = 1024 of the text encoder, V = 2560 of both.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.concurrency import run_all
+from gateway.embedding.space import CODE_DIM, VECTOR_DIM, Encoder, InputType, Space
+from gateway.embedding.tokenizer import Tokenizer, Tokens
+from gateway.embedding.triton import TritonClient
+from gateway.errors import BadVector, TextTooLong
+
+# v = normalize([√w·code ; √(1−w)·text]) makes the cosine in the space the weighted mean of both cosines.
+CODE_WEIGHT = 0.5
+
+EncoderOutput = tuple[NDArray[np.float32], dict[int, BadVector]]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedTexts:
+    """Texts as both encoders read them; rows correspond."""
+
+    code: list[Tokens]
+    text: list[Tokens]
+    input_type: InputType
+
+    def select(self, indices: Sequence[int]) -> "TokenizedTexts":
+        """The texts at these indices, in this order."""
+        return TokenizedTexts(
+            [self.code[index] for index in indices], [self.text[index] for index in indices], self.input_type
+        )
+
+    def is_truncated(self, index: int) -> bool:
+        """Whether an encoder reads only part of a text."""
+        return self.code[index].excess is not None or self.text[index].excess is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """Vectors of texts, in the order of the texts."""
+
+    vectors_BV: NDArray[np.float32]
+    """(B, 2560), each row of L2 norm 1 ± 1e-5; undefined where `errors` has the index."""
+    errors: dict[int, BadVector]
+    """The texts for which an encoder answered no usable vector."""
+
+
+class Embedder:
+    """Embeds texts in one space."""
+
+    def __init__(self, space: Space, triton: TritonClient) -> None:
+        """Load the tokenizers of the space.
+
+        Raises:
+            StartupError: A tokenizer cannot be loaded.
+        """
+        self.space = space
+        self._triton = triton
+        self._code_tokenizer = Tokenizer(space.code)
+        self._text_tokenizer = Tokenizer(space.text)
+
+    async def tokenize(self, texts: Sequence[str], input_type: InputType) -> TokenizedTexts:
+        """Tokenize for both encoders; long texts are cut at the limit, and say so."""
+        code, text = await asyncio.gather(
+            self._code_tokenizer.tokenize(texts, input_type), self._text_tokenizer.tokenize(texts, input_type)
+        )
+        return TokenizedTexts(code, text, input_type)
+
+    def excess(self, tokenized: TokenizedTexts, index: int, field: str) -> TextTooLong | None:
+        """The error for a text that an encoder cannot read to its end, or None.
+
+        Args:
+            tokenized: The texts.
+            index: Which of them.
+            field: Name of the text in the caller's request.
+        """
+        for encoder, rows in ((self.space.code, tokenized.code), (self.space.text, tokenized.text)):
+            excess = rows[index].excess
+            if excess is not None:
+                return TextTooLong(
+                    field,
+                    f"{excess}, but encoder {encoder.name} reads at most {encoder.max_tokens} tokens; "
+                    "split the text or set truncate",
+                )
+        return None
+
+    async def encode(self, tokenized: TokenizedTexts, *, timeout_s: float) -> Vectors:
+        """Run both encoders at once, join their parts and normalize.
+
+        Args:
+            tokenized: B texts.
+            timeout_s: Budget, seconds.
+
+        Returns:
+            The vectors, with the unusable ones named.
+
+        Raises:
+            TritonUnavailable: Triton is down or does not serve the space's versions; safe to retry.
+            Overloaded: Triton's queue is full.
+            DeadlineExceeded: The budget is spent.
+            BackendFault: An encoder answered something else than vectors.
+        """
+        (code_BC, code_errors), (text_BT, text_errors) = await self._run_both(tokenized, timeout_s)
+        vectors_BV = np.empty((len(tokenized.code), VECTOR_DIM), dtype=np.float32)
+        np.multiply(code_BC, np.float32(CODE_WEIGHT**0.5), out=vectors_BV[:, :CODE_DIM])
+        np.multiply(text_BT, np.float32((1 - CODE_WEIGHT) ** 0.5), out=vectors_BV[:, CODE_DIM:])
+        errors = code_errors | text_errors
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):  # rows in `errors` may hold anything
+            vectors_BV /= np.sqrt(np.einsum("bv,bv->b", vectors_BV, vectors_BV))[:, None]
+        return Vectors(vectors_BV, errors)
+
+    async def _run_both(self, tokenized: TokenizedTexts, timeout_s: float) -> list[EncoderOutput]:
+        def run(encoder: Encoder, rows: list[Tokens]) -> Coroutine[Any, Any, EncoderOutput]:
+            ids = [row.ids_T for row in rows]
+            return self._triton.encode(encoder, ids, tokenized.input_type, timeout_s=timeout_s)
+
+        return await run_all([run(self.space.code, tokenized.code), run(self.space.text, tokenized.text)])
+
+    async def embed_query(
+        self, query: str, *, field: str, truncate: bool, timeout_s: float
+    ) -> tuple[NDArray[np.float32], bool]:
+        """Embed one query.
+
+        Args:
+            query: The text.
+            field: Its name in the caller's request.
+            truncate: Cut it at the encoders' limit instead of raising.
+            timeout_s: Budget, seconds.
+
+        Returns:
+            query_V (2560,) of norm 1 ± 1e-5, and whether the query was cut.
+
+        Raises:
+            TextTooLong: The query is longer than an encoder reads and `truncate` is false.
+            BadVector: An encoder answered no usable vector.
+            TritonUnavailable, Overloaded, DeadlineExceeded, BackendFault: As `encode`.
+        """
+        tokenized = await self.tokenize([query], InputType.QUERY)
+        if not truncate and (error := self.excess(tokenized, 0, field)):
+            raise error
+        vectors = await self.encode(tokenized, timeout_s=timeout_s)
+        if vectors.errors:
+            raise vectors.errors[0]
+        return vectors.vectors_BV[0], tokenized.is_truncated(0)
+
+    async def check_ready(self, *, timeout_s: float) -> None:
+        """Check that Triton serves both versions of the space.
+
+        Raises:
+            TritonUnavailable: It does not.
+        """
+        for encoder in (self.space.code, self.space.text):
+            await self._triton.check_ready(encoder, timeout_s=timeout_s)

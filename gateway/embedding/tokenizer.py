@@ -1,0 +1,95 @@
+"""Tokens of an encoder, made by its own published tokenizer off the event loop.
+
+Shapes: T tokens of one text.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer as HubTokenizer
+
+from gateway.embedding.space import Encoder, InputType
+from gateway.errors import StartupError
+
+# Code has 2 to 5 characters a token. A text of more than 64 a token of the limit is not tokenized beyond
+# them, so that a text of a million characters costs no more than one that fits.
+_CHARS_PER_TOKEN = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """One text as an encoder reads it."""
+
+    ids_T: NDArray[np.int64]
+    """Token ids, special tokens and prompt included, no padding."""
+    excess: str | None
+    """What of the text was too much ("700 tokens"), or None when the encoder reads all of it."""
+
+
+class Tokenizer:
+    """The published tokenizer of one encoder; cuts at the encoder's limit and says so."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        """Load it.
+
+        Raises:
+            StartupError: The file is missing, not a tokenizer, or lacks the token that the spec appends.
+        """
+        path = encoder.tokenizer_path
+        try:
+            self._tokenizer = HubTokenizer.from_file(str(path))
+        except Exception as exc:  # the Rust library raises nothing more precise
+            raise StartupError(f"unreadable tokenizer {path}: {exc}") from exc
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._encoder = encoder
+        # The ids that must close a sequence also when its middle is cut.
+        self._tail_ids = self._closing_ids()
+        self._eos_ids: list[int] = []
+        if encoder.append_eos is not None:
+            eos_id = self._tokenizer.token_to_id(encoder.append_eos)
+            if eos_id is None:
+                raise StartupError(f"{path}: no token {encoder.append_eos!r}, which the spec appends")
+            self._eos_ids = [eos_id]
+
+    def _closing_ids(self) -> list[int]:
+        """The special tokens after a text: `[SEP]` for BERT's `[CLS] a [SEP]`, none for Qwen2."""
+        encoding = self._tokenizer.encode("a")
+        count = len(encoding.ids)
+        while count and encoding.special_tokens_mask[count - 1]:
+            count -= 1
+        return encoding.ids[count:]
+
+    async def tokenize(self, texts: Sequence[str], input_type: InputType) -> list[Tokens]:
+        """Tokenize texts in a thread; the library releases the GIL and uses every core.
+
+        Args:
+            texts: Any number of texts.
+            input_type: Chooses the prompt.
+
+        Returns:
+            Tokens of each text, in order, at most `max_tokens` each.
+        """
+        return await asyncio.to_thread(self._tokenize, texts, input_type)
+
+    def _tokenize(self, texts: Sequence[str], input_type: InputType) -> list[Tokens]:
+        limit = self._encoder.max_tokens
+        char_limit = limit * _CHARS_PER_TOKEN
+        prompt = self._encoder.prompts[input_type]
+        encodings = self._tokenizer.encode_batch_fast([prompt + text[:char_limit] for text in texts])
+        rows = []
+        for text, encoding in zip(texts, encodings, strict=True):
+            ids = encoding.ids + self._eos_ids
+            excess = None
+            if len(text) > char_limit:
+                excess = f"{len(text)} characters"
+            elif len(ids) > limit:
+                excess = f"{len(ids)} tokens"
+            if len(ids) > limit:
+                tail = self._tail_ids + self._eos_ids
+                ids = ids[: limit - len(tail)] + tail
+            rows.append(Tokens(np.array(ids, dtype=np.int64), excess))
+        return rows

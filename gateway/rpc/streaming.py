@@ -1,0 +1,84 @@
+"""Item streams in batches: read ahead a little, work on a few batches at once, answer as they finish."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from gateway.concurrency import run_all
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+BATCH_ITEMS = 64
+"""Items of a batch at most: enough texts of similar length for several Triton requests."""
+BATCHES_IN_FLIGHT = 4
+"""So that one batch is tokenized and one stored while two are at the encoders."""
+
+_END = None
+
+
+async def in_batches(
+    requests: AsyncIterator[Request],
+    process: Callable[[list[Request]], Awaitable[Sequence[Response]]],
+) -> AsyncIterator[Response]:
+    """Answer a stream of requests batch by batch.
+
+    A batch holds what has arrived, up to `BATCH_ITEMS`: a caller that waits for each reply gets it at once,
+    one that sends ahead gets full batches. Everything is bounded: where the caller does not read its replies
+    or sends faster than the server works, its own sending stops.
+
+    Args:
+        requests: The caller's items.
+        process: Answers a batch. What it raises ends the stream.
+
+    Yields:
+        The replies, batch by batch in order of completion.
+    """
+    arrived: asyncio.Queue[Request | None] = asyncio.Queue(maxsize=BATCH_ITEMS)
+    # Bounded by the slots: a batch keeps its own until its replies were taken.
+    finished: asyncio.Queue[Sequence[Response] | None] = asyncio.Queue()
+    slots = asyncio.Semaphore(BATCHES_IN_FLIGHT)
+
+    async def read() -> None:
+        async for request in requests:
+            await arrived.put(request)
+        await arrived.put(_END)
+
+    async def next_batch() -> tuple[list[Request], bool]:
+        batch: list[Request] = []
+        while len(batch) < BATCH_ITEMS and (not batch or not arrived.empty()):
+            request = await arrived.get()
+            if request is _END:
+                return batch, True
+            batch.append(request)
+        return batch, False
+
+    async def answer(batch: list[Request]) -> None:
+        finished.put_nowait(await process(batch))
+
+    async def dispatch() -> None:
+        async with asyncio.TaskGroup() as batches:
+            ended = False
+            while not ended:
+                await slots.acquire()
+                batch, ended = await next_batch()
+                if batch:
+                    batches.create_task(answer(batch))
+
+    async def work() -> None:
+        try:
+            await run_all([read(), dispatch()])
+        finally:
+            finished.put_nowait(_END)
+
+    worker = asyncio.create_task(work())
+    try:
+        while (replies := await finished.get()) is not _END:
+            for reply in replies:
+                yield reply
+            slots.release()
+        await worker
+    finally:
+        # The caller has gone, or a batch failed: what is still in work is dropped.
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)

@@ -1,0 +1,212 @@
+"""The composition root: builds the gateway from its settings and runs it until SIGTERM.
+
+Usage: python -m gateway.server   (settings from the environment, see gateway/settings.py)
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from duovec.v1 import (
+    codebase_service_pb2,
+    codebase_service_pb2_grpc,
+    embedding_service_pb2,
+    embedding_service_pb2_grpc,
+    index_service_pb2,
+    index_service_pb2_grpc,
+    search_service_pb2,
+    search_service_pb2_grpc,
+)
+from gateway.embedding.embedder import Embedder
+from gateway.embedding.space import Space
+from gateway.embedding.triton import TritonClient
+from gateway.errors import DuovecError, StartupError
+from gateway.rpc.admission import Admission
+from gateway.rpc.codebase_service import CodebaseServicer
+from gateway.rpc.embedding_service import EmbeddingServicer
+from gateway.rpc.health import HealthMonitor
+from gateway.rpc.index_service import IndexServicer
+from gateway.rpc.interceptors import ErrorInterceptor
+from gateway.rpc.search_service import SearchServicer
+from gateway.settings import Settings
+from gateway.store.chunks import ChunkStore
+from gateway.store.codebases import CodebaseStore
+from gateway.store.migrations import migrate
+from gateway.store.pool import Database
+from gateway.store.search import SearchStore
+from gateway.store.spaces import SpaceStore
+
+logger = logging.getLogger(__name__)
+
+SERVICES = tuple(
+    module.DESCRIPTOR.services_by_name[name].full_name
+    for module, name in (
+        (embedding_service_pb2, "EmbeddingService"),
+        (index_service_pb2, "IndexService"),
+        (search_service_pb2, "SearchService"),
+        (codebase_service_pb2, "CodebaseService"),
+    )
+)
+_OPTIONS = [
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    ("grpc.max_send_message_length", 64 * 1024 * 1024),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    # A second gateway on the port is a mistake, and must not silently share it.
+    ("grpc.so_reuseport", 0),
+]
+
+
+@asynccontextmanager
+async def serve(settings: Settings) -> AsyncIterator[int]:
+    """Run the gateway for the length of the block.
+
+    Args:
+        settings: What to serve, and where.
+
+    Yields:
+        The port that it listens on.
+
+    Raises:
+        StartupError: A published model, the database or the port is not as it must be.
+        DatabaseUnavailable: PostgreSQL cannot be reached.
+    """
+    space = Space.load(
+        settings.model_repository, code_encoder=settings.code_encoder, text_encoder=settings.text_encoder
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        triton = TritonClient(settings.triton_url, concurrency=settings.triton_concurrency)
+        stack.push_async_callback(triton.close)
+        embedder = Embedder(space, triton)
+        await migrate(settings.database_url)
+        database = await Database.connect(settings.database_url, max_size=settings.database_pool_size)
+        stack.push_async_callback(database.close)
+        spaces = SpaceStore(database)
+        active = await spaces.ensure_active(space.fingerprint, space.identity)
+        index_builder = _IndexBuilder(spaces, active.space_key)
+        await stack.enter_async_context(_running(index_builder.run()))
+        server = grpc.aio.server(
+            interceptors=[ErrorInterceptor(timeout_s=settings.request_timeout_s)], options=_OPTIONS
+        )
+        _add_services(server, settings, embedder, database, active.space_key, index_builder)
+        health_servicer = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+        names = ("", *SERVICES)
+        for name in names:
+            await health_servicer.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        try:
+            port = server.add_insecure_port(settings.listen)
+        except RuntimeError as exc:
+            raise StartupError(f"cannot listen on {settings.listen}; set DUOVEC_LISTEN to a free address") from exc
+        await server.start()
+        # The last to start is the first to end: health says NOT_SERVING, then requests in flight finish.
+        stack.push_async_callback(server.stop, settings.drain_s)
+        stack.push_async_callback(health_servicer.enter_graceful_shutdown)
+        monitor = HealthMonitor(health_servicer, names, embedder, database, space_key=active.space_key)
+        await stack.enter_async_context(_running(monitor.run()))
+        logger.info("listening on %s, space %s", settings.listen, space.fingerprint)
+        yield port
+
+
+def _add_services(
+    server: grpc.aio.Server,
+    settings: Settings,
+    embedder: Embedder,
+    database: Database,
+    space_key: int,
+    index_builder: "_IndexBuilder",
+) -> None:
+    timeout_s = settings.request_timeout_s
+    admission = Admission(max_pending_texts=settings.max_pending_texts, max_streams=settings.max_streams)
+    codebases = CodebaseStore(database)
+    embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(
+        EmbeddingServicer(embedder, admission, timeout_s=timeout_s), server
+    )
+    index_service_pb2_grpc.add_IndexServiceServicer_to_server(
+        IndexServicer(
+            embedder,
+            ChunkStore(database),
+            codebases,
+            admission,
+            space_key=space_key,
+            timeout_s=timeout_s,
+            on_indexed=index_builder.request,
+        ),
+        server,
+    )
+    search_service_pb2_grpc.add_SearchServiceServicer_to_server(
+        SearchServicer(embedder, SearchStore(database), codebases, admission, space_key=space_key, timeout_s=timeout_s),
+        server,
+    )
+    codebase_service_pb2_grpc.add_CodebaseServiceServicer_to_server(
+        CodebaseServicer(codebases, space_key=space_key, timeout_s=timeout_s), server
+    )
+
+
+class _IndexBuilder:
+    """Builds the space's HNSW index when a codebase has outgrown exact search, beside the service."""
+
+    def __init__(self, spaces: SpaceStore, space_key: int) -> None:
+        self._spaces = spaces
+        self._space_key = space_key
+        self._requested = asyncio.Event()
+        self.request()
+
+    def request(self) -> None:
+        """Look soon whether an index is due."""
+        self._requested.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._requested.wait()
+            self._requested.clear()
+            try:
+                if await self._spaces.build_hnsw_index(self._space_key):
+                    logger.info("built the HNSW index of space %s", self._space_key)
+            except DuovecError as exc:
+                # Exact search goes on answering; the next stream that ends asks again.
+                logger.warning("the HNSW index was not built: %s", exc)
+
+
+@asynccontextmanager
+async def _running(coroutine: "asyncio._CoroutineLike[None]") -> AsyncIterator[None]:
+    task = asyncio.create_task(coroutine)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then drain."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_number, stop.set)
+    async with serve(settings):
+        await stop.wait()
+        logger.info("draining")
+
+
+def main() -> None:
+    """Entry point: exit code 1 with one line when the gateway cannot start."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        asyncio.run(run(Settings.from_environment()))
+    except DuovecError as exc:
+        sys.exit(f"error: {exc}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""The gateway's settings; the only module that reads the environment."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from gateway.errors import StartupError
+
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+
+
+class Settings(BaseSettings):
+    """What the gateway needs to run: each field is the environment variable `DUOVEC_<FIELD>`."""
+
+    model_config = SettingsConfigDict(env_prefix="DUOVEC_", frozen=True, extra="forbid")
+
+    database_url: str
+    """PostgreSQL with pgvector, `postgresql://user:password@host:port/database`."""
+    triton_url: str
+    """Triton's gRPC endpoint, `host:port`."""
+    model_repository: Path
+    """The repository that Triton serves; the tokenizers and manifests are read from it."""
+    listen: str = "127.0.0.1:50051"
+    """Address of the gRPC port. There is no encryption yet: keep it on loopback."""
+    code_encoder: str = "compact-code"
+    """Folder of the encoder of the first 1536 numbers."""
+    text_encoder: str = "compact-text"
+    """Folder of the encoder of the last 1024 numbers."""
+    request_timeout_s: Seconds = 60.0
+    """Longest time for a call whose caller set no deadline, and for a batch of a stream, seconds."""
+    max_pending_texts: Annotated[int, Field(ge=256, le=65536)] = 1024
+    """Texts of unary calls and queries that may be in work at once; above it: RESOURCE_EXHAUSTED."""
+    max_streams: Annotated[int, Field(ge=1, le=1024)] = 32
+    """Streams that may be open at once; above it: RESOURCE_EXHAUSTED."""
+    triton_concurrency: Annotated[int, Field(ge=1, le=256)] = 8
+    """Requests to each encoder in flight at once."""
+    database_pool_size: Annotated[int, Field(ge=2, le=200)] = 10
+    """Connections to PostgreSQL."""
+    drain_s: Seconds = 10.0
+    """How long requests in flight may go on after SIGTERM, seconds."""
+
+    @classmethod
+    def from_environment(cls) -> "Settings":
+        """Read and check the settings.
+
+        Raises:
+            StartupError: A variable is missing or malformed; the message names each.
+        """
+        try:
+            return cls()  # type: ignore[call-arg]  # the environment gives the fields
+        except ValidationError as exc:
+            faults = "; ".join(
+                f"DUOVEC_{'_'.join(str(part) for part in error['loc']).upper()}: {error['msg']}"
+                for error in exc.errors()
+            )
+            raise StartupError(f"wrong settings: {faults}") from exc

@@ -1,0 +1,68 @@
+"""The canary: proof that a vector can be stored and found, which leaves nothing behind."""
+
+import uuid
+
+import numpy as np
+from numpy.typing import NDArray
+from pgvector import HalfVector
+
+from gateway.errors import BackendFault
+from gateway.store.pool import Database
+from gateway.store.queries import load_queries
+
+_CANARY = load_queries("canary.sql")
+_SEARCH = load_queries("search.sql")
+
+
+async def find_canary(
+    database: Database,
+    space_key: int,
+    *,
+    text: str,
+    passage_D: NDArray[np.float32],
+    query_D: NDArray[np.float32],
+    timeout_s: float,
+) -> float:
+    """Store a chunk, search it, and roll everything back.
+
+    Args:
+        database: The pool.
+        space_key: The space of both vectors.
+        text: The chunk's content.
+        passage_D: (2560,) its vector.
+        query_D: (2560,) the vector that looks for it.
+        timeout_s: Deadline, seconds.
+
+    Returns:
+        The score of the hit.
+
+    Raises:
+        BackendFault: The chunk was not found.
+        DatabaseUnavailable: The server cannot be reached.
+        DeadlineExceeded: It took longer than `timeout_s`.
+    """
+    async with database.acquire(timeout_s) as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            stored = await connection.fetchrow(
+                _CANARY["insert_canary"],
+                f"canary-{uuid.uuid4().hex}",
+                text,
+                space_key,
+                HalfVector(passage_D.astype(np.float16)),
+            )
+            if stored is None:
+                raise BackendFault("the canary was not stored")
+            hits = await connection.fetch(
+                _SEARCH["search_exact"],
+                stored["codebase_key"],
+                space_key,
+                HalfVector(query_D.astype(np.float16)),
+                1,
+            )
+        finally:
+            await transaction.rollback()
+    if [hit["chunk_id"] for hit in hits] != [stored["chunk_id"]]:
+        raise BackendFault("the canary was stored but not found")
+    return float(hits[0]["score"])

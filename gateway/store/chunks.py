@@ -1,0 +1,228 @@
+"""Chunks and their vectors: what is stored, storing more, and deleting."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from pgvector import HalfVector
+
+from gateway.errors import BadVector, DatabaseUnavailable
+from gateway.store.pool import Database
+from gateway.store.queries import load_queries
+from gateway.store.rows import DIMENSION, ChunkRow, ExistingChunks, FileVersionRow
+
+if TYPE_CHECKING:
+    from gateway.store.pool import Connection
+
+_QUERIES = load_queries("chunks.sql")
+_EMBEDDING_COLUMNS = ("space_key", "chunk_id", "codebase_key", "embedding")
+_DEFAULT_TIMEOUT_S = 30.0
+
+# What makes a chunk the same chunk within its codebase: path, version of the file, position in it.
+_Key = tuple[str, bytes, int]
+
+
+class ChunkStore:
+    """Stores chunks with vectors. A chunk without vector in a space is pending there and cannot be found."""
+
+    def __init__(self, database: Database) -> None:
+        """Use `database` for every call."""
+        self._database = database
+
+    async def find_existing(
+        self, codebase_key: int, space_key: int, rows: Sequence[ChunkRow], *, timeout_s: float = _DEFAULT_TIMEOUT_S
+    ) -> ExistingChunks:
+        """Find what need not be embedded of a batch: chunks that are there, and texts that have a vector.
+
+        Args:
+            codebase_key: The codebase.
+            space_key: The space in which vectors count.
+            rows: The batch.
+            timeout_s: Deadline, seconds.
+        """
+        async with self._database.acquire(timeout_s) as connection:
+            records = await connection.fetch(
+                _QUERIES["find_unchanged"], codebase_key, space_key, *_key_columns(rows), [r.text_sha256 for r in rows]
+            )
+            unchanged: dict[int, int] = {record["n"] - 1: record["chunk_id"] for record in records}
+            texts = {row.text_sha256 for i, row in enumerate(rows) if i not in unchanged}
+            reusable = await connection.fetch(_QUERIES["find_reusable"], codebase_key, space_key, sorted(texts))
+        return ExistingChunks(unchanged, frozenset(record["content_sha256"] for record in reusable))
+
+    async def insert(
+        self,
+        codebase_key: int,
+        space_key: int,
+        rows: Sequence[ChunkRow],
+        embeddings_BD: NDArray[np.float32],
+        *,
+        timeout_s: float,
+    ) -> list[int]:
+        """Store chunks with their vectors, all or none.
+
+        Idempotent, and safe beside other writers of the same chunks: a chunk that has a vector for its text keeps
+        it. A chunk that is there with another text is replaced, and loses the vectors of the old text in every
+        space. Of rows that are the same chunk the last counts.
+
+        Args:
+            codebase_key: The codebase.
+            space_key: The space that the vectors belong to.
+            rows: B chunks.
+            embeddings_BD: (B, 2560), float32, each row of norm 1.
+            timeout_s: Deadline, seconds; when it passes nothing was stored.
+
+        Returns:
+            The chunks' ids, in the order of `rows`.
+
+        Raises:
+            BadVector: The array has another shape, or a row that is not finite or not of norm 1.
+            NotFound: The codebase was deleted.
+            DeadlineExceeded: It took longer than `timeout_s`.
+            DatabaseUnavailable: The server cannot be reached; safe to repeat.
+        """
+        halves_BD = _to_halves(embeddings_BD, len(rows))
+        if not rows:
+            return []
+        position_by_key = {_key(row): position for position, row in enumerate(rows)}
+        keys = sorted(position_by_key)
+        async with self._database.acquire(timeout_s) as connection, connection.transaction():
+            ids, embedded = await _upsert(
+                connection, codebase_key, space_key, [rows[position_by_key[key]] for key in keys]
+            )
+            # Their rows are locked until the end, so nobody else gives these chunks a vector meanwhile.
+            await connection.copy_records_to_table(
+                "embeddings",
+                columns=_EMBEDDING_COLUMNS,
+                records=[
+                    (space_key, chunk_id, codebase_key, HalfVector(halves_BD[position_by_key[key]]))
+                    for key, chunk_id in ids.items()
+                    if chunk_id not in embedded
+                ],
+            )
+        return [ids[_key(row)] for row in rows]
+
+    async def insert_reused(
+        self, codebase_key: int, space_key: int, rows: Sequence[ChunkRow], *, timeout_s: float
+    ) -> list[int | None]:
+        """Store chunks whose text has a vector in the codebase already; the vectors are copied in the database.
+
+        Args:
+            codebase_key: The codebase.
+            space_key: The space to copy in.
+            rows: Chunks whose `text_sha256` is among `ExistingChunks.reusable`.
+            timeout_s: Deadline, seconds; when it passes nothing was stored.
+
+        Returns:
+            The chunks' ids, in the order of `rows`. None where the other vector was deleted meanwhile: that chunk is
+            stored as pending, and is to be embedded and given to `insert`.
+
+        Raises:
+            NotFound: The codebase was deleted.
+            DeadlineExceeded: It took longer than `timeout_s`.
+            DatabaseUnavailable: The server cannot be reached; safe to repeat.
+        """
+        if not rows:
+            return []
+        row_by_key = {_key(row): row for row in rows}
+        keys = sorted(row_by_key)
+        async with self._database.acquire(timeout_s) as connection, connection.transaction():
+            ids, embedded = await _upsert(connection, codebase_key, space_key, [row_by_key[key] for key in keys])
+            missing = [chunk_id for chunk_id in ids.values() if chunk_id not in embedded]
+            copied = await connection.fetch(_QUERIES["reuse_embeddings"], codebase_key, space_key, missing)
+        stored = embedded | {record["chunk_id"] for record in copied}
+        return [ids[_key(row)] if ids[_key(row)] in stored else None for row in rows]
+
+    async def list_files(
+        self,
+        codebase_key: int,
+        space_key: int,
+        after: tuple[str, bytes] | None,
+        limit: int,
+        *,
+        timeout_s: float = _DEFAULT_TIMEOUT_S,
+    ) -> list[FileVersionRow]:
+        """List the stored versions of files by path, then hash; also those with no vector in the space yet.
+
+        Args:
+            codebase_key: The codebase.
+            space_key: The space in which chunks count as stored.
+            after: Path and hash of the last row of the page before; None for the first page.
+            limit: Rows at most.
+            timeout_s: Deadline, seconds.
+        """
+        path, file_sha256 = after or ("", b"")
+        async with self._database.acquire(timeout_s) as connection:
+            records = await connection.fetch(_QUERIES["list_files"], codebase_key, space_key, path, file_sha256, limit)
+        return [FileVersionRow(**record) for record in records]
+
+    async def delete_files(
+        self,
+        codebase_key: int,
+        selectors: Sequence[tuple[str, bytes | None]],
+        *,
+        timeout_s: float = _DEFAULT_TIMEOUT_S,
+    ) -> int:
+        """Delete the chunks of files, with their vectors in every space.
+
+        Args:
+            codebase_key: The codebase.
+            selectors: Pairs of a path and the hash of the version to keep; None keeps none.
+            timeout_s: Deadline, seconds.
+
+        Returns:
+            How many chunks were deleted.
+        """
+        paths = [path for path, _ in selectors]
+        kept = [file_sha256 for _, file_sha256 in selectors]
+        async with self._database.acquire(timeout_s) as connection:
+            count: int = await connection.fetchval(_QUERIES["delete_files"], codebase_key, paths, kept)
+        return count
+
+
+async def _upsert(
+    connection: "Connection", codebase_key: int, space_key: int, rows: Sequence[ChunkRow]
+) -> tuple[dict[_Key, int], set[int]]:
+    """Write and lock chunks; give their ids by key, and the ids of those that have a vector of the space.
+
+    The rows must be distinct and sorted by key: every writer locks in this order, so that none waits for another
+    in a circle.
+    """
+    columns = [
+        [row.path for row in rows],
+        [row.language for row in rows],
+        [row.symbol for row in rows],
+        [row.kind for row in rows],
+        [row.start_line for row in rows],
+        [row.end_line for row in rows],
+        [row.content for row in rows],
+        [row.text_sha256 for row in rows],
+        [row.file_sha256 for row in rows],
+        [row.ordinal for row in rows],
+        [row.file_chunk_count for row in rows],
+    ]
+    await connection.execute(_QUERIES["insert_chunks"], codebase_key, *columns)
+    records = await connection.fetch(_QUERIES["get_stored_chunks"], codebase_key, space_key, *_key_columns(rows))
+    if len(records) != len(rows):
+        raise DatabaseUnavailable("chunks were deleted while they were written, try again")
+    ids = {_key(row): record["chunk_id"] for row, record in zip(rows, records, strict=True)}
+    return ids, {record["chunk_id"] for record in records if record["embedded"]}
+
+
+def _key(row: ChunkRow) -> _Key:
+    return (row.path, row.file_sha256, row.ordinal)
+
+
+def _key_columns(rows: Sequence[ChunkRow]) -> tuple[list[str], list[bytes], list[int]]:
+    return [row.path for row in rows], [row.file_sha256 for row in rows], [row.ordinal for row in rows]
+
+
+def _to_halves(embeddings_BD: NDArray[np.float32], count: int) -> NDArray[np.float16]:
+    if embeddings_BD.shape != (count, DIMENSION):
+        raise BadVector(f"vectors of shape {embeddings_BD.shape} for {count} chunks, not ({count}, {DIMENSION})")
+    norms_B = np.linalg.norm(embeddings_BD, axis=1)
+    # Written so that NaN fails too.
+    bad = np.flatnonzero(~(np.abs(norms_B - 1) <= 0.01))
+    if bad.size:
+        raise BadVector(f"vector {bad[0]} of {count} has norm {norms_B[bad[0]]}, not 1")
+    return embeddings_BD.astype(np.float16)

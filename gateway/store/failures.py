@@ -1,0 +1,40 @@
+"""The store's edge: asyncpg's errors become the gateway's."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+
+from gateway.errors import DatabaseUnavailable, DeadlineExceeded, NotFound
+
+# What asyncpg raises when the server is gone, coming up, going down or full, or when the connection was cut.
+CONNECTION_FAILURES: tuple[type[Exception], ...] = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+)
+
+
+@contextmanager
+def translate_failures() -> Iterator[None]:
+    """Raise the gateway's errors in place of asyncpg's. Errors that mean a fault of ours pass through.
+
+    Raises:
+        DeadlineExceeded: The client or the server ran into the time limit; the server dropped the work.
+        DatabaseUnavailable: The server cannot be reached, or ended the transaction for another's sake.
+        NotFound: The codebase was deleted while it was written to.
+    """
+    try:
+        yield
+    # TimeoutError is an OSError, so it comes first.
+    except (TimeoutError, asyncpg.QueryCanceledError) as error:
+        raise DeadlineExceeded("the deadline passed while the database worked") from error
+    except CONNECTION_FAILURES as error:
+        raise DatabaseUnavailable(f"PostgreSQL cannot be reached: {error or type(error).__name__}") from error
+    except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as error:
+        raise DatabaseUnavailable(f"PostgreSQL gave way to another transaction, try again: {error}") from error
+    except asyncpg.ForeignKeyViolationError as error:
+        raise NotFound(f"the codebase was deleted meanwhile: {error.detail}") from error

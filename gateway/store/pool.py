@@ -1,0 +1,121 @@
+"""The pool of connections to PostgreSQL."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Self
+
+import asyncpg
+from pgvector.asyncpg import register_vector
+
+from gateway.errors import DatabaseUnavailable, DeadlineExceeded, StartupError
+from gateway.store.failures import CONNECTION_FAILURES, translate_failures
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+    Connection = PoolConnectionProxy[asyncpg.Record]
+    Pool = asyncpg.Pool[asyncpg.Record]
+
+# A connection whose server does not answer a cancellation within this is cut, not waited for.
+_RELEASE_TIMEOUT_S = 2.0
+
+
+class Database:
+    """A bounded pool; waiting for one of its connections is bounded too.
+
+    It outlives the server: connections that were lost are made again when they are next asked for.
+    """
+
+    def __init__(self, pool: "Pool", *, timeout_s: float, max_size: int) -> None:
+        """Wrap a pool; use `connect`."""
+        self._pool = pool
+        self._timeout_s = timeout_s
+        self._max_size = max_size
+
+    def __repr__(self) -> str:
+        busy_count = self._pool.get_size() - self._pool.get_idle_size()
+        return f"Database(busy={busy_count}, open={self._pool.get_size()}, max={self._max_size})"
+
+    @classmethod
+    async def connect(cls, url: str, *, min_size: int = 2, max_size: int = 10, timeout_s: float = 10.0) -> Self:
+        """Connect to a database that has been migrated.
+
+        Args:
+            url: `postgresql://user:password@host:port/database`.
+            min_size: Connections to open at once.
+            max_size: Connections at most.
+            timeout_s: How long connecting, and later waiting for a free connection, may take, seconds.
+
+        Raises:
+            DatabaseUnavailable: The server cannot be reached.
+            StartupError: The database has no pgvector.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                with translate_failures():
+                    pool = await asyncpg.create_pool(
+                        url, min_size=min_size, max_size=max_size, timeout=timeout_s, init=_register_codecs
+                    )
+        except TimeoutError:
+            raise DatabaseUnavailable(f"PostgreSQL did not accept a connection within {timeout_s:g} s") from None
+        return cls(pool, timeout_s=timeout_s, max_size=max_size)
+
+    async def close(self) -> None:
+        """Close all connections; those in use get the pool's timeout to come back, then are cut."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._pool.close()
+        except CONNECTION_FAILURES:  # TimeoutError, an OSError, is among them.
+            self._pool.terminate()
+
+    @asynccontextmanager
+    async def acquire(self, timeout_s: float) -> AsyncIterator["Connection"]:
+        """Lend a connection for the length of the block, which must end within the timeout.
+
+        When the time is over, or the caller is cancelled, the running query is cancelled on the server too.
+
+        Args:
+            timeout_s: Budget for the wait and the block together, seconds.
+
+        Yields:
+            A connection with the codecs of pgvector.
+
+        Raises:
+            DeadlineExceeded: The block, or the wait, took longer than `timeout_s`.
+            DatabaseUnavailable: The server cannot be reached, or no connection came free within the pool's limit.
+        """
+        with translate_failures():
+            async with asyncio.timeout(timeout_s):
+                connection = await self._take(timeout_s)
+                try:
+                    yield connection
+                except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+                    # Raised for misuse, but also for a connection that was lost under a transaction.
+                    if connection.is_closed():
+                        raise DatabaseUnavailable(f"the connection to PostgreSQL was lost: {error}") from error
+                    raise
+                finally:
+                    await self._give_back(connection)
+
+    async def _take(self, timeout_s: float) -> "Connection":
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await self._pool.acquire()
+        except TimeoutError:
+            if timeout_s <= self._timeout_s:
+                raise DeadlineExceeded(f"no database connection came free within {timeout_s:g} s") from None
+            raise DatabaseUnavailable(f"no database connection came free within {self._timeout_s:g} s") from None
+
+    async def _give_back(self, connection: "Connection") -> None:
+        # A connection that cannot be reset is cut by the pool; how the block ended is what counts, not this.
+        with contextlib.suppress(asyncpg.InterfaceError, asyncpg.PostgresError, *CONNECTION_FAILURES):
+            await self._pool.release(connection, timeout=_RELEASE_TIMEOUT_S)
+
+
+async def _register_codecs(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    try:
+        await register_vector(connection)
+    except ValueError as error:
+        raise StartupError(f"the database has no pgvector; run the migrations first ({error})") from error

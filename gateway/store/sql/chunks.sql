@@ -1,0 +1,86 @@
+-- name: find_unchanged
+-- Finds the rows of a batch that are stored with a vector of the space; `n` counts from 1.
+SELECT sent.n, c.chunk_id
+FROM unnest($3::text[], $4::bytea[], $5::integer[], $6::bytea[])
+     WITH ORDINALITY AS sent (path, file_sha256, ordinal, content_sha256, n)
+JOIN chunks c ON c.codebase_key = $1 AND c.path = sent.path AND c.file_sha256 = sent.file_sha256
+             AND c.ordinal = sent.ordinal AND c.content_sha256 = sent.content_sha256
+WHERE EXISTS (SELECT FROM embeddings e WHERE e.space_key = $2 AND e.chunk_id = c.chunk_id)
+
+-- name: find_reusable
+-- Finds the texts that have a vector of the space in the codebase.
+SELECT sent.content_sha256
+FROM unnest($3::bytea[]) AS sent (content_sha256)
+WHERE EXISTS (
+    SELECT FROM chunks c JOIN embeddings e ON e.space_key = $2 AND e.chunk_id = c.chunk_id
+    WHERE c.codebase_key = $1 AND c.content_sha256 = sent.content_sha256
+)
+
+-- name: insert_chunks
+-- Adds or updates chunks. Rows that are there and alike are locked, not written.
+INSERT INTO chunks (codebase_key, path, language, symbol, kind, start_line, end_line, content, content_sha256,
+                    file_sha256, ordinal, file_chunk_count)
+SELECT $1, path, language, symbol, kind, start_line, end_line, content, content_sha256,
+       file_sha256, ordinal, file_chunk_count
+FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::integer[], $7::integer[], $8::text[], $9::bytea[],
+            $10::bytea[], $11::integer[], $12::integer[])
+     WITH ORDINALITY AS sent (path, language, symbol, kind, start_line, end_line, content, content_sha256,
+                              file_sha256, ordinal, file_chunk_count, n)
+ORDER BY n
+ON CONFLICT (codebase_key, path, file_sha256, ordinal) DO UPDATE
+SET language = excluded.language, symbol = excluded.symbol, kind = excluded.kind,
+    start_line = excluded.start_line, end_line = excluded.end_line, content = excluded.content,
+    content_sha256 = excluded.content_sha256, file_chunk_count = excluded.file_chunk_count
+WHERE (chunks.language, chunks.symbol, chunks.kind, chunks.start_line, chunks.end_line, chunks.content,
+       chunks.content_sha256, chunks.file_chunk_count)
+   IS DISTINCT FROM
+      (excluded.language, excluded.symbol, excluded.kind, excluded.start_line, excluded.end_line, excluded.content,
+       excluded.content_sha256, excluded.file_chunk_count)
+
+-- name: get_stored_chunks
+-- Gets the ids of a batch's chunks in its order, and which have a vector of the space.
+SELECT c.chunk_id,
+       EXISTS (SELECT FROM embeddings e WHERE e.space_key = $2 AND e.chunk_id = c.chunk_id) AS embedded
+FROM unnest($3::text[], $4::bytea[], $5::integer[]) WITH ORDINALITY AS sent (path, file_sha256, ordinal, n)
+JOIN chunks c ON c.codebase_key = $1 AND c.path = sent.path AND c.file_sha256 = sent.file_sha256
+             AND c.ordinal = sent.ordinal
+ORDER BY sent.n
+
+-- name: reuse_embeddings
+-- Gives chunks the vector that another chunk of the codebase has for the same text.
+INSERT INTO embeddings (space_key, chunk_id, codebase_key, embedding)
+SELECT $2, target.chunk_id, $1, source.embedding
+FROM unnest($3::bigint[]) AS target (chunk_id)
+JOIN chunks t ON t.chunk_id = target.chunk_id
+CROSS JOIN LATERAL (
+    SELECT e.embedding FROM chunks c JOIN embeddings e ON e.space_key = $2 AND e.chunk_id = c.chunk_id
+    WHERE c.codebase_key = $1 AND c.content_sha256 = t.content_sha256
+    LIMIT 1
+) source
+RETURNING chunk_id
+
+-- name: list_files
+-- Lists the versions of a codebase's files after one, by path, then hash.
+SELECT c.path, c.file_sha256, count(e.chunk_id) AS stored_chunk_count, max(c.file_chunk_count) AS file_chunk_count
+FROM chunks c LEFT JOIN embeddings e ON e.space_key = $2 AND e.chunk_id = c.chunk_id
+WHERE c.codebase_key = $1 AND (c.path, c.file_sha256) > ($3, $4::bytea)
+GROUP BY c.path, c.file_sha256
+ORDER BY c.path, c.file_sha256
+LIMIT $5
+
+-- name: delete_files
+-- Deletes the chunks of files but for the version to keep, locking them in the order that inserts lock them.
+WITH doomed AS MATERIALIZED (
+    SELECT c.chunk_id
+    FROM chunks c
+    WHERE c.codebase_key = $1
+      AND EXISTS (
+          SELECT FROM unnest($2::text[], $3::bytea[]) AS selected (path, keep_file_sha256)
+          WHERE selected.path = c.path AND c.file_sha256 IS DISTINCT FROM selected.keep_file_sha256
+      )
+    ORDER BY c.path, c.file_sha256, c.ordinal
+    FOR UPDATE
+), deleted AS (
+    DELETE FROM chunks c USING doomed WHERE c.chunk_id = doomed.chunk_id RETURNING 1
+)
+SELECT count(*) FROM deleted

@@ -1,0 +1,42 @@
+-- name: create_codebase
+-- Adds a codebase.
+INSERT INTO codebases (codebase_id, display_name) VALUES ($1, $2)
+RETURNING codebase_key, codebase_id, display_name, create_time, 0::bigint AS chunk_count, 0::bigint AS pending_chunk_count
+
+-- name: get_codebase
+-- Gets one codebase, counted in a space.
+SELECT c.codebase_key, c.codebase_id, c.display_name, c.create_time,
+       embedded.n AS chunk_count, greatest(total.n - embedded.n, 0) AS pending_chunk_count
+FROM codebases c
+CROSS JOIN LATERAL (SELECT count(*) AS n FROM chunks WHERE codebase_key = c.codebase_key) total
+CROSS JOIN LATERAL (
+    SELECT count(*) AS n FROM embeddings WHERE space_key = $2 AND codebase_key = c.codebase_key
+) embedded
+WHERE c.codebase_id = $1
+
+-- name: list_codebases
+-- Lists codebases by id, after one, counted in a space.
+SELECT c.codebase_key, c.codebase_id, c.display_name, c.create_time,
+       embedded.n AS chunk_count, greatest(total.n - embedded.n, 0) AS pending_chunk_count
+FROM (SELECT * FROM codebases WHERE codebase_id > $1 ORDER BY codebase_id LIMIT $3) c
+CROSS JOIN LATERAL (SELECT count(*) AS n FROM chunks WHERE codebase_key = c.codebase_key) total
+CROSS JOIN LATERAL (
+    SELECT count(*) AS n FROM embeddings WHERE space_key = $2 AND codebase_key = c.codebase_key
+) embedded
+ORDER BY c.codebase_id
+
+-- name: lock_codebase
+-- Keeps others from adding to a codebase until the transaction ends; gives its key.
+SELECT codebase_key FROM codebases WHERE codebase_id = $1 FOR UPDATE
+
+-- name: count_chunks
+-- Counts a codebase's chunks.
+SELECT count(*) FROM chunks WHERE codebase_key = $1
+
+-- name: delete_codebase
+-- Deletes a codebase; its chunks and vectors go with it by cascade.
+DELETE FROM codebases WHERE codebase_key = $1
+
+-- name: get_codebase_key
+-- Gets the key of a codebase.
+SELECT codebase_key FROM codebases WHERE codebase_id = $1

@@ -1,0 +1,81 @@
+"""The real PostgreSQL, one a session, and a migrated database of its own for every test."""
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from gateway.local.postgres import Postgres
+from gateway.store.chunks import ChunkStore
+from gateway.store.codebases import CodebaseStore
+from gateway.store.migrations import migrate
+from gateway.store.pool import Database
+from gateway.store.rows import SpaceRow
+from gateway.store.spaces import SpaceStore
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgres_root() -> Iterator[Path]:
+    """A directory that the account of PostgreSQL may enter, which pytest's own (mode 0700) are not."""
+    root = Path(tempfile.mkdtemp(prefix="duovec-postgres-"))
+    root.chmod(0o755)
+    yield root
+    shutil.rmtree(root)
+
+
+@pytest.fixture(scope="session")
+async def postgres(postgres_root: Path) -> AsyncIterator[Postgres]:
+    server = Postgres(postgres_root / "data", log_path=postgres_root / "postgres.log")
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def empty_url(postgres: Postgres) -> AsyncIterator[str]:
+    """A database without any table."""
+    name = f"test_{next(_numbers)}"
+    connection = await asyncpg.connect(postgres.url)
+    await connection.execute(f"CREATE DATABASE {name}")
+    yield postgres.url.rsplit("/", 1)[0] + f"/{name}"
+    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await connection.close()
+
+
+@pytest.fixture
+async def url(empty_url: str) -> str:
+    await migrate(empty_url)
+    return empty_url
+
+
+@pytest.fixture
+async def database(url: str) -> AsyncIterator[Database]:
+    database = await Database.connect(url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def chunks(database: Database) -> ChunkStore:
+    return ChunkStore(database)
+
+
+@pytest.fixture
+def codebases(database: Database) -> CodebaseStore:
+    return CodebaseStore(database)
+
+
+@pytest.fixture
+async def space(database: Database) -> SpaceRow:
+    return await SpaceStore(database).ensure_active("a" * 64, {"code": "one"})
+
+
+@pytest.fixture
+async def codebase_key(codebases: CodebaseStore) -> int:
+    return (await codebases.create("demo", "Demo", timeout_s=5)).codebase_key

@@ -1,0 +1,138 @@
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import DatabaseUnavailable, DeadlineExceeded, StartupError
+from gateway.local.postgres import Postgres
+from gateway.store.codebases import CodebaseStore
+from gateway.store.migrations import migrate
+from gateway.store.pool import Database
+
+
+@pytest.fixture
+async def own_postgres(postgres_root: Path, request: pytest.FixtureRequest) -> AsyncIterator[Postgres]:
+    """A server that the test may kill."""
+    directory = postgres_root / request.node.name
+    directory.mkdir()
+    server = Postgres(directory / "data", log_path=directory / "postgres.log")
+    await server.start()
+    yield server
+    await server.stop()
+
+
+def is_running(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        return stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+async def test_a_killed_server_makes_the_pool_unavailable_until_it_is_back(own_postgres: Postgres) -> None:
+    await migrate(own_postgres.url)
+    database = await Database.connect(own_postgres.url)
+    codebases = CodebaseStore(database)
+    created = await codebases.create("demo", "Demo", timeout_s=5)
+
+    with pytest.raises(DatabaseUnavailable):
+        async with database.acquire(10) as connection:
+            own_postgres.process.send_signal(signal.SIGKILL)
+            await own_postgres.wait()
+            await connection.execute("SELECT pg_sleep(5)")
+    for _ in range(12):  # More than there are connections.
+        with pytest.raises(DatabaseUnavailable):
+            await codebases.get_key("demo", timeout_s=5)
+
+    await own_postgres.stop()
+    await own_postgres.start()
+    assert await codebases.get_key("demo", timeout_s=5) == created.codebase_key
+    await database.close()
+
+
+async def test_an_exhausted_pool_says_so_within_its_limit(url: str) -> None:
+    database = await Database.connect(url, min_size=1, max_size=1, timeout_s=0.3)
+    async with database.acquire(5):
+        with pytest.raises(DatabaseUnavailable, match=r"no database connection came free within 0.3 s"):
+            async with database.acquire(5):
+                pass
+        with pytest.raises(DeadlineExceeded):
+            async with database.acquire(0.1):
+                pass
+    await database.close()
+
+
+async def test_a_second_server_on_the_same_data_is_refused(own_postgres: Postgres, postgres_root: Path) -> None:
+    data_dir = own_postgres._data_dir
+    second = Postgres(data_dir, log_path=postgres_root / "second.log")
+    with pytest.raises(StartupError, match=rf"{data_dir} is in use by another duovec \(process {os.getpid()}\)"):
+        await second.start()
+    await second.stop()
+    assert is_running(own_postgres.pid)
+
+
+async def test_stopping_leaves_no_process(postgres_root: Path) -> None:
+    server = Postgres(postgres_root / "stopped", log_path=postgres_root / "stopped.log")
+    await server.start()
+    pids = [server.pid, *map(int, Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split())]
+    assert len(pids) > 3
+    await server.stop()
+    assert await server.wait() == 0
+    assert not [pid for pid in pids if is_running(pid)]
+    await server.stop()
+
+
+async def test_a_port_in_use_is_a_clear_error(own_postgres: Postgres, postgres_root: Path) -> None:
+    server = Postgres(postgres_root / "other", log_path=postgres_root / "other.log", port=own_postgres.port)
+    with pytest.raises(StartupError, match=r"(?s)exited with status 1 while starting.*Address already in use"):
+        await server.start()
+
+
+async def test_a_directory_with_other_files_is_left_alone(postgres_root: Path) -> None:
+    directory = postgres_root / "papers"
+    directory.mkdir()
+    (directory / "thesis.txt").write_text("x")
+    with pytest.raises(StartupError, match="neither empty nor a data directory"):
+        await Postgres(directory, log_path=postgres_root / "papers.log").start()
+    assert [path.name for path in directory.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to change its account")
+async def test_a_directory_that_the_account_may_not_enter_is_named(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    with pytest.raises(StartupError, match="may not enter"):
+        await Postgres(closed / "data", log_path=tmp_path / "log").start()
+
+
+_PARENT = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from gateway.local.postgres import Postgres
+
+async def main():
+    root = Path(sys.argv[1])
+    server = Postgres(root / "orphan", log_path=root / "orphan.log")
+    await server.start()
+    print(server.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+async def test_the_server_does_not_outlive_a_killed_parent_and_its_data_can_be_used_again(postgres_root: Path) -> None:
+    parent = subprocess.run(
+        [sys.executable, "-c", _PARENT, str(postgres_root)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert parent.returncode == -signal.SIGKILL, parent.stderr
+    orphan_pid = int(parent.stdout)
+    # It waits for the orphan's shutdown, or the start would fail.
+    server = Postgres(postgres_root / "orphan", log_path=postgres_root / "orphan.log")
+    await server.start(timeout_s=20)
+    assert not is_running(orphan_pid)
+    await server.stop()

@@ -1,0 +1,69 @@
+import asyncio
+from dataclasses import replace
+
+import asyncpg
+import pytest
+
+from gateway.errors import StartupError
+from gateway.store.migrations import load_migrations, migrate, roll_back
+from gateway.store.pool import Database
+
+_CATALOG = """
+SELECT format('%s.%s %s %s %s', table_name, column_name, udt_name, is_nullable, collation_name) AS line
+FROM information_schema.columns WHERE table_schema = 'public'
+UNION SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'
+UNION SELECT format('%s %s %s', conrelid::regclass, conname, pg_get_constraintdef(oid)) FROM pg_constraint
+      WHERE connamespace = 'public'::regnamespace
+UNION SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
+ORDER BY line
+"""
+
+
+async def schema(url: str) -> list[str]:
+    connection = await asyncpg.connect(url)
+    lines = [record["line"] for record in await connection.fetch(_CATALOG)]
+    await connection.close()
+    return lines
+
+
+async def test_up_down_up_gives_the_same_schema(empty_url: str) -> None:
+    versions = [migration.version for migration in load_migrations()]
+    assert await migrate(empty_url) == versions
+    first = await schema(empty_url)
+    assert await migrate(empty_url) == []
+    assert await roll_back(empty_url, 0) == versions[::-1]
+    assert {line.split(".")[0] for line in await schema(empty_url) if "." in line.split(" ")[0]} == {
+        "schema_migrations"
+    }
+    assert await migrate(empty_url) == versions
+    assert await schema(empty_url) == first
+    assert any(line.startswith("embeddings.embedding halfvec") for line in first)
+
+
+async def test_two_processes_that_migrate_at_once_take_turns(empty_url: str) -> None:
+    results = await asyncio.gather(migrate(empty_url), migrate(empty_url))
+    assert sorted(results) == [[], [migration.version for migration in load_migrations()]]
+
+
+async def test_a_migration_that_was_edited_is_refused(url: str) -> None:
+    first, *others = load_migrations()
+    with pytest.raises(StartupError, match="0001_initial was edited"):
+        await migrate(url, migrations=[replace(first, up_sql=first.up_sql + "\n"), *others])
+
+
+async def test_a_newer_database_is_refused(url: str) -> None:
+    with pytest.raises(StartupError, match="0001_initial, which this duovec does not know"):
+        await migrate(url, migrations=[])
+
+
+async def test_a_migration_that_fails_leaves_nothing(url: str) -> None:
+    broken = replace(load_migrations()[0], version=9999, up_sql="CREATE TABLE half (a int); SELECT 1 / 0")
+    before = await schema(url)
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await migrate(url, migrations=[*load_migrations(), broken])
+    assert await schema(url) == before
+
+
+async def test_a_pool_on_a_database_without_pgvector_says_to_migrate(empty_url: str) -> None:
+    with pytest.raises(StartupError, match="run the migrations first"):
+        await Database.connect(empty_url)
