@@ -33,14 +33,15 @@ class LayerAdapter:
 
     def delta(self, task: int, scale: float) -> Array:
         """The dense update of one task's weight, (O, I)."""
-        return scale * (self.B_TOR[task] @ self.A_TRI[task])
+        delta_OI: Array = (scale * (self.B_TOR[task] @ self.A_TRI[task])).astype(np.float32)
+        return delta_OI
 
 
 @dataclass(frozen=True)
 class Adapters:
     """The head (D, H), and the adapter of every adapted layer by its path."""
 
-    head_DH: Array
+    head: Array
     layers: Mapping[str, LayerAdapter]
 
 
@@ -79,7 +80,7 @@ def initial_adapters(spec: EncoderSpec, layer_shapes: Mapping[str, tuple[int, in
 
 def save_adapters(adapters: Adapters, path: Path) -> None:
     """Write the layout that this module's docstring describes."""
-    tensors = {"head.weight": adapters.head_DH}
+    tensors = {"head.weight": adapters.head}
     for layer, adapter in adapters.layers.items():
         tensors[f"lora.{layer}.A"] = adapter.A_TRI
         tensors[f"lora.{layer}.B"] = adapter.B_TOR

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,19 +26,19 @@ def quiet_transformers() -> Iterator[None]:
     verbosity = transformers_logging.get_verbosity()
     bar_was_on = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(logging.ERROR)
-    transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         transformers_logging.set_verbosity(verbosity)
         if bar_was_on:
-            transformers_logging.enable_progress_bar()
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 class TaskSelection:
     """Which of the stacked ranks each row uses; set once a forward pass, read by every adapted layer."""
 
-    mask_B1K: Tensor
+    mask: Tensor
 
 
 class TaskLora(nn.Module):
@@ -58,7 +59,7 @@ class TaskLora(nn.Module):
 
     def forward(self, hidden_BSI: Tensor) -> Tensor:
         """(B, S, I) to (B, S, O)."""
-        low_BSK = (hidden_BSI @ self.a_IK) * self._selection.mask_B1K
+        low_BSK = (hidden_BSI @ self.a_IK) * self._selection.mask
         output: Tensor = self.linear(hidden_BSI) + low_BSK @ self.b_KO
         return output
 
@@ -69,7 +70,7 @@ class Encoder(nn.Module):
     A row whose mask is all zero becomes NaN (0 / 0) rather than a plausible vector: the caller must refuse it.
     """
 
-    task_columns_TK: Tensor
+    task_columns: Tensor
 
     def __init__(self, transformer: BertModel, spec: EncoderSpec, adapters: Adapters) -> None:
         super().__init__()
@@ -86,10 +87,10 @@ class Encoder(nn.Module):
                 with torch.no_grad():
                     linear.weight += torch.from_numpy(adapter.delta(0, spec.lora.scale))
         columns_TK = torch.eye(spec.adapter_count).repeat_interleave(spec.lora.rank, dim=1)
-        self.register_buffer("task_columns_TK", columns_TK)
+        self.register_buffer("task_columns", columns_TK)
         self.head = nn.Linear(spec.base_dimension, spec.dimension, bias=False)
         with torch.no_grad():
-            self.head.weight.copy_(torch.from_numpy(adapters.head_DH))
+            self.head.weight.copy_(torch.from_numpy(adapters.head))
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, task_id: Tensor | None = None) -> Tensor:
         """Embed token rows.
@@ -103,11 +104,12 @@ class Encoder(nn.Module):
             vectors_BD (B, D) float32, each row of L2 norm 1.
         """
         if task_id is not None:
-            self._selection.mask_B1K = self.task_columns_TK[task_id]
+            self._selection.mask = self.task_columns[task_id]
         hidden_BSH = self.encode_tokens(input_ids, attention_mask)
         pooled_BH = self.pool(hidden_BSH, attention_mask)
         vectors_BD: Tensor = self.head(pooled_BH)
-        return vectors_BD / vectors_BD.norm(dim=-1, keepdim=True)
+        unit_BD: Tensor = vectors_BD / vectors_BD.norm(dim=-1, keepdim=True)
+        return unit_BD
 
     def encode_tokens(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The transformer's last hidden states, (B, S, H)."""
@@ -117,7 +119,8 @@ class Encoder(nn.Module):
     def pool(self, hidden_BSH: Tensor, attention_mask: Tensor) -> Tensor:
         """Mean of the hidden states over real tokens, (B, H)."""
         mask_BS1 = attention_mask.unsqueeze(-1).to(hidden_BSH.dtype)
-        return (hidden_BSH * mask_BS1).sum(dim=1) / mask_BS1.sum(dim=1)
+        pooled_BH: Tensor = (hidden_BSH * mask_BS1).sum(dim=1) / mask_BS1.sum(dim=1)
+        return pooled_BH
 
 
 def layer_shapes(transformer: nn.Module, spec: EncoderSpec) -> dict[str, tuple[int, int]]:
@@ -150,6 +153,8 @@ def load_transformer(spec: EncoderSpec, checkpoint: Checkpoint) -> BertModel:
         raise ExportError(
             f"{spec.name}: only bidirectional BERT bases are built, not {spec.attention} {config.model_type}"
         )
+    if spec.append_eos is not None:
+        raise ExportError(f"{spec.name}: append_eos is {spec.append_eos!r}, but BERT tokenizers end rows themselves")
     if config.hidden_size != spec.base_dimension:
         raise ExportError(f"{spec.name}: base_dimension is {spec.base_dimension}, the base has {config.hidden_size}")
     if config.max_position_embeddings < spec.max_tokens:
@@ -158,7 +163,8 @@ def load_transformer(spec: EncoderSpec, checkpoint: Checkpoint) -> BertModel:
         )
     with quiet_transformers():
         # Eager attention: the decomposition of SDPA turns NaN into zero, which would hide a broken row.
-        transformer, info = BertModel.from_pretrained(
+        # The stubs do not know that output_loading_info returns a pair.
+        loaded: Any = BertModel.from_pretrained(
             checkpoint.folder,
             add_pooling_layer=False,
             attn_implementation="eager",
@@ -166,6 +172,7 @@ def load_transformer(spec: EncoderSpec, checkpoint: Checkpoint) -> BertModel:
             local_files_only=True,
             output_loading_info=True,
         )
+    transformer, info = loaded
     if info["missing_keys"] or info["mismatched_keys"]:
         names = sorted([*info["missing_keys"], *map(str, info["mismatched_keys"])])
         raise ExportError(f"{checkpoint.folder}/model.safetensors lacks weights of the encoder: {', '.join(names)}")

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -64,6 +65,7 @@ def export_onnx(encoder: Encoder, spec: EncoderSpec, path: Path) -> None:
 def strip_metadata(model: onnx.ModelProto) -> None:
     """Drop what the exporter notes about this machine: stack traces, source paths, module names."""
     graph = model.graph
+    holder: Any  # protobuf messages of several types, all of which have both fields
     for holder in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         holder.doc_string = ""
         del holder.metadata_props[:]

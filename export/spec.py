@@ -200,11 +200,11 @@ class _Reader:
             dimension == _ROLE_DIMENSIONS[role], "dimension", dimension, f"{_ROLE_DIMENSIONS[role]} for role {role}"
         )
         self._require(
-            0 < table["base_dimension"] <= dimension, "base_dimension", table["base_dimension"], "1–dimension"
+            0 < table["base_dimension"] <= dimension, "base_dimension", table["base_dimension"], "in 1 to dimension"
         )
         self._require(table["pooling"] in _POOLINGS, "pooling", table["pooling"], "mean (last_token is not built yet)")
         self._require(table["normalize"], "normalize", table["normalize"], "true: the gateway joins unit vectors")
-        self._require(1 <= table["max_tokens"] <= 32768, "max_tokens", table["max_tokens"], "1–32768")
+        self._require(1 <= table["max_tokens"] <= 32768, "max_tokens", table["max_tokens"], "1 to 32768")
         self._require(table["attention"] in _ATTENTIONS, "attention", table["attention"], "bidirectional or causal")
         self._require(bool(table["license"]), "license", table["license"], "an SPDX identifier")
         prompts = self._table(table["prompts"], "prompts", {"query": str, "passage": str})
@@ -228,7 +228,7 @@ class _Reader:
 
     def _lora(self, value: Any) -> Lora:
         table = self._table(value, "lora", {"rank": int, "alpha": float, "targets": list})
-        self._require(1 <= table["rank"] <= 256, "lora.rank", table["rank"], "1–256")
+        self._require(1 <= table["rank"] <= 256, "lora.rank", table["rank"], "1 to 256")
         self._require(table["alpha"] > 0, "lora.alpha", table["alpha"], "positive")
         self._require(bool(table["targets"]), "lora.targets", table["targets"], "one name or more")
         targets = self._names("lora.targets", table["targets"], pattern=re.compile(r"[a-z][a-z0-9_]*"))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import (  # type: ignore[attr-defined]
+from tritonclient.grpc.model_config_pb2 import (
     TYPE_FP32,
     TYPE_INT64,
     ModelConfig,
@@ -16,7 +16,7 @@ from export.errors import ExportError
 from export.spec import EncoderSpec
 
 MAX_BATCH_SIZE = 64
-# Padded tokens of a micro-batch; measured best on CPU, where big padded batches are 2.5–6 times slower.
+# Padded tokens of a micro-batch; measured best on CPU, where big padded batches are 2.5 to 6 times slower.
 TOKEN_BUDGET = 512
 # Long enough for requests in flight together to meet, short against one forward pass (2 ms and more).
 MAX_QUEUE_DELAY_US = 500

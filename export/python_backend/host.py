@@ -109,7 +109,7 @@ def group_by_length(lengths_B: Ids, token_budget: int) -> list[NDArray[np.intp]]
 
     Args:
         lengths_B: Tokens of each row, (B,).
-        token_budget: Most padded tokens (rows × longest) of a group; a longer row makes a group alone.
+        token_budget: Most padded tokens (rows times longest) of a group; a longer row makes a group alone.
 
     Returns:
         Row indices of each group; together they hold every row once, shortest first.
@@ -131,9 +131,9 @@ def group_by_length(lengths_B: Ids, token_budget: int) -> list[NDArray[np.intp]]
 class Rows:
     """Token rows of one request, right-padded: ids (B, S), lengths (B,), task ids (B,) or None."""
 
-    ids_BS: Ids
-    lengths_B: Ids
-    task_B: Ids | None
+    ids: Ids
+    lengths: Ids
+    tasks: Ids | None
 
 
 @dataclass(frozen=True)
@@ -163,13 +163,13 @@ def check_rows(ids_BS: Ids, mask_BS: Ids, task_B1: Ids | None, limits: Limits) -
     if lengths_B.max() > limits.max_tokens:
         raise HostError(f"a row has {lengths_B.max()} tokens, the limit is {limits.max_tokens}")
     if ids_BS.min() < 0 or ids_BS.max() >= limits.vocab_size:
-        raise HostError(f"token ids must lie in 0–{limits.vocab_size - 1}")
+        raise HostError(f"token ids must lie in 0 to {limits.vocab_size - 1}")
     if limits.task_count == 0:
         return Rows(ids_BS, lengths_B, None)
     if task_B1 is None or task_B1.dtype != np.int64 or task_B1.shape != (ids_BS.shape[0], 1):
         raise HostError("task_id must be int64 of shape (rows, 1)")
     if task_B1.min() < 0 or task_B1.max() >= limits.task_count:
-        raise HostError(f"task_id must lie in 0–{limits.task_count - 1}")
+        raise HostError(f"task_id must lie in 0 to {limits.task_count - 1}")
     return Rows(ids_BS, lengths_B, task_B1[:, 0])
 
 
@@ -191,15 +191,15 @@ class EncoderHost:
         Raises:
             HostError: The graph gave another shape than (B, D).
         """
-        lengths_B = np.concatenate([rows.lengths_B for rows in requests])
+        lengths_B = np.concatenate([rows.lengths for rows in requests])
         width = int(lengths_B.max())
         ids_BS = np.zeros((len(lengths_B), width), dtype=np.int64)
         start = 0
         for rows in requests:
-            used = min(width, rows.ids_BS.shape[1])
-            ids_BS[start : start + len(rows.lengths_B), :used] = rows.ids_BS[:, :used]
-            start += len(rows.lengths_B)
-        tasks = [rows.task_B for rows in requests if rows.task_B is not None]
+            used = min(width, rows.ids.shape[1])
+            ids_BS[start : start + len(rows.lengths), :used] = rows.ids[:, :used]
+            start += len(rows.lengths)
+        tasks = [rows.tasks for rows in requests if rows.tasks is not None]
         task_B = np.concatenate(tasks) if tasks else None
         vectors_BD = np.empty((len(lengths_B), self._dimension), dtype=np.float32)
         for group in group_by_length(lengths_B, self._token_budget):
@@ -213,7 +213,7 @@ class EncoderHost:
             if output.shape != (len(group), self._dimension):
                 raise HostError(f"the graph gave {output.shape} instead of {(len(group), self._dimension)}")
             vectors_BD[group] = output
-        return np.split(vectors_BD, np.cumsum([len(rows.lengths_B) for rows in requests])[:-1])
+        return np.split(vectors_BD, np.cumsum([len(rows.lengths) for rows in requests])[:-1])
 
 
 def open_host(version_folder: Path, runtime: str, precision: str, num_threads: int, token_budget: int) -> EncoderHost:

@@ -19,9 +19,8 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the version folder that this file lies in, with the parameters of config.pbtxt."""
-        parameters = {
-            key: value["string_value"] for key, value in json.loads(args["model_config"])["parameters"].items()
-        }
+        config = json.loads(args["model_config"])
+        parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
         self._host = open_host(
             Path(args["model_repository"]) / args["model_version"],
             runtime=parameters["runtime"],
@@ -38,7 +37,7 @@ class TritonPythonModel:
             try:
                 accepted.append((position, self._read(request)))
             except HostError as exc:
-                responses[position] = _refuse(str(exc))
+                responses[position] = _refuse(str(exc), pb_utils.TritonError.INVALID_ARG)
         if accepted:
             # A runtime failure here is everybody's: Triton answers all requests of the batch with it.
             vectors = self._host.embed([rows for _, rows in accepted])
@@ -60,9 +59,9 @@ class TritonPythonModel:
 
 def _respond(vectors_BD: Vectors) -> Any:
     if not np.isfinite(vectors_BD).all():
-        return _refuse("the encoder gave a value that is not finite")
+        return _refuse("the encoder gave a value that is not finite", pb_utils.TritonError.INTERNAL)
     return pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor(OUTPUT, np.ascontiguousarray(vectors_BD))])
 
 
-def _refuse(message: str) -> Any:
-    return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(message))
+def _refuse(message: str, code: int) -> Any:
+    return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(message, code))

@@ -7,9 +7,12 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from duovec.v1 import vector_pb2 as vector_pb
 from gateway.cli.failures import one_line_failures
 from gateway.cli.options import DEFAULT_ENDPOINT, ApiKey, AsJson, Endpoint
 from gateway.client.client import Client
@@ -43,7 +46,9 @@ def embed(
         duovec embed - --output vector.npy < main.py
     """
     texts = [typer.get_text_stream("stdin").read() if item == "-" else item for item in text]
-    parts, rows, space = [], [], ""
+    parts: list[NDArray[np.float32]] = []
+    rows: list[vector_pb.Embedding] = []
+    space = ""
     with Client(endpoint, api_key=api_key) as client:
         for start in range(0, len(texts), _TEXTS_PER_CALL):
             response = client.embed_response(
@@ -70,7 +75,7 @@ def embed(
         return
     table = Table("text", "code tokens", "text tokens", "cut", "vector")
     for item, vector, row in zip(texts, vectors_BD, rows, strict=True):
-        shown = item.strip().split("\n")[0][:40]
+        shown = escape(item.strip().split("\n")[0][:40])
         numbers = " ".join(f"{number:+.4f}" for number in vector[:4])
         table.add_row(
             shown, str(row.code_token_count), str(row.text_token_count), "yes" if row.truncated else "", f"{numbers} …"

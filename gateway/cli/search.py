@@ -5,11 +5,11 @@ from typing import Annotated
 
 import grpc
 import typer
-from duovec.v1 import search_service_pb2 as search_pb
 from rich.console import Console
 from rich.markup import escape
 from rich.syntax import Syntax
 
+from duovec.v1 import search_service_pb2 as search_pb
 from gateway.cli.failures import one_line_failures
 from gateway.cli.options import DEFAULT_ENDPOINT, ApiKey, AsJson, Endpoint
 from gateway.client.client import Client
@@ -90,7 +90,8 @@ def _print_hits(response: search_pb.SearchResponse, *, full: bool) -> None:
             highlight=False,
             soft_wrap=True,
         )
-        lines = chunk.content.split("\n")
+        # Indexed text must not steer the terminal.
+        lines = chunk.content.replace("\x1b", "\u241b").split("\n")
         shown = lines if full else lines[:_PREVIEW_LINES]
         code = Syntax(
             "\n".join(shown), chunk.language, line_numbers=True, start_line=chunk.start_line, background_color="default"

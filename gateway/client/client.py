@@ -8,6 +8,9 @@ from typing import Any, Literal, Protocol, Self, TypeVar, cast
 
 import grpc
 import numpy as np
+from google.protobuf.wrappers_pb2 import Int32Value, StringValue
+from numpy.typing import NDArray
+
 from duovec.v1 import codebase_service_pb2 as codebase_pb
 from duovec.v1 import embedding_service_pb2 as embedding_pb
 from duovec.v1 import index_service_pb2 as index_pb
@@ -17,9 +20,6 @@ from duovec.v1.codebase_service_pb2_grpc import CodebaseServiceStub
 from duovec.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 from duovec.v1.index_service_pb2_grpc import IndexServiceStub
 from duovec.v1.search_service_pb2_grpc import SearchServiceStub
-from google.protobuf.wrappers_pb2 import Int32Value, StringValue
-from numpy.typing import NDArray
-
 from gateway.client.errors import ClientError, from_rpc_error
 
 DEFAULT_ENDPOINT = "127.0.0.1:50051"

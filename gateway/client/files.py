@@ -44,7 +44,7 @@ class FileTree:
 
 @dataclass(frozen=True, slots=True)
 class _IgnoreFile:
-    """One `.gitignore`; `prefix` leads from its folder to the root of the walk, or back."""
+    """One `.gitignore`, and the folder that its patterns are relative to."""
 
     folder: Path
     spec: GitIgnoreSpec
@@ -69,7 +69,10 @@ def find_files(root: Path) -> FileTree:
     if not root.is_dir():
         return FileTree(root.parent, paths=[root.name])
     tree = FileTree(root)
-    stack = [(root, _ignores_above(root))]
+    above = _ignores_above(root)
+    if _is_ignored(root, above, is_folder=True):
+        above = []  # Whoever names an ignored folder wants what is in it.
+    stack = [(root, above)]
     while stack:
         folder, ignores = stack.pop()
         try:

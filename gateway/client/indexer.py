@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+
 from duovec.v1 import chunk_pb2 as chunk_pb
 from duovec.v1 import index_service_pb2 as index_pb
-
 from gateway.client.chunking import DEFAULT_MAX_CHARS, chunk_file
 from gateway.client.client import Client
 from gateway.client.errors import ClientError

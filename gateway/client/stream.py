@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable
 
 import grpc
-from duovec.v1 import index_service_pb2 as index_pb
 
+from duovec.v1 import index_service_pb2 as index_pb
 from gateway.client.client import Client, backoff_s
 from gateway.client.errors import ClientError
 

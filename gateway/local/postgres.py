@@ -39,6 +39,7 @@ _SETTINGS = {
     "maintenance_work_mem": "512MB",
     "fsync": "on",
     "max_wal_size": "2GB",
+    "autovacuum_naptime": "15s",
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
@@ -74,8 +75,8 @@ class _Account:
 class Postgres:
     """PostgreSQL 18 on a loopback port, owned by this process.
 
-    For Linux, like the embedded Triton. It stops when `stop` is called, and also when this process dies. A stopped or killed server may be
-    started again; it keeps its port.
+    For Linux, like the embedded Triton. It stops when `stop` is called, and also when this process dies. A stopped or
+    killed server may be started again; it keeps its port.
 
     Attributes:
         url: Where to connect, with the password, for the database `duovec`. Set by `start`.

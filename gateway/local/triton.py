@@ -116,7 +116,9 @@ def triton_environment(install: TritonInstall, libpython: Path) -> dict[str, str
     environment = dict(os.environ)
     library_folders = [str(install.libraries), str(libpython.parent), environment.get("LD_LIBRARY_PATH", "")]
     environment["LD_LIBRARY_PATH"] = ":".join(filter(None, library_folders))
-    environment["PYTHONPATH"] = str(install.site_packages)
+    # The stub's interpreter is isolated and ignores PYTHONPATH. It takes the first python3 on the PATH for its own,
+    # and with that one's pyvenv.cfg the packages of this environment.
+    environment["PATH"] = f"{Path(sys.prefix) / 'bin'}:{environment.get('PATH', '')}"
     # A relocatable Python was compiled for another prefix, and would not find its standard library. A library from
     # elsewhere, such as Debian's, knows its own.
     environment.pop("PYTHONHOME", None)

@@ -93,7 +93,7 @@ class Database:
                     yield connection
                 except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
                     # Raised for misuse, but also for a connection that was lost under a transaction.
-                    if connection.is_closed():
+                    if _is_lost(connection):
                         raise DatabaseUnavailable(f"the connection to PostgreSQL was lost: {error}") from error
                     raise
                 finally:
@@ -112,6 +112,14 @@ class Database:
         # A connection that cannot be reset is cut by the pool; how the block ended is what counts, not this.
         with contextlib.suppress(asyncpg.InterfaceError, asyncpg.PostgresError, *CONNECTION_FAILURES):
             await self._pool.release(connection, timeout=_RELEASE_TIMEOUT_S)
+
+
+def _is_lost(connection: "Connection") -> bool:
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        # The pool took it back from under its borrower, which it does only when the server is gone.
+        return True
 
 
 async def _register_codecs(connection: "asyncpg.Connection[asyncpg.Record]") -> None:

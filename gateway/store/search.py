@@ -67,6 +67,7 @@ class SearchStore:
             exact = searched_chunk_count <= self._exact_limit or not counts["has_hnsw_index"]
             records: list[asyncpg.Record] = []
             if not exact:
+                await connection.execute(_QUERIES["prefer_hnsw"])
                 records = await connection.fetch(_QUERIES["search_hnsw"], codebase_key, space_key, query, limit)
                 exact = len(records) < min(limit, searched_chunk_count)
             if exact:

@@ -58,7 +58,7 @@ class SpaceStore:
             if record is None:
                 raise RuntimeError("INSERT ... RETURNING gave no row")
             space = _space_row(record)
-            for name in ("create_partition", "store_vectors_inline"):
+            for name in ("create_partition", "store_vectors_inline", "tune_vacuum"):
                 await connection.execute(_ddl(name, space.space_key))
         return space
 
@@ -92,6 +92,7 @@ class SpaceStore:
                 return False
             await connection.execute(_ddl("drop_hnsw_index", space_key))
             await connection.execute(_ddl("create_hnsw_index", space_key))
+            await connection.execute(_ddl("vacuum_partition", space_key))
             await connection.execute(_QUERIES["unlock_hnsw_build"], space_key)
         return True
 

@@ -17,6 +17,10 @@ SELECT set_config('statement_timeout', $1, true),
        set_config('hnsw.iterative_scan', 'strict_order', true),
        set_config('hnsw.max_scan_tuples', $3, true)
 
+-- name: prefer_hnsw
+-- Makes the planner take the HNSW index, for this transaction, where it would rather compare and sort.
+SELECT set_config('enable_sort', 'off', true)
+
 -- name: search_exact
 -- Compares every vector of a codebase. The "+ 0" keeps the planner from answering by the HNSW index.
 WITH nearest AS MATERIALIZED (

@@ -53,3 +53,11 @@ DROP INDEX IF EXISTS embeddings_s{space_key}_hnsw
 -- Creates the HNSW index of a space while it is searched and written to.
 CREATE INDEX CONCURRENTLY embeddings_s{space_key}_hnsw
     ON embeddings_s{space_key} USING hnsw (embedding halfvec_cosine_ops)
+
+-- name: tune_vacuum
+-- Has autovacuum follow inserts closely: counting chunks reads only the index where it has been.
+ALTER TABLE embeddings_s{space_key} SET (autovacuum_vacuum_insert_scale_factor = 0.02)
+
+-- name: vacuum_partition
+-- Does at once what autovacuum would do later, so that the first searches by a new index count and plan well.
+VACUUM (ANALYZE) embeddings_s{space_key}

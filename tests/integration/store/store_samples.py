@@ -30,8 +30,8 @@ def make_chunk(number: int, *, path: str | None = None, version: str = "1", coun
 
 
 def make_vectors(count: int, *, seed: int = 0) -> NDArray[np.float32]:
-    """Give (count, 2560) unit vectors around a few centres, as real embeddings lie."""
+    """Give (count, 2560) unit vectors near one 48-dimensional subspace, since real embeddings do not fill theirs."""
+    basis = np.random.default_rng(2560).standard_normal((48, 2560))
     generator = np.random.default_rng(seed)
-    centres = generator.standard_normal((16, 2560))
-    vectors = centres[generator.integers(0, 16, count)] + generator.standard_normal((count, 2560))
+    vectors = generator.standard_normal((count, 48)) @ basis + 0.5 * generator.standard_normal((count, 2560))
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)

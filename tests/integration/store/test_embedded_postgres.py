@@ -1,6 +1,6 @@
+import asyncio
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -33,17 +33,24 @@ def is_running(pid: int) -> bool:
         return False
 
 
+def child_pids(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 async def test_a_killed_server_makes_the_pool_unavailable_until_it_is_back(own_postgres: Postgres) -> None:
     await migrate(own_postgres.url)
     database = await Database.connect(own_postgres.url)
     codebases = CodebaseStore(database)
     created = await codebases.create("demo", "Demo", timeout_s=5)
 
-    with pytest.raises(DatabaseUnavailable):
+    async def query_while_it_dies() -> None:
         async with database.acquire(10) as connection:
             own_postgres.process.send_signal(signal.SIGKILL)
             await own_postgres.wait()
             await connection.execute("SELECT pg_sleep(5)")
+
+    with pytest.raises(DatabaseUnavailable):
+        await query_while_it_dies()
     for _ in range(12):  # More than there are connections.
         with pytest.raises(DatabaseUnavailable):
             await codebases.get_key("demo", timeout_s=5)
@@ -78,7 +85,7 @@ async def test_a_second_server_on_the_same_data_is_refused(own_postgres: Postgre
 async def test_stopping_leaves_no_process(postgres_root: Path) -> None:
     server = Postgres(postgres_root / "stopped", log_path=postgres_root / "stopped.log")
     await server.start()
-    pids = [server.pid, *map(int, Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split())]
+    pids = [server.pid, *child_pids(server.pid)]
     assert len(pids) > 3
     await server.stop()
     assert await server.wait() == 0
@@ -126,11 +133,12 @@ asyncio.run(main())
 
 
 async def test_the_server_does_not_outlive_a_killed_parent_and_its_data_can_be_used_again(postgres_root: Path) -> None:
-    parent = subprocess.run(
-        [sys.executable, "-c", _PARENT, str(postgres_root)], capture_output=True, text=True, timeout=60, check=False
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _PARENT, str(postgres_root), stdout=asyncio.subprocess.PIPE
     )
-    assert parent.returncode == -signal.SIGKILL, parent.stderr
-    orphan_pid = int(parent.stdout)
+    output, _ = await parent.communicate()
+    assert parent.returncode == -signal.SIGKILL
+    orphan_pid = int(output)
     # It waits for the orphan's shutdown, or the start would fail.
     server = Postgres(postgres_root / "orphan", log_path=postgres_root / "orphan.log")
     await server.start(timeout_s=20)

@@ -59,7 +59,9 @@ CREATE TABLE embeddings (
     FOREIGN KEY (chunk_id, codebase_key) REFERENCES chunks (chunk_id, codebase_key) ON DELETE CASCADE
 ) PARTITION BY LIST (space_key);
 
-CREATE INDEX embeddings_codebase ON embeddings (codebase_key);
+-- The chunk is part of it for the cascade from chunks, which looks up both: by the codebase alone, deleting a codebase
+-- would read all its vectors again for every chunk.
+CREATE INDEX embeddings_codebase ON embeddings (codebase_key, chunk_id);
 
 -- A vector never outlives the text that it was made from.
 CREATE FUNCTION delete_stale_embeddings() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -1,0 +1,147 @@
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from client.fake_service import FakeService, serving
+from typer.testing import CliRunner
+
+from gateway.cli.embed import embed
+from gateway.cli.index import index, slug_of
+from gateway.cli.search import search
+from gateway.cli.status import status
+
+runner = CliRunner()
+app = typer.Typer()
+for command in (index, search, embed, status):
+    app.command()(command)
+
+
+@pytest.fixture
+def service() -> FakeService:
+    return FakeService()
+
+
+@pytest.fixture(autouse=True)
+def endpoint(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("COLUMNS", "200")
+    with serving(service) as endpoint:
+        monkeypatch.setenv("DUOVEC_ENDPOINT", endpoint)
+        yield endpoint
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "My Project"
+    root.mkdir()
+    (root / "a.py").write_text("class A:\n    def go(self):\n" + "".join(f"        step({n})\n" for n in range(9)))
+    (root / "latin.py").write_bytes(b"# caf\xe9\n")
+    return root
+
+
+def test_index_names_the_codebase_after_the_folder_and_prints_one_json_document(
+    service: FakeService, tree: Path
+) -> None:
+    result = runner.invoke(app, ["index", str(tree), "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert (report["codebase_id"], report["chunks_embedded"]) == ("my-project", 2)
+    assert report["skipped"] == {"not UTF-8": 1}
+    assert list(service.stored) == ["my-project"]
+
+
+def test_index_prints_a_table_with_what_was_skipped(tree: Path) -> None:
+    result = runner.invoke(app, ["index", str(tree), "--codebase", "x"])
+    assert result.exit_code == 0, result.output
+    assert "x (created)" in result.stdout
+    assert "skipped, not UTF-8: 1 (latin.py)" in result.stdout
+
+
+def test_index_exits_with_1_when_a_chunk_failed(service: FakeService, tree: Path) -> None:
+    service.fail_items = {"def go": 13}
+    result = runner.invoke(app, ["index", str(tree)])
+    assert result.exit_code == 1
+    assert "failed: a.py:2: the chunk is bad [INTERNAL]" in result.stderr
+
+
+def test_search_takes_the_only_codebase(tree: Path) -> None:
+    runner.invoke(app, ["index", str(tree)])
+    result = runner.invoke(app, ["search", "steps"])
+    assert result.exit_code == 0, result.output
+    assert "0.900  a.py:1-1  A" in result.stdout
+    assert "0.800  a.py:2-11  A.go" in result.stdout
+    assert "step(4)" in result.stdout
+    assert "step(8)" not in result.stdout
+    assert "4 more lines" in result.stdout
+    assert "step(8)" in runner.invoke(app, ["search", "steps", "--full"]).stdout
+
+
+def test_search_prints_one_json_document(tree: Path) -> None:
+    runner.invoke(app, ["index", str(tree)])
+    found = json.loads(runner.invoke(app, ["search", "steps", "--json", "--limit", "1"]).stdout)
+    [hit] = found["hits"]
+    assert (hit["path"], hit["start_line"], hit["symbol"], hit["score"]) == ("a.py", 1, "A", 0.9)
+
+
+def test_search_lists_the_codebases_when_there_are_several(service: FakeService) -> None:
+    service.stored = {"one": {}, "two": {}}
+    result = runner.invoke(app, ["search", "steps"])
+    assert result.exit_code == 1
+    assert "choose one with --codebase: one, two" in result.stderr
+
+
+def test_embed_writes_vectors_and_reads_stdin(tmp_path: Path) -> None:
+    file = tmp_path / "vectors"
+    result = runner.invoke(app, ["embed", "a", "-", "--output", str(file), "--json"], input="from stdin")
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert len(document["embeddings"][1]["vector"]) == 2560
+    assert np.load(io.BytesIO(file.read_bytes())).shape == (2, 2560)
+
+
+def test_embed_shows_the_field_that_was_refused() -> None:
+    result = runner.invoke(app, ["embed", "a", " "])
+    assert result.exit_code == 1
+    assert result.stderr == "error: it is blank (texts[1]: it is blank) [INVALID_INPUT]\n"
+
+
+def test_embed_prints_a_table() -> None:
+    result = runner.invoke(app, ["embed", "[bold]x"])
+    assert result.exit_code == 0, result.output
+    assert "[bold]x" in result.stdout
+    assert "+1.0000 +0.0000" in result.stdout
+
+
+def test_status_shows_health_and_codebases(service: FakeService, endpoint: str) -> None:
+    service.stored = {"one": {}}
+    result = runner.invoke(app, ["status"])
+    assert result.exit_code == 0, result.output
+    assert f"{endpoint}: SERVING" in result.stdout
+    document = json.loads(runner.invoke(app, ["status", "--json"]).stdout)
+    assert (document["health"], document["codebases"][0]["codebase_id"]) == ("SERVING", "one")
+
+
+def test_an_unreachable_service_is_one_line_on_stderr() -> None:
+    result = runner.invoke(app, ["status", "--endpoint", "127.0.0.1:1"])
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "is `duovec up` running?" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["index", "search", "embed", "status"])
+def test_help_has_examples(command: str) -> None:
+    result = runner.invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert f"duovec {command}" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"),
+    [("My Project", "my-project"), ("a_b.c", "a-b-c"), ("-x-", "x"), ("日本", ""), ("a" * 99, "a" * 63)],
+)
+def test_a_codebase_id_is_made_of_a_folder_name(name: str, slug: str) -> None:
+    assert slug_of(name) == slug

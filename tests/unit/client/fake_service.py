@@ -1,0 +1,193 @@
+"""An in-memory duovec service over real gRPC, for the tests of its client. A test double: it computes nothing."""
+
+# ruff: noqa: N802 - the methods are named after the RPCs.
+
+import contextlib
+from collections.abc import Iterator
+from concurrent import futures
+from typing import Any
+
+import grpc
+import numpy as np
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.wrappers_pb2 import Int32Value
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from duovec.v1 import chunk_pb2, codebase_service_pb2, embedding_service_pb2, index_service_pb2, search_service_pb2
+from duovec.v1.codebase_service_pb2_grpc import CodebaseServiceServicer, add_CodebaseServiceServicer_to_server
+from duovec.v1.embedding_service_pb2_grpc import EmbeddingServiceServicer, add_EmbeddingServiceServicer_to_server
+from duovec.v1.index_service_pb2_grpc import IndexServiceServicer, add_IndexServiceServicer_to_server
+from duovec.v1.search_service_pb2_grpc import SearchServiceServicer, add_SearchServiceServicer_to_server
+
+Key = tuple[str, bytes, int]
+
+
+class FakeService(EmbeddingServiceServicer, IndexServiceServicer, CodebaseServiceServicer, SearchServiceServicer):
+    """Stores chunks in a dictionary, and fails where it is told to.
+
+    Attributes:
+        stored: Chunks by codebase and (path, hash, ordinal).
+        received: Every chunk that came, repeated ones too.
+        break_after: The stream breaks once after so many chunks.
+        break_always: Every stream breaks at once.
+        fail_items: Error code by content of a chunk; only for the first if `fail_once`.
+        silent: Chunks are taken and never answered.
+        overloaded: So many Search and Embed calls are refused with RESOURCE_EXHAUSTED.
+    """
+
+    def __init__(self) -> None:
+        self.stored: dict[str, dict[Key, chunk_pb2.Chunk]] = {}
+        self.received: list[chunk_pb2.Chunk] = []
+        self.streams = 0
+        self.deletes: list[Any] = []
+        self.break_after: int | None = None
+        self.fail_items: dict[str, int] = {}
+        self.fail_once = False
+        self.silent = False
+        self.break_always = False
+        self.overloaded = 0
+        self.calls: list[str] = []
+        self.metadata: dict[str, str] = {}
+        self.page_size = 2
+
+    def paths(self, codebase_id: str) -> list[str]:
+        return sorted({key[0] for key in self.stored[codebase_id]})
+
+    def IndexChunks(self, requests: Any, context: Any) -> Iterator[Any]:
+        self.streams += 1
+        if self.break_always:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "restarting")
+        for count, request in enumerate(requests):
+            if self.break_after is not None and count >= self.break_after:
+                self.break_after = None
+                context.abort(grpc.StatusCode.UNAVAILABLE, "restarting")
+            chunk = request.chunk
+            self.received.append(chunk)
+            if self.silent:
+                continue
+            reply = index_service_pb2.IndexChunksResponse(item_id=request.item_id)
+            code = next((code for text, code in self.fail_items.items() if text in chunk.content), None)
+            if code is not None:
+                if self.fail_once:
+                    self.fail_items.clear()
+                reply.error.CopyFrom(status_pb2.Status(code=code, message="the chunk is bad"))
+            else:
+                key = (chunk.path, chunk.file_sha256, chunk.ordinal)
+                there = key in self.stored[request.codebase_id]
+                self.stored[request.codebase_id][key] = chunk
+                disposition = "UNCHANGED" if there else "EMBEDDED"
+                reply.indexed.disposition = index_service_pb2.IndexedChunk.Disposition.Value(
+                    f"DISPOSITION_{disposition}"
+                )
+            yield reply
+
+    def ListFiles(self, request: Any, context: Any) -> Any:
+        if request.codebase_id not in self.stored:
+            abort(context, grpc.StatusCode.NOT_FOUND, "no such codebase", "CODEBASE_NOT_FOUND")
+        counts: dict[tuple[str, bytes, int], int] = {}
+        for chunk in self.stored[request.codebase_id].values():
+            key = (chunk.path, chunk.file_sha256, chunk.file_chunk_count)
+            counts[key] = counts.get(key, 0) + 1
+        start = int(request.page_token or 0)
+        rows = sorted(counts.items())[start : start + self.page_size]
+        response = index_service_pb2.ListFilesResponse(
+            next_page_token=str(start + self.page_size) if start + self.page_size < len(counts) else ""
+        )
+        for (path, sha, wanted), count in rows:
+            response.files.add(path=path, file_sha256=sha, stored_chunk_count=count, file_chunk_count=wanted)
+        return response
+
+    def DeleteChunks(self, request: Any, context: Any) -> Any:
+        chunks = self.stored[request.codebase_id]
+        self.deletes.extend(request.files)
+        doomed = [
+            key
+            for key in chunks
+            for file in request.files
+            if key[0] == file.path and (not file.keep_file_sha256 or key[1] != file.keep_file_sha256)
+        ]
+        for key in doomed:
+            del chunks[key]
+        return index_service_pb2.DeleteChunksResponse(deleted_chunk_count=len(doomed))
+
+    def CreateCodebase(self, request: Any, context: Any) -> Any:
+        self.calls.append("CreateCodebase")
+        if request.codebase_id in self.stored:
+            abort(context, grpc.StatusCode.ALREADY_EXISTS, "it exists", "CODEBASE_EXISTS")
+        self.stored[request.codebase_id] = {}
+        return codebase_service_pb2.CreateCodebaseResponse(codebase={"codebase_id": request.codebase_id})
+
+    def ListCodebases(self, request: Any, context: Any) -> Any:
+        response = codebase_service_pb2.ListCodebasesResponse()
+        for codebase_id in sorted(self.stored):
+            response.codebases.add(codebase_id=codebase_id, chunk_count=len(self.stored[codebase_id]))
+        return response
+
+    def Search(self, request: Any, context: Any) -> Any:
+        self.calls.append("Search")
+        self._refuse_when_overloaded(context)
+        response = search_service_pb2.SearchResponse(space="ab" * 32, exact=True)
+        for number, chunk in enumerate(list(self.stored[request.codebase_id].values())[: request.page_size]):
+            response.hits.add(chunk_id=number, chunk=chunk, score=0.9 - number / 10)
+        return response
+
+    def Embed(self, request: Any, context: Any) -> Any:
+        self.calls.append("Embed")
+        self.metadata = dict(context.invocation_metadata())
+        self._refuse_when_overloaded(context)
+        response = embedding_service_pb2.EmbedResponse(space="ab" * 32)
+        for number, text in enumerate(request.texts):
+            if not text.strip():
+                abort(context, grpc.StatusCode.INVALID_ARGUMENT, "it is blank", "INVALID_INPUT", f"texts[{number}]")
+            vector = np.zeros(2560, dtype="<f4")
+            vector[number] = 1
+            response.embeddings.add(vector={"float32_le": vector.tobytes()}, code_token_count=3, text_token_count=5)
+        return response
+
+    def _refuse_when_overloaded(self, context: Any) -> None:
+        if self.overloaded:
+            self.overloaded -= 1
+            abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "too much work", "OVERLOADED", delay_s=0.05)
+
+
+def abort(
+    context: Any, code: grpc.StatusCode, message: str, reason: str, field: str = "", delay_s: float = 0.0
+) -> None:
+    """End a call with details, as the real service does."""
+    details: list[Any] = [error_details_pb2.ErrorInfo(reason=reason, domain="duovec")]
+    if field:
+        details.append(error_details_pb2.BadRequest(field_violations=[{"field": field, "description": message}]))
+    if delay_s:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(int(delay_s * 1000))
+        details.append(retry)
+    packed = []
+    for detail in details:
+        any_message = AnyMessage()
+        any_message.Pack(detail)
+        packed.append(any_message)
+    status = status_pb2.Status(code=code.value[0], message=message, details=packed)
+    context.abort_with_status(rpc_status.to_status(status))
+
+
+@contextlib.contextmanager
+def serving(service: FakeService) -> Iterator[str]:
+    """Serve on a free port; gives the endpoint."""
+    server = grpc.server(futures.ThreadPoolExecutor(8))
+    add_EmbeddingServiceServicer_to_server(service, server)
+    add_IndexServiceServicer_to_server(service, server)
+    add_CodebaseServiceServicer_to_server(service, server)
+    add_SearchServiceServicer_to_server(service, server)
+    health = grpc.unary_unary_rpc_method_handler(
+        lambda request, context: Int32Value(value=1),
+        request_deserializer=bytes,
+        response_serializer=Int32Value.SerializeToString,
+    )
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": health}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()

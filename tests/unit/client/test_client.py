@@ -1,0 +1,79 @@
+from collections.abc import Iterator
+
+import grpc
+import numpy as np
+import pytest
+
+from gateway.client.client import Client, backoff_s
+from gateway.client.errors import ClientError, FieldViolation
+
+from .fake_service import FakeService, serving
+
+
+@pytest.fixture
+def service() -> FakeService:
+    return FakeService()
+
+
+@pytest.fixture
+def client(service: FakeService) -> Iterator[Client]:
+    with serving(service) as endpoint, Client(endpoint, api_key="k3y") as client:
+        yield client
+
+
+def test_embed_gives_float32_rows_in_order(client: Client) -> None:
+    vectors = client.embed(["a", "b"], "query")
+    assert vectors.shape == (2, 2560)
+    assert vectors.dtype == np.float32
+    assert vectors.argmax(axis=1).tolist() == [0, 1]
+
+
+def test_the_key_is_sent_as_a_bearer_token(service: FakeService, client: Client) -> None:
+    client.embed(["a"], "passage")
+    assert service.metadata["authorization"] == "Bearer k3y"
+
+
+def test_an_error_carries_reason_and_violations(client: Client) -> None:
+    with pytest.raises(ClientError) as failure:
+        client.embed(["a", " "], "query")
+    error = failure.value
+    assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_INPUT")
+    assert error.violations == (FieldViolation("texts[1]", "it is blank"),)
+
+
+def test_an_overloaded_service_is_asked_again(service: FakeService, client: Client) -> None:
+    service.overloaded = 2
+    assert client.embed(["a"], "query").shape == (1, 2560)
+    assert service.calls == ["Embed"] * 3
+
+
+def test_repetitions_end(service: FakeService, client: Client) -> None:
+    service.overloaded = 100
+    with pytest.raises(ClientError) as failure:
+        client.embed(["a"], "query")
+    assert failure.value.retry_delay_s == pytest.approx(0.05)
+    assert len(service.calls) == 4
+
+
+def test_creation_is_not_repeated(service: FakeService, client: Client) -> None:
+    client.create_codebase("x")
+    with pytest.raises(ClientError) as failure:
+        client.create_codebase("x")
+    assert failure.value.reason == "CODEBASE_EXISTS"
+    assert service.calls == ["CreateCodebase"] * 2
+
+
+def test_an_unimplemented_method_is_a_client_error(client: Client) -> None:
+    with pytest.raises(ClientError) as failure:
+        client.get_codebase("x")
+    assert failure.value.code == grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_health_is_read_from_the_standard_service(client: Client) -> None:
+    assert client.health() == "SERVING"
+
+
+def test_a_delay_that_was_asked_for_is_not_undercut() -> None:
+    assert all(2.0 <= backoff_s(1, 2.0) <= 2.5 for _ in range(100))
+    assert all(0.1 <= backoff_s(1, None) <= 0.2 for _ in range(100))
+    assert backoff_s(50, None) <= 10.0

@@ -1,0 +1,115 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from gateway.client.files import SkippedFile, find_files, read_source
+
+
+def make(root: Path, *paths: str) -> None:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text("x")
+
+
+def skip_reason(root: Path, name: str, data: bytes) -> str:
+    (root / name).write_bytes(data)
+    skipped = read_source(find_files(root), name)
+    assert isinstance(skipped, SkippedFile)
+    assert skipped.path == name
+    return skipped.reason
+
+
+def test_the_order_depends_on_names_alone(tmp_path: Path) -> None:
+    make(tmp_path, "b/z.py", "b/a.py", "a.py", "c.py", "a/x.py")
+    assert find_files(tmp_path).paths == ["a.py", "c.py", "a/x.py", "b/a.py", "b/z.py"]
+
+
+def test_gitignore_with_nesting_and_negation(tmp_path: Path) -> None:
+    make(tmp_path, "a.log", "keep.log", "src/b.log", "src/c.py", "src/deep/d.log", "build/x.py", "src/build/y.py")
+    (tmp_path / ".gitignore").write_text("*.log\n!keep.log\n/build/\n")
+    (tmp_path / "src" / ".gitignore").write_text("!b.log\nc.py\n")
+    found = find_files(tmp_path).paths
+    assert found == [".gitignore", "keep.log", "src/.gitignore", "src/b.log", "src/build/y.py"]
+
+
+def test_what_is_below_an_ignored_folder_cannot_be_won_back(tmp_path: Path) -> None:
+    make(tmp_path, "out/a.py", "b.py")
+    (tmp_path / ".gitignore").write_text("out/\n!out/a.py\n")
+    assert find_files(tmp_path).paths == [".gitignore", "b.py"]
+
+
+def test_gitignore_above_the_root_counts_inside_a_work_tree_only(tmp_path: Path) -> None:
+    make(tmp_path, "src/a.py", "src/gen.py")
+    (tmp_path / ".gitignore").write_text("/src/gen.py\n")
+    assert find_files(tmp_path / "src").paths == ["a.py", "gen.py"]
+    (tmp_path / ".git").mkdir()
+    assert find_files(tmp_path / "src").paths == ["a.py"]
+
+
+def test_an_ignored_folder_may_be_the_root(tmp_path: Path) -> None:
+    make(tmp_path, ".git/config", "vendor/lib/a.py", "vendor/lib/b.log")
+    (tmp_path / ".gitignore").write_text("/vendor/\n*.log\n")
+    (tmp_path / "vendor" / "lib" / ".gitignore").write_text("*.log\n")
+    assert find_files(tmp_path / "vendor" / "lib").paths == [".gitignore", "a.py"]
+
+
+def test_folders_of_tools_are_never_entered(tmp_path: Path) -> None:
+    make(tmp_path, ".git/config", "node_modules/m.js", "__pycache__/x.py", ".venv/y.py", "a/.hg/z", ".github/ci.yml")
+    assert find_files(tmp_path).paths == [".github/ci.yml"]
+
+
+def test_links_neither_loop_nor_leave(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    make(root, "a/b.py")
+    make(tmp_path, "secret.py")
+    (root / "a" / "loop").symlink_to(root)
+    (root / "out.py").symlink_to(tmp_path / "secret.py")
+    tree = find_files(root)
+    assert tree.paths == ["a/b.py"]
+    assert tree.skipped == [SkippedFile("out.py", "symbolic link"), SkippedFile("a/loop", "symbolic link")]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty"),
+        (b"\x7fELF\0\0", "binary"),
+        (b"a" * 10_000 + b"\0", "binary"),
+        (b"a" * 1_000_001, "too large"),
+        ("caf\xe9".encode("latin-1"), "not UTF-8"),
+    ],
+)
+def test_files_are_skipped_with_a_reason(tmp_path: Path, data: bytes, reason: str) -> None:
+    assert skip_reason(tmp_path, "f.py", data) == reason
+
+
+def test_a_file_that_vanished_is_unreadable(tmp_path: Path) -> None:
+    make(tmp_path, "a.py")
+    tree = find_files(tmp_path)
+    (tmp_path / "a.py").unlink()
+    assert read_source(tree, "a.py") == SkippedFile("a.py", "unreadable")
+
+
+def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert find_files(tmp_path).skipped == [SkippedFile("pipe", "not a regular file")]
+
+
+def test_a_name_that_is_not_utf8_is_skipped(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.py")).write_text("x = 1")
+    [skipped] = find_files(tmp_path).skipped
+    assert skipped.reason == "name not UTF-8"
+    skipped.path.encode()
+
+
+def test_one_file_is_a_root_too(tmp_path: Path) -> None:
+    make(tmp_path, "a.py", "b.py")
+    tree = find_files(tmp_path / "a.py")
+    assert tree.paths == ["a.py"]
+    assert read_source(tree, "a.py") == b"x"
+
+
+def test_a_missing_root_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        find_files(tmp_path / "nothing")

@@ -1,0 +1,223 @@
+import hashlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from gateway.client.client import Client
+from gateway.client.errors import ClientError
+from gateway.client.indexer import IndexingFailed, index_tree
+from gateway.client.report import NoProgress
+
+from .fake_service import FakeService, serving
+
+
+@pytest.fixture
+def service() -> FakeService:
+    return FakeService()
+
+
+@pytest.fixture
+def client(service: FakeService) -> Iterator[Client]:
+    with serving(service) as endpoint, Client(endpoint) as client:
+        yield client
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "tree"
+    (root / "pkg").mkdir(parents=True)
+    (root / "a.py").write_text("def a():\n    return 1\n\n\ndef b():\n    return 2\n")
+    (root / "pkg" / "c.py").write_text("def c():\n    return 3\n")
+    (root / "notes.md").write_text("# Notes\n\nSome words.\n")
+    return root
+
+
+def test_the_first_run_creates_the_codebase_and_sends_everything(
+    service: FakeService, client: Client, tree: Path
+) -> None:
+    report = index_tree(client, tree, "x")
+    assert report.created
+    assert (report.files_scanned, report.files_changed, report.chunks_embedded) == (3, 3, 4)
+    assert service.paths("x") == ["a.py", "notes.md", "pkg/c.py"]
+    chunk = service.received[0]
+    assert (chunk.path, chunk.symbol, chunk.ordinal, chunk.file_chunk_count) == ("a.py", "a", 0, 2)
+    assert chunk.file_sha256 == hashlib.sha256((tree / "a.py").read_bytes()).digest()
+
+
+def test_a_second_run_sends_nothing_and_opens_no_stream(service: FakeService, client: Client, tree: Path) -> None:
+    index_tree(client, tree, "x")
+    service.received.clear()
+    report = index_tree(client, tree, "x")
+    assert (report.created, report.files_unchanged, report.files_changed) == (False, 3, 0)
+    assert service.received == []
+    assert service.streams == 1
+    assert service.deletes == []
+
+
+def test_a_changed_file_alone_is_sent_and_its_old_version_deleted(
+    service: FakeService, client: Client, tree: Path
+) -> None:
+    index_tree(client, tree, "x")
+    service.received.clear()
+    (tree / "a.py").write_text("def a():\n    return 10\n")
+    report = index_tree(client, tree, "x")
+    assert [chunk.path for chunk in service.received] == ["a.py"]
+    assert (report.files_changed, report.files_unchanged, report.chunks_deleted) == (1, 2, 2)
+    assert [chunk.content for key, chunk in service.stored["x"].items() if key[0] == "a.py"] == [
+        "def a():\n    return 10"
+    ]
+
+
+def test_a_removed_file_is_deleted(service: FakeService, client: Client, tree: Path) -> None:
+    index_tree(client, tree, "x")
+    (tree / "pkg" / "c.py").unlink()
+    report = index_tree(client, tree, "x")
+    assert report.files_removed == 1
+    assert service.paths("x") == ["a.py", "notes.md"]
+
+
+def test_indexing_one_file_deletes_no_other(service: FakeService, client: Client, tree: Path) -> None:
+    index_tree(client, tree, "x")
+    report = index_tree(client, tree / "a.py", "x")
+    assert (report.files_scanned, report.files_unchanged, report.files_removed) == (1, 1, 0)
+    assert len(service.paths("x")) == 3
+
+
+def test_a_folder_without_files_does_not_empty_a_codebase(
+    service: FakeService, client: Client, tree: Path, tmp_path: Path
+) -> None:
+    index_tree(client, tree, "x")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(IndexingFailed, match="holds no file to index") as failure:
+        index_tree(client, tmp_path / "empty", "x")
+    assert failure.value.code == grpc.StatusCode.FAILED_PRECONDITION
+    assert len(service.paths("x")) == 3
+
+
+def test_a_file_that_lost_all_its_chunks_loses_its_old_version(
+    service: FakeService, client: Client, tree: Path
+) -> None:
+    index_tree(client, tree, "x")
+    (tree / "a.py").write_text("import os\n")
+    report = index_tree(client, tree, "x")
+    assert (report.files_without_chunks, report.files_changed, report.files_unchanged) == (1, 0, 2)
+    assert service.paths("x") == ["notes.md", "pkg/c.py"]
+
+
+def test_a_failed_item_is_reported_and_the_old_version_stays(service: FakeService, client: Client, tree: Path) -> None:
+    index_tree(client, tree, "x")
+    (tree / "a.py").write_text("def a():\n    return 10\n\n\ndef bad():\n    return 20\n")
+    service.fail_items = {"bad": grpc.StatusCode.INTERNAL.value[0]}
+    report = index_tree(client, tree, "x")
+    assert (report.chunks_failed, report.chunks_embedded, report.files_incomplete) == (1, 1, 1)
+    [failure] = report.failures
+    assert (failure.path, failure.start_line, failure.code) == ("a.py", 5, "INTERNAL")
+    assert service.deletes == []
+    service.fail_items = {}
+    report = index_tree(client, tree, "x")
+    assert (report.chunks_embedded, report.chunks_unchanged, report.chunks_deleted) == (1, 1, 2)
+
+
+def test_an_item_refused_for_now_is_sent_again(service: FakeService, client: Client, tree: Path) -> None:
+    service.fail_items, service.fail_once = {"def c": grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]}, True
+    report = index_tree(client, tree, "x")
+    assert (report.chunks_failed, report.chunks_embedded) == (0, 4)
+    assert len(service.received) == 5
+
+
+def test_a_broken_stream_is_resumed(service: FakeService, client: Client, tree: Path) -> None:
+    for number in range(40):
+        (tree / f"f{number:02}.py").write_text(f"def f{number}():\n    return {number}\n")
+    service.break_after = 17
+    report = index_tree(client, tree, "x", window=8)
+    assert service.streams == 2
+    assert (report.files_changed, report.chunks_failed) == (43, 0)
+    assert report.chunks_embedded + report.chunks_unchanged == 44
+    assert len(service.stored["x"]) == 44
+
+
+def test_a_stream_that_keeps_breaking_is_given_up(
+    service: FakeService, client: Client, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.client.stream.backoff_s", lambda attempt, asked_s: 0.0)
+    service.break_always = True
+    with pytest.raises(IndexingFailed, match=r"0 chunks are stored; run again to resume") as failure:
+        index_tree(client, tree, "x")
+    assert failure.value.code == grpc.StatusCode.UNAVAILABLE
+    assert service.streams == 6
+
+
+def test_silence_is_given_up_with_no_more_than_the_window_on_the_way(
+    service: FakeService, client: Client, tree: Path
+) -> None:
+    service.silent = True
+    with pytest.raises(IndexingFailed, match=r"no chunk was answered in 0\.2 s") as failure:
+        index_tree(client, tree, "x", window=2, stall_timeout_s=0.2)
+    assert failure.value.code == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert len(service.received) <= 2
+
+
+def test_no_thread_outlives_a_run(service: FakeService, client: Client, tree: Path) -> None:
+    before = set(threading.enumerate())
+    service.break_after = 1
+    index_tree(client, tree, "x")
+    left = [thread for thread in set(threading.enumerate()) - before if thread.name == "duovec-replies"]
+    assert left == []
+
+
+def test_a_version_that_was_cut_otherwise_is_replaced(service: FakeService, client: Client, tree: Path) -> None:
+    (tree / "long.py").write_text("def f():\n" + "".join(f"    call_{n}()\n" for n in range(100)))
+    index_tree(client, tree, "x", max_chars=500)
+    partial = [key for key in service.stored["x"] if key[0] == "long.py"]
+    assert len(partial) > 1
+    del service.stored["x"][partial[0]]
+    report = index_tree(client, tree, "x", max_chars=5000)
+    assert report.files_changed == 1
+    assert [chunk.file_chunk_count for key, chunk in service.stored["x"].items() if key[0] == "long.py"] == [1]
+
+
+def test_an_old_version_left_by_an_interrupted_run_is_deleted(service: FakeService, client: Client, tree: Path) -> None:
+    index_tree(client, tree, "x")
+    [(key, chunk)] = [(key, chunk) for key, chunk in service.stored["x"].items() if key[0] == "pkg/c.py"]
+    old = type(chunk)()
+    old.CopyFrom(chunk)
+    old.file_sha256 = b"o" * 32
+    service.stored["x"][(key[0], old.file_sha256, 0)] = old
+    report = index_tree(client, tree, "x")
+    assert (report.files_unchanged, report.chunks_deleted) == (3, 1)
+    assert len(service.stored["x"]) == 4
+
+
+def test_skipped_files_are_counted_with_examples(client: Client, tree: Path) -> None:
+    (tree / "latin.py").write_bytes("# caf\xe9\n".encode("latin-1"))
+    report = index_tree(client, tree, "x")
+    assert dict(report.skipped) == {"not UTF-8": 1}
+    assert report.skipped_examples == {"not UTF-8": ["latin.py"]}
+
+
+def test_progress_counts_every_file_once(client: Client, tree: Path) -> None:
+    class Recorder(NoProgress):
+        found, done, chunks = 0, 0, 0
+
+        def files_found(self, count: int) -> None:
+            self.found = count
+
+        def file_done(self, path: str) -> None:
+            self.done += 1
+
+        def chunk_done(self) -> None:
+            self.chunks += 1
+
+    (tree / "empty.py").touch()
+    recorder = Recorder()
+    index_tree(client, tree, "x", progress=recorder)
+    assert (recorder.found, recorder.done, recorder.chunks) == (4, 4, 4)
+
+
+def test_an_unreachable_service_names_the_next_step(tree: Path) -> None:
+    with Client("127.0.0.1:1") as client, pytest.raises(ClientError, match="is `duovec up` running") as failure:
+        index_tree(client, tree, "x")
+    assert failure.value.code == grpc.StatusCode.UNAVAILABLE

@@ -1,0 +1,56 @@
+"""One encoder built and exported for the whole session: the text encoder, which has tasks."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.adapters import Adapters, LayerAdapter
+from export.checkpoint import Checkpoint, open_checkpoint
+from export.encoder import Encoder, build_encoder
+from export.onnx_export import export_onnx
+from export.publish import write_tokenizer
+from export.spec import EncoderSpec, load_pair
+
+
+@pytest.fixture(scope="session")
+def text_spec() -> EncoderSpec:
+    """The compact text encoder."""
+    return load_pair("compact")[1]
+
+
+@pytest.fixture(scope="session")
+def checkpoint(text_spec: EncoderSpec) -> Checkpoint:
+    """Its verified base."""
+    return open_checkpoint(text_spec)
+
+
+@pytest.fixture(scope="session")
+def built(text_spec: EncoderSpec, checkpoint: Checkpoint) -> tuple[Encoder, Adapters]:
+    """The untrained encoder and its adapters."""
+    return build_encoder(text_spec, checkpoint)
+
+
+@pytest.fixture(scope="session")
+def random_adapters(built: tuple[Encoder, Adapters]) -> Adapters:
+    """Adapters whose B is not zero, so that every task moves the vectors its own way."""
+    rng = np.random.default_rng(7)
+    layers = {
+        path: LayerAdapter(adapter.A_TRI, rng.normal(0, 0.02, adapter.B_TOR.shape).astype(np.float32))
+        for path, adapter in built[1].layers.items()
+    }
+    return Adapters(built[1].head, layers)
+
+
+@pytest.fixture(scope="session")
+def exported(
+    built: tuple[Encoder, Adapters],
+    text_spec: EncoderSpec,
+    checkpoint: Checkpoint,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """A folder with model.onnx and tokenizer.json."""
+    folder = tmp_path_factory.mktemp("exported")
+    export_onnx(built[0], text_spec, folder / "model.onnx")
+    write_tokenizer(checkpoint, folder / "tokenizer.json")
+    return folder

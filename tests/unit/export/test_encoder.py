@@ -1,0 +1,104 @@
+"""Row-wise task adapters equal each task merged alone, and broken rows do not look healthy."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from export.adapters import Adapters
+from export.checkpoint import Checkpoint
+from export.encoder import Encoder, build_encoder, load_transformer
+from export.errors import ExportError
+from export.onnx_export import export_onnx
+from export.python_backend.host import open_session
+from export.spec import EncoderSpec
+
+IDS = torch.tensor([[101, 7592, 2088, 102], [101, 3853, 102, 0], [101, 7592, 2088, 102]])
+MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 1, 1]])
+TASKS = torch.tensor([[0], [1], [1]])
+
+
+def single_task(adapters: Adapters, task: int) -> Adapters:
+    """One task of stacked adapters, to be merged."""
+    layers = {
+        path: dataclasses.replace(one, A_TRI=one.A_TRI[task : task + 1], B_TOR=one.B_TOR[task : task + 1])
+        for path, one in adapters.layers.items()
+    }
+    return Adapters(adapters.head, layers)
+
+
+def test_mixed_tasks_equal_each_task_merged_alone(
+    text_spec: EncoderSpec, checkpoint: Checkpoint, random_adapters: Adapters
+) -> None:
+    """Every row gets its own task's weights, whatever its neighbours use."""
+    merged_spec = dataclasses.replace(text_spec, tasks=())
+    with torch.no_grad():
+        mixed = Encoder(load_transformer(text_spec, checkpoint), text_spec, random_adapters).eval()(IDS, MASK, TASKS)
+        for row, task in enumerate(TASKS[:, 0].tolist()):
+            transformer = load_transformer(merged_spec, checkpoint)
+            alone = Encoder(transformer, merged_spec, single_task(random_adapters, task)).eval()
+            expected = alone(IDS[row : row + 1], MASK[row : row + 1])
+            torch.testing.assert_close(mixed[row : row + 1], expected, atol=1e-5, rtol=0)
+    # The same tokens under two tasks differ: the adapters are really chosen.
+    assert float((mixed[0] * mixed[2]).sum()) < 0.99
+
+
+def test_exported_graph_applies_the_task_of_each_row(
+    text_spec: EncoderSpec, checkpoint: Checkpoint, random_adapters: Adapters, tmp_path: Path
+) -> None:
+    """The ONNX file chooses adapters as the torch module does."""
+    encoder = Encoder(load_transformer(text_spec, checkpoint), text_spec, random_adapters).eval()
+    export_onnx(encoder, text_spec, tmp_path / "model.onnx")
+    session = open_session("onnxruntime", tmp_path / "model.onnx", "f32", 2)
+    given = session.run({"input_ids": IDS.numpy(), "attention_mask": MASK.numpy(), "task_id": TASKS.numpy()})
+    with torch.no_grad():
+        np.testing.assert_allclose(given, encoder(IDS, MASK, TASKS).numpy(), atol=1e-5)
+
+
+def test_vectors_are_unit_and_an_empty_row_is_not_a_vector(built: tuple[Encoder, Adapters]) -> None:
+    """A row without tokens must be refusable: NaN, not a plausible direction."""
+    mask = MASK.clone()
+    mask[2] = 0
+    with torch.no_grad():
+        vectors = built[0](IDS, mask, TASKS)
+    torch.testing.assert_close(vectors[:2].norm(dim=-1), torch.ones(2))
+    assert torch.isnan(vectors[2]).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"attention": "causal"}, "only bidirectional BERT bases are built, not causal bert"),
+        ({"append_eos": "</s>"}, "append_eos is '</s>'"),
+        ({"base_dimension": 256}, "base_dimension is 256, the base has 384"),
+        ({"max_tokens": 1024}, "max_tokens is 1024, the base has 512"),
+    ],
+)
+def test_spec_that_contradicts_the_base_is_refused(
+    text_spec: EncoderSpec, checkpoint: Checkpoint, change: dict[str, object], message: str
+) -> None:
+    """The checkpoint decides, not the spec."""
+    with pytest.raises(ExportError, match=message):
+        build_encoder(dataclasses.replace(text_spec, **change), checkpoint)  # type: ignore[arg-type]
+
+
+def test_lora_target_that_names_no_layer_is_refused(text_spec: EncoderSpec, checkpoint: Checkpoint) -> None:
+    """A typo does not silently train nothing."""
+    lora = dataclasses.replace(text_spec.lora, targets=("qeury",))
+    with pytest.raises(ExportError, match="lora.targets names 'qeury'"):
+        build_encoder(dataclasses.replace(text_spec, lora=lora), checkpoint)
+
+
+def test_graph_has_the_contract_and_no_trace_of_the_machine(exported: Path) -> None:
+    """Names and dynamic axes as Triton's config states them; no path of the exporting machine."""
+    model = onnx.load(exported / "model.onnx")
+    assert [one.name for one in model.graph.input] == ["input_ids", "attention_mask", "task_id"]
+    assert [one.name for one in model.graph.output] == ["sentence_embedding"]
+    assert [dim.dim_param or dim.dim_value for dim in model.graph.output[0].type.tensor_type.shape.dim][1] == 1024
+    assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
+    content = (exported / "model.onnx").read_bytes()
+    assert b"site-packages" not in content
+    assert str(Path(__file__).parents[3]).encode() not in content
