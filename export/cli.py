@@ -138,7 +138,7 @@ def list_versions(repository: RepositoryOption, as_json: JsonOption = False) -> 
     if as_json:
         _print_json({"repository": str(repository.resolve()), "versions": rows})
         return
-    table = Table("encoder", "version", "serving", "runtime", "precision", "dimension", "min cosine", "created")
+    table = Table("encoder", "version", "serving", "runtime", "precision", "min cosine")
     for row in rows:
         table.add_row(
             row["encoder"],
@@ -146,9 +146,7 @@ def list_versions(repository: RepositoryOption, as_json: JsonOption = False) -> 
             "yes" if row["serving"] else "",
             row["runtime"],
             row["precision"],
-            str(row["dimension"]),
             f"{row['min_cosine']:.6f}",
-            row["created"],
         )
     Console().print(table)
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from gateway.cli.demo import demo
 from gateway.cli.doctor import doctor
 from gateway.cli.embed import embed
 from gateway.cli.index import index
@@ -58,5 +59,5 @@ def _options(
     """Code search by two encoders at once."""
 
 
-for command in (up, index, search, embed, status, doctor):
+for command in (up, demo, index, search, embed, status, doctor):
     app.command()(command)

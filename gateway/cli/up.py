@@ -67,7 +67,7 @@ def up(
         duovec up --json | jq -r 'select(.event == "ready").endpoint'
     """
     settings = stack_settings(data_dir, repository, listen)
-    report = _report_json if as_json else _lines_reporter()
+    report = _report_json if as_json else lines_reporter()
     asyncio.run(_run(settings, report))
 
 
@@ -77,7 +77,7 @@ async def _run(settings: "StackSettings", report: Report) -> None:
     started_at = time.monotonic()
 
     def on_event(event: "PartEvent") -> None:
-        report("part", asdict(event) | {"elapsed_s": round(time.monotonic() - started_at, 3)})
+        report("part", part_fields(event, started_at=started_at))
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -113,11 +113,16 @@ async def _start_unless_stopped(start: Any, stop: asyncio.Event) -> None:
     await asyncio.gather(starting, return_exceptions=True)
 
 
+def part_fields(event: "PartEvent", *, started_at: float) -> dict[str, Any]:
+    """What is reported of a part's change of state."""
+    return asdict(event) | {"elapsed_s": round(time.monotonic() - started_at, 3)}
+
+
 def _report_json(event: str, fields: dict[str, Any]) -> None:
     typer.echo(json.dumps({"event": event, **fields}))
 
 
-def _lines_reporter() -> Report:
+def lines_reporter() -> Report:
     """One line an event: what a person reads while it runs, and what a log file keeps."""
     from rich.console import Console
     from rich.text import Text

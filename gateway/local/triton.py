@@ -43,12 +43,10 @@ class TritonInstall:
     Attributes:
         root: Folder `tritonserver` of the wheel.
         libraries: Folder with the shared libraries that the wheel carries.
-        site_packages: Folder that the Python backend imports from.
     """
 
     root: Path
     libraries: Path
-    site_packages: Path
 
     @property
     def binary(self) -> Path:
@@ -76,8 +74,7 @@ def find_triton() -> TritonInstall:
     if spec is None or not spec.submodule_search_locations:
         raise StartupError("Triton is not installed: run `pip install 'duovec[local]'`")
     package = Path(spec.submodule_search_locations[0])
-    site_packages = package.parent
-    install = TritonInstall(package / "tritonserver", site_packages / "nvidia_pytriton.libs", site_packages)
+    install = TritonInstall(package / "tritonserver", package.parent / "nvidia_pytriton.libs")
     for path in (install.binary, *install.backend_files):
         if not path.is_file():
             raise StartupError(
@@ -112,7 +109,7 @@ def _library_folders() -> Iterator[Path]:
 
 
 def triton_environment(install: TritonInstall, libpython: Path) -> dict[str, str]:
-    """The environment that Triton and its Python stubs run in: this process's, with the library and import paths."""
+    """The environment variables that let Triton and its stubs find their libraries and the installed packages."""
     environment = dict(os.environ)
     library_folders = [str(install.libraries), str(libpython.parent), environment.get("LD_LIBRARY_PATH", "")]
     environment["LD_LIBRARY_PATH"] = ":".join(filter(None, library_folders))

@@ -15,7 +15,7 @@ from gateway.store.rows import DIMENSION, ChunkRow, HitRow, SearchResult
 if TYPE_CHECKING:
     from gateway.store.pool import Connection
 
-# Up to this many vectors a codebase is compared whole: 16 ms for 10,000 on one core, with every hit right. HNSW
+# Up to this many vectors a codebase is compared whole: about 20 ms for 10,000 on one core, with every hit right. HNSW
 # filters by codebase after the scan, so that a small codebase among many costs it more than that, and recall.
 EXACT_LIMIT = 10_000
 

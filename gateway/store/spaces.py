@@ -67,9 +67,9 @@ class SpaceStore:
     ) -> bool:
         """Build the HNSW index of a space once a codebase is too large for exact search. Repeating it is harmless.
 
-        The index is not made with the partition, because an insert into it costs about 7 ms of a core (2560
+        The index is not made with the partition, because an insert into it costs 5 to 10 ms of a core (2560
         dimensions), as much as both encoders, while a codebase up to `EXACT_LIMIT` never reads it, and building it
-        afterwards costs about 1 ms a vector. Reads and writes go on during the build.
+        afterwards 0.5 to 2 ms a vector. Reads and writes go on during the build.
 
         Args:
             space_key: The space.

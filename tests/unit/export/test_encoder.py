@@ -88,7 +88,7 @@ def test_spec_that_contradicts_the_base_is_refused(
 def test_lora_target_that_names_no_layer_is_refused(text_spec: EncoderSpec, checkpoint: Checkpoint) -> None:
     """A typo does not silently train nothing."""
     lora = dataclasses.replace(text_spec.lora, targets=("qeury",))
-    with pytest.raises(ExportError, match="lora.targets names 'qeury'"):
+    with pytest.raises(ExportError, match=r"lora\.targets names 'qeury'"):
         build_encoder(dataclasses.replace(text_spec, lora=lora), checkpoint)
 
 

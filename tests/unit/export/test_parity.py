@@ -4,7 +4,6 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -24,8 +23,9 @@ ONNXRUNTIME = Serving("onnxruntime", "f32", 2)
 
 @pytest.fixture(autouse=True)
 def few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fewer shapes than a real export checks, for speed."""
+    """Fewer shapes and neighbours than a real export checks, for speed."""
     monkeypatch.setattr(parity, "SHAPES", FEW_SHAPES)
+    monkeypatch.setattr(parity, "NEIGHBOURS", 7)
 
 
 def test_untrained_encoder_agrees_with_sentence_transformers(
@@ -69,7 +69,7 @@ def test_wrong_pooling_publishes_nothing(
         return hidden_BSH[:, 0]
 
     monkeypatch.setattr(Encoder, "pool", first_token)
-    with pytest.raises(ExportError, match="differs from sentence-transformers at batch 1, length 2.*nothing published"):
+    with pytest.raises(ExportError, match=r"differs from .* at batch 1, length 2.*nothing published"):
         publish_encoder(text_spec, tmp_path, ONNXRUNTIME)
     assert list((tmp_path / text_spec.name).iterdir()) == []
 
@@ -81,7 +81,7 @@ def test_vector_that_depends_on_its_neighbours_is_refused(
     strict = dataclasses.replace(parity.TOLERANCES["f32"], max_batch_distance=-1.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(parity.TOLERANCES, "f32", strict)
-        with pytest.raises(ExportError, match="cosine distance among 63 other rows"):
+        with pytest.raises(ExportError, match="cosine distance among 7 other rows"):
             parity.check_parity(
                 text_spec,
                 checkpoint,
@@ -104,6 +104,5 @@ def test_export_is_the_same_bytes_again(
     built: tuple[Encoder, Adapters], text_spec: EncoderSpec, exported: Path, tmp_path: Path
 ) -> None:
     """Digests identify a model, so the same weights give the same file."""
-    torch.manual_seed(5)
     export_onnx(built[0], text_spec, tmp_path / "again.onnx")
     assert sha256_of(tmp_path / "again.onnx") == sha256_of(exported / "model.onnx")

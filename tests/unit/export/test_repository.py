@@ -47,9 +47,14 @@ def test_nothing_but_versions_and_the_config_is_left(tmp_path: Path, text_spec: 
 def test_failed_build_publishes_nothing(tmp_path: Path, text_spec: EncoderSpec) -> None:
     """An exception inside staging leaves the old version serving."""
     publish_dummy(tmp_path, text_spec)
-    with pytest.raises(ExportError, match="broken"), repositories.staging(tmp_path, text_spec.name) as folder:
-        (folder / "model.onnx").write_bytes(b"half")
-        raise ExportError("broken")
+
+    def build_half() -> None:
+        with repositories.staging(tmp_path, text_spec.name) as folder:
+            (folder / "model.onnx").write_bytes(b"half")
+            raise ExportError("broken")
+
+    with pytest.raises(ExportError, match="broken"):
+        build_half()
     assert sorted(path.name for path in (tmp_path / text_spec.name).iterdir()) == ["1", "config.pbtxt"]
 
 

@@ -55,5 +55,5 @@ def test_invalid_spec_is_refused_by_key(tmp_path: Path, old: str, new: str, mess
 
 def test_missing_spec_file_is_named(tmp_path: Path) -> None:
     """No traceback for a wrong path."""
-    with pytest.raises(ExportError, match="cannot read the encoder spec .*none.toml"):
+    with pytest.raises(ExportError, match=r"cannot read the encoder spec .*none\.toml"):
         load_spec(tmp_path / "none.toml")
