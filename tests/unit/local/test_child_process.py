@@ -6,6 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -35,14 +37,14 @@ def _is_gone(pid: int) -> bool:
         return True
 
 
-async def _wait_until_gone(pid: int) -> None:
-    while not _is_gone(pid):
-        await asyncio.sleep(0.01)
+def _poll(condition: Callable[[], bool]) -> None:
+    while not condition():
+        time.sleep(0.01)
 
 
-async def _wait_for_line(path: Path) -> str:
-    while not path.exists() or not path.read_text().endswith("\n"):
-        await asyncio.sleep(0.01)
+def _first_line(path: Path) -> str:
+    """The first line of a log, waited for; blocks."""
+    _poll(lambda: path.exists() and path.read_text().endswith("\n"))
     return path.read_text().strip()
 
 
@@ -66,7 +68,7 @@ async def test_the_log_of_the_run_before_is_kept_beside(tmp_path: Path) -> None:
 async def test_a_child_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path) -> None:
     child = _python(STUBBORN, tmp_path / "log")
     await child.start()
-    await _wait_for_line(tmp_path / "log")
+    await asyncio.to_thread(_first_line, tmp_path / "log")
     await child.stop(grace_s=0.1)
     assert await child.wait() == -signal.SIGKILL
 
@@ -79,13 +81,13 @@ async def test_its_own_children_die_with_it_even_when_it_is_killed(tmp_path: Pat
     )
     child = _python(code, tmp_path / "log")
     await child.start()
-    grandchild = int(await _wait_for_line(tmp_path / "log"))
+    grandchild = int(await asyncio.to_thread(_first_line, tmp_path / "log"))
     os.kill(child.pid, signal.SIGKILL)
     assert await child.wait() == -signal.SIGKILL
-    await _wait_until_gone(grandchild)
+    await asyncio.to_thread(_poll, lambda: _is_gone(grandchild))
 
 
-async def test_it_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+def test_it_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     parent_code = (
         "import asyncio, os, sys\n"
         "from pathlib import Path\n"
@@ -102,10 +104,9 @@ async def test_it_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     ) as parent:
         assert parent.stdout is not None
         child_pid = int(parent.stdout.readline())
-        while psutil.Process(child_pid).name() != "sleep":
-            await asyncio.sleep(0.01)
+        _poll(lambda: psutil.Process(child_pid).name() == "sleep")
         parent.kill()
-    await _wait_until_gone(child_pid)
+    _poll(lambda: _is_gone(child_pid))
 
 
 async def test_waiting_for_readiness_ends_when_the_child_exits(tmp_path: Path) -> None:

@@ -1,0 +1,62 @@
+"""docker-compose.yml names what exists. It was not run: there is no Docker where these tests run."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from export.spec import load_pair
+from gateway.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    """The file, parsed."""
+    document: dict[str, Any] = yaml.safe_load(TEXT)
+    return document
+
+
+def test_services_and_their_images(compose: dict[str, Any]) -> None:
+    """Every image carries a tag that is not `latest`."""
+    images = {name: service["image"] for name, service in compose["services"].items()}
+    assert set(images) == {"postgres", "triton"}
+    assert all(re.search(r":(?!latest$)[\w.-]+$", image) for image in images.values())
+
+
+def test_every_port_is_on_loopback(compose: dict[str, Any]) -> None:
+    """There is no authentication in front of either service."""
+    ports = [port for service in compose["services"].values() for port in service["ports"]]
+    assert ports
+    assert [port for port in ports if not port.startswith("127.0.0.1:")] == []
+
+
+def test_every_volume_exists(compose: dict[str, Any]) -> None:
+    """A volume is a path of the repository, or declared below."""
+    sources = [volume.split(":")[0] for one in compose["services"].values() for volume in one["volumes"]]
+    folders = [source for source in sources if source.startswith(".")]
+    assert folders == ["./model_repository"]
+    assert all((ROOT / folder).is_dir() for folder in folders)
+    assert set(sources) - set(folders) == set(compose["volumes"])
+
+
+def test_variables_are_settings_of_the_gateway() -> None:
+    """The comment that starts the gateway gives it what it requires, and nothing that it does not know."""
+    named = set(re.findall(r"\bDUOVEC_([A-Z_]+)", TEXT))
+    fields = {name.upper(): field.is_required() for name, field in Settings.model_fields.items()}
+    assert named <= set(fields)
+    assert {name for name, required in fields.items() if required} <= named
+
+
+def test_triton_loads_the_compact_pair_with_the_pinned_runtime(compose: dict[str, Any]) -> None:
+    """The same encoders, and the same OpenVINO, as on a developer's machine."""
+    command = " ".join(compose["services"]["triton"]["command"])
+    assert set(re.findall(r"--load-model=(\S+)", command)) == {spec.name for spec in load_pair("compact")}
+    pinned = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    (openvino,) = re.findall(r"openvino==\S+", command)
+    assert openvino in pinned["local"]

@@ -1,0 +1,62 @@
+"""The published compact pair, and one running stack for the tests that do not break it."""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.client.client import Client
+from gateway.local.stack import Stack, StackSettings
+
+ROOT = Path(__file__).parents[2]
+
+
+def _sources_digest() -> str:
+    """Names the exporter's sources, so that a change of theirs is never tested on an old export."""
+    digest = hashlib.sha256()
+    for path in sorted((ROOT / "export").rglob("*")):
+        if path.suffix in {".py", ".toml"}:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@pytest.fixture(scope="session")
+def published_models() -> Path:
+    """The compact pair, exported by these very sources unless that was done before."""
+    repository = ROOT / ".duovec" / "tests" / _sources_digest()
+    subprocess.run(
+        [
+            str(Path(sys.executable).with_name("duovec-export")),
+            *("publish", "--pair", "compact", "--repository", str(repository), "--if-missing"),
+        ],
+        check=True,
+    )
+    return repository
+
+
+@pytest.fixture(scope="session")
+def session_dir() -> Iterator[Path]:
+    """A folder that the account of PostgreSQL may enter, which pytest's own (mode 0700) are not."""
+    root = Path(tempfile.mkdtemp(prefix="duovec-session-"))
+    root.chmod(0o755)
+    yield root
+    shutil.rmtree(root)
+
+
+@pytest.fixture(scope="session")
+async def stack(published_models: Path, session_dir: Path) -> AsyncIterator[Stack]:
+    """PostgreSQL, Triton and the gateway, all real."""
+    settings = StackSettings(data_dir=session_dir, model_repository=published_models, listen="127.0.0.1:0")
+    async with Stack(settings) as stack:
+        yield stack
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[Client]:
+    with Client(stack.endpoint) as client:
+        yield client

@@ -1,0 +1,118 @@
+"""The vectors that the service answers, against sentence-transformers on the same checkpoints."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from duovec.v1 import embedding_service_pb2 as pb
+from duovec.v1 import embedding_service_pb2_grpc as pb_grpc
+from duovec.v1 import vector_pb2
+from export.adapters import isometric_head
+from export.checkpoint import open_checkpoint
+from export.encoder import quiet_transformers
+from export.parity import real_functions
+from export.spec import load_pair
+from gateway.client.client import Client
+from gateway.local.stack import Stack
+
+# Cosine to the reference that a precision must reach.
+MIN_COSINE = {"bf16": 0.999, "f32": 0.99999}
+
+
+@pytest.fixture(scope="module")
+def functions() -> list[str]:
+    """64 functions of the standard library, of mixed length."""
+    return [text for text in real_functions() if len(text) < 1500][:64]
+
+
+@pytest.fixture(scope="module")
+def reference_BV(functions: list[str]) -> NDArray[np.float64]:
+    """normalize([√½·code ; √½·text]) by sentence-transformers and numpy alone."""
+    from sentence_transformers import SentenceTransformer
+
+    parts = []
+    for spec in load_pair("compact"):
+        with quiet_transformers():
+            model = SentenceTransformer(str(open_checkpoint(spec).folder), device="cpu")
+        model.max_seq_length = spec.max_tokens
+        base_BH = np.asarray(model.encode(functions), dtype=np.float64)
+        part = base_BH @ isometric_head(spec.dimension, spec.base_dimension, spec.head.seed).astype(np.float64).T
+        parts.append(np.sqrt(0.5) * part / np.linalg.norm(part, axis=1, keepdims=True))
+    joined_BV = np.concatenate(parts, axis=1)
+    return joined_BV / np.linalg.norm(joined_BV, axis=1, keepdims=True)
+
+
+def test_vectors_equal_the_reference(
+    client: Client, functions: list[str], reference_BV: NDArray[np.float64], published_models: Path
+) -> None:
+    """What comes out of the whole path is what sentence-transformers computes, within the precision's bound."""
+    manifest = json.loads((published_models / "compact-code" / "1" / "manifest.json").read_bytes())
+    vectors_BV = client.embed(functions, "passage")
+    cosines = np.einsum("bv,bv->b", vectors_BV.astype(np.float64), reference_BV)
+    assert vectors_BV.shape == (64, 2560)
+    assert cosines.min() >= MIN_COSINE[manifest["precision"]]
+
+
+def test_vectors_have_norm_one(client: Client, functions: list[str]) -> None:
+    vectors_BV = client.embed(functions, "passage")
+    np.testing.assert_allclose(np.linalg.norm(vectors_BV.astype(np.float64), axis=1), 1.0, atol=1e-5)
+
+
+def test_a_text_has_one_vector_whatever_its_batch_mates(client: Client, functions: list[str]) -> None:
+    """Alone or among 63 others: the same within 1e-4 cosine distance."""
+    together_BV = client.embed(functions, "passage").astype(np.float64)
+    for index in range(0, 64, 7):
+        alone_V = client.embed([functions[index]], "passage")[0].astype(np.float64)
+        assert 1 - alone_V @ together_BV[index] <= 1e-4
+
+
+def test_unrelated_texts_have_different_vectors(client: Client) -> None:
+    vectors_BV = client.embed(["def add(a, b): return a + b", "class HttpServer: pass"], "passage")
+    assert float(vectors_BV[0] @ vectors_BV[1]) < 0.8
+
+
+async def test_both_forms_of_a_vector_hold_the_same_numbers(stack: Stack, functions: list[str]) -> None:
+    import grpc
+
+    async with grpc.aio.insecure_channel(stack.endpoint) as channel:
+        stub = pb_grpc.EmbeddingServiceStub(channel)
+        replies = [
+            await stub.Embed(pb.EmbedRequest(texts=functions[:1], input_type=2, vector_format=vector_format), timeout=30)
+            for vector_format in (vector_pb2.VECTOR_FORMAT_FLOATS, vector_pb2.VECTOR_FORMAT_FLOAT32_LE)
+        ]
+    floats, raw = (reply.embeddings[0].vector for reply in replies)
+    assert not floats.float32_le
+    assert not raw.values
+    np.testing.assert_array_equal(np.array(floats.values, dtype=np.float32), np.frombuffer(raw.float32_le, "<f4"))
+
+
+def test_a_long_text_is_cut_only_when_that_was_asked_for(client: Client) -> None:
+    response = client.embed_response(["x = 1\n" * 2000], "passage", truncate=True)
+    embedding = response.embeddings[0]
+    assert embedding.truncated
+    assert embedding.code_token_count == 512
+
+
+async def test_a_stream_answers_every_item(stack: Stack, client: Client, functions: list[str]) -> None:
+    """Good and bad items in one stream: each gets its own reply, and the vectors are those of Embed."""
+    import grpc
+
+    expected_BV = client.embed(functions, "passage")
+    requests = [
+        pb.StreamEmbedRequest(item_id=str(index), text=text, input_type=2, vector_format=2)
+        for index, text in enumerate(functions)
+    ]
+    requests.insert(5, pb.StreamEmbedRequest(item_id="blank", text=" \n", input_type=2))
+    requests.insert(9, pb.StreamEmbedRequest(item_id="long", text="word " * 3000, input_type=2))
+    async with grpc.aio.insecure_channel(stack.endpoint) as channel:
+        call = pb_grpc.EmbeddingServiceStub(channel).StreamEmbed(iter(requests), timeout=60)
+        replies = {reply.item_id: reply async for reply in call}
+    assert len(replies) == 66
+    assert "text: is empty" in replies["blank"].error.message
+    assert replies["long"].error.message.startswith("text: 3002 tokens")
+    for index in range(64):
+        vector_V = np.frombuffer(replies[str(index)].embedding.vector.float32_le, "<f4")
+        assert float(vector_V @ expected_BV[index]) > 0.9999

@@ -1,0 +1,153 @@
+"""`duovec up` as a user runs it: the real PostgreSQL, Triton and gateway."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psutil
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from gateway.local.stack import Stack, StackSettings
+
+DUOVEC = str(Path(sys.executable).with_name("duovec"))
+Event = dict[str, Any]
+
+
+class Up:
+    """A running `duovec up --json`, read event by event."""
+
+    def __init__(self, data_dir: Path, repository: Path) -> None:
+        arguments = ["up", "--data-dir", str(data_dir), "--repository", str(repository), "--listen", "127.0.0.1:0"]
+        self.process = subprocess.Popen(
+            [DUOVEC, *arguments, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.events: list[Event] = []
+
+    def wait_for(self, name: str, **fields: object) -> Event:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            event: Event = json.loads(line)
+            self.events.append(event)
+            if event["event"] == name and fields.items() <= event.items():
+                return event
+        raise AssertionError(f"no {name} {fields} among {self.events}; {self.finish()}")
+
+    def finish(self) -> tuple[int, str]:
+        """Exit code and stderr, after reading the events that are left."""
+        stdout, stderr = self.process.communicate(timeout=60)
+        self.events += map(json.loads, stdout.splitlines())
+        return self.process.returncode, stderr
+
+    def states(self, state: str) -> list[str]:
+        return [event["part"] for event in self.events if event["event"] == "part" and event["state"] == state]
+
+
+@pytest.fixture
+def up(data_dir: Path, published_models: Path) -> Iterator[Up]:
+    with _running(data_dir, published_models) as command:
+        yield command
+
+
+@contextlib.contextmanager
+def _running(data_dir: Path, repository: Path) -> Iterator[Up]:
+    command = Up(data_dir, repository)
+    with command.process:
+        try:
+            yield command
+        finally:
+            if command.process.poll() is None:
+                command.process.terminate()
+                command.finish()
+
+
+def _descendants(up: Up) -> list[psutil.Process]:
+    return list(psutil.Process(up.process.pid).children(recursive=True))
+
+
+def _still_running(processes: list[psutil.Process]) -> list[str]:
+    _, alive = psutil.wait_procs(processes, timeout=20)
+    return [process.name() for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_serves_until_it_is_told_to_stop_and_leaves_nothing_behind(up: Up, number: signal.Signals) -> None:
+    ready = up.wait_for("ready")
+    with grpc.insecure_channel(ready["endpoint"]) as channel:
+        reply = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+    assert reply.status == health_pb2.HealthCheckResponse.SERVING
+    processes = _descendants(up)
+    up.process.send_signal(number)
+    assert up.finish() == (0, "")
+    assert up.states("stopped") == ["gateway", "triton", "postgres"]
+    assert _still_running(processes) == []
+
+
+def test_a_second_up_on_the_same_data_directory_is_refused(up: Up, data_dir: Path, published_models: Path) -> None:
+    up.wait_for("ready")
+    with _running(data_dir, published_models) as second:
+        code, stderr = second.finish()
+    assert code == 1
+    assert f"error: duovec is already running on {data_dir}, as process {up.process.pid}" in stderr
+
+
+@pytest.mark.parametrize("part", ["postgres", "triton", "gateway"])
+def test_a_part_that_is_killed_ends_it_with_the_part_s_name(up: Up, part: str) -> None:
+    up.wait_for("ready")
+    pid = next(e["pid"] for e in up.events if e.get("part") == part and e["state"] == "ready")
+    processes = _descendants(up)
+    os.kill(pid, signal.SIGKILL)
+    error = up.wait_for("error")
+    code, stderr = up.finish()
+    assert code == 1
+    assert error["part"] == part
+    assert f"error: {part} died (killed by SIGKILL); its log is " in stderr
+    assert error["log_tail"]
+    assert _still_running(processes) == []
+
+
+def test_an_interrupt_while_it_starts_takes_back_what_has_started(up: Up) -> None:
+    up.wait_for("part", part="triton", state="starting")
+    up.process.send_signal(signal.SIGINT)
+    assert up.finish() == (0, "")
+    assert "gateway" not in up.states("ready")
+
+
+def test_its_parts_stop_when_it_is_killed_itself(up: Up) -> None:
+    up.wait_for("ready")
+    processes = _descendants(up)
+    assert len(processes) > 5
+    up.process.kill()
+    assert _still_running(processes) == []
+
+
+def test_a_corrupt_model_is_named_before_anything_starts(
+    data_dir: Path, published_models: Path, tmp_path: Path
+) -> None:
+    repository = tmp_path / "models"
+    shutil.copytree(published_models, repository, copy_function=os.symlink)
+    version = max((repository / "compact-text").glob("[0-9]*"), key=lambda path: int(path.name))
+    model = version / "model.onnx"
+    model.unlink()
+    model.write_bytes(b"not the graph that was published")
+    with _running(data_dir, repository) as up:
+        code, stderr = up.finish()
+    assert code == 1
+    assert f"error: {model} is corrupt" in stderr
+    assert f"duovec-export publish --pair compact --repository {repository}" in stderr
+    assert up.states("starting") == ["models"]
+
+
+async def test_a_stack_runs_for_a_block(data_dir: Path, published_models: Path) -> None:
+    settings = StackSettings(data_dir=data_dir, model_repository=published_models, listen="127.0.0.1:0")
+    async with Stack(settings) as stack, grpc.aio.insecure_channel(stack.endpoint) as channel:
+        reply = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+        assert reply.status == health_pb2.HealthCheckResponse.SERVING
