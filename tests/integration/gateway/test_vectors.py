@@ -80,7 +80,9 @@ async def test_both_forms_of_a_vector_hold_the_same_numbers(stack: Stack, functi
     async with grpc.aio.insecure_channel(stack.endpoint) as channel:
         stub = pb_grpc.EmbeddingServiceStub(channel)
         replies = [
-            await stub.Embed(pb.EmbedRequest(texts=functions[:1], input_type=2, vector_format=vector_format), timeout=30)
+            await stub.Embed(
+                pb.EmbedRequest(texts=functions[:1], input_type=2, vector_format=vector_format), timeout=30
+            )
             for vector_format in (vector_pb2.VECTOR_FORMAT_FLOATS, vector_pb2.VECTOR_FORMAT_FLOAT32_LE)
         ]
     floats, raw = (reply.embeddings[0].vector for reply in replies)
