@@ -15,7 +15,7 @@ demo: $(VENV)/installed
 	@$(BIN)/duovec demo $(if $(CODE),"$(CODE)") $(if $(QUERY),--query "$(QUERY)") --data-dir "$(DATA_DIR)"
 
 test: check
-	$(BIN)/pytest tests/integration
+	$(BIN)/pytest tests/integration tests/faults
 
 check: $(VENV)/installed
 	$(BIN)/ruff format --check .

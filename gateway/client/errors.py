@@ -55,13 +55,13 @@ def from_rpc_error(error: grpc.RpcError, endpoint: str) -> ClientError:
     """Translate what grpc raises, with the details that the server sent.
 
     Args:
-        error: A failed call, as the sync API raises it.
+        error: A failed call, as grpc or grpc.aio raises it.
         endpoint: Where the call went, for the message.
 
     Returns:
         The error to raise.
     """
-    if not isinstance(error, grpc.Call):
+    if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return ClientError(str(error) or "the call failed", code=grpc.StatusCode.UNKNOWN)
     code, details = error.code(), error.details() or ""
     reason, delay_s = "", None

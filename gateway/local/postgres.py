@@ -40,6 +40,8 @@ _SETTINGS = {
     "fsync": "on",
     "max_wal_size": "2GB",
     "autovacuum_naptime": "15s",
+    # In the data directory: segments of POSIX shared memory outlive a server that was killed.
+    "dynamic_shared_memory_type": "mmap",
     "timezone": "UTC",
     "log_timezone": "UTC",
 }

@@ -1,16 +1,11 @@
-"""A tiny model repository for the real Triton, and the published compact pair for the whole stack."""
+"""A tiny model repository for the real Triton, and data directories."""
 
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[3]
-PUBLISHED = ROOT / ".duovec" / "model_repository"
 
 CONFIG = """
 name: "%s"
@@ -42,19 +37,6 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (repository / name / "config.pbtxt").write_text(CONFIG % name)
         (repository / name / "1" / "model.py").write_text(code)
     return repository
-
-
-@pytest.fixture(scope="session")
-def published_models() -> Path:
-    """The compact pair, exported and published unless it is there."""
-    subprocess.run(
-        [
-            str(Path(sys.executable).with_name("duovec-export")),
-            *("publish", "--pair", "compact", "--repository", str(PUBLISHED), "--if-missing"),
-        ],
-        check=True,
-    )
-    return PUBLISHED
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from gateway.client.client import Client
 from gateway.local.stack import Stack, StackSettings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 def _sources_digest() -> str:

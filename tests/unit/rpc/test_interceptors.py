@@ -1,0 +1,249 @@
+"""Every failure becomes one status with its details, in process and over real gRPC."""
+
+# ruff: noqa: N802 - the methods are named after the RPCs.
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from duovec.v1 import codebase_service_pb2 as codebase_pb
+from duovec.v1 import codebase_service_pb2_grpc as codebase_grpc
+from duovec.v1 import embedding_service_pb2 as embedding_pb
+from duovec.v1 import embedding_service_pb2_grpc as embedding_grpc
+from gateway import errors
+from gateway.rpc.interceptors import ErrorInterceptor, status_of
+
+HIDDEN = "internal error; the server's log has the details"
+
+CASES = [
+    (errors.DuovecError("secret"), code_pb2.INTERNAL, "INTERNAL", HIDDEN),
+    (errors.InvalidInput("texts[3]", "is empty"), code_pb2.INVALID_ARGUMENT, "INVALID_INPUT", "texts[3]: is empty"),
+    (errors.TextTooLong("text", "700 tokens"), code_pb2.INVALID_ARGUMENT, "TEXT_TOO_LONG", "text: 700 tokens"),
+    (errors.NotFound("no codebase x"), code_pb2.NOT_FOUND, "CODEBASE_NOT_FOUND", "no codebase x"),
+    (errors.AlreadyExists("x exists"), code_pb2.ALREADY_EXISTS, "CODEBASE_EXISTS", "x exists"),
+    (errors.Overloaded("full", retry_after_s=2.5), code_pb2.RESOURCE_EXHAUSTED, "OVERLOADED", "full"),
+    (errors.BackendUnavailable("down"), code_pb2.UNAVAILABLE, "INTERNAL", "down"),
+    (errors.TritonUnavailable("no Triton"), code_pb2.UNAVAILABLE, "TRITON_UNAVAILABLE", "no Triton"),
+    (errors.DatabaseUnavailable("no database"), code_pb2.UNAVAILABLE, "DATABASE_UNAVAILABLE", "no database"),
+    (errors.DeadlineExceeded("too late"), code_pb2.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", "too late"),
+    (errors.BackendFault("secret"), code_pb2.INTERNAL, "INTERNAL", HIDDEN),
+    (errors.BadVector("norm 0.0"), code_pb2.INTERNAL, "BAD_VECTOR", "norm 0.0; nothing was stored"),
+    (errors.StartupError("secret"), code_pb2.INTERNAL, "INTERNAL", HIDDEN),
+    (ValueError("secret"), code_pb2.INTERNAL, "INTERNAL", HIDDEN),
+    (KeyError("secret"), code_pb2.INTERNAL, "INTERNAL", HIDDEN),
+    (
+        TimeoutError("secret"),
+        code_pb2.DEADLINE_EXCEEDED,
+        "DEADLINE_EXCEEDED",
+        "the call did not finish in its time",
+    ),
+]
+
+
+def details_of(status: status_pb2.Status, kind: Any) -> list[Any]:
+    found = []
+    for packed in status.details:
+        detail = kind()
+        if packed.Unpack(detail):
+            found.append(detail)
+    return found
+
+
+def test_the_cases_are_all_errors_there_are() -> None:
+    """An error that is new to the hierarchy needs a case here."""
+    known = {error for error in vars(errors).values() if isinstance(error, type) and issubclass(error, Exception)}
+    assert known <= {type(exc) for exc, *_ in CASES}
+
+
+@pytest.mark.parametrize(
+    ("exc", "code", "reason", "message"), CASES, ids=[type(exc).__name__ for exc, *_ in CASES]
+)
+def test_an_error_has_its_code_reason_and_message(exc: Exception, code: int, reason: str, message: str) -> None:
+    """Each error has one code and one ErrorInfo; what was not foreseen hides its text."""
+    status = status_of(exc)
+    assert (status.code, status.message) == (code, message)
+    (info,) = details_of(status, error_details_pb2.ErrorInfo)
+    assert (info.reason, info.domain) == (reason, "duovec")
+    assert b"secret" not in status.SerializeToString()
+
+
+def test_invalid_input_names_its_field() -> None:
+    """BadRequest has the field and the description apart."""
+    (request,) = details_of(
+        status_of(errors.InvalidInput("texts[3]", "is empty")), error_details_pb2.BadRequest
+    )
+    assert [(violation.field, violation.description) for violation in request.field_violations] == [
+        ("texts[3]", "is empty")
+    ]
+
+
+@pytest.mark.parametrize(("retry_after_s", "milliseconds"), [(2.5, 2500), (0.0, 1), (0.0001, 1), (30.0, 30_000)])
+def test_overload_says_when_to_retry(retry_after_s: float, milliseconds: int) -> None:
+    """RetryInfo has the delay, and never none at all."""
+    (retry,) = details_of(
+        status_of(errors.Overloaded("full", retry_after_s=retry_after_s)), error_details_pb2.RetryInfo
+    )
+    assert retry.retry_delay.ToMilliseconds() == milliseconds
+
+
+def test_other_errors_carry_neither_violations_nor_a_delay() -> None:
+    """Only what is there to act on is sent."""
+    status = status_of(errors.NotFound("no codebase x"))
+    assert [packed.TypeName() for packed in status.details] == ["google.rpc.ErrorInfo"]
+
+
+def test_an_unforeseen_error_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    """What the caller is not told, the operator is."""
+    exc = ValueError("secret")
+    with caplog.at_level(logging.ERROR, logger="gateway.rpc.interceptors"):
+        status_of(exc)
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert record.exc_info[1] is exc
+
+
+def test_a_mistake_of_the_caller_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Callers cannot fill the log."""
+    with caplog.at_level(logging.DEBUG, logger="gateway.rpc.interceptors"):
+        status_of(errors.InvalidInput("text", "is empty"))
+    assert caplog.records == []
+
+
+class Servicer(codebase_grpc.CodebaseServiceServicer, embedding_grpc.EmbeddingServiceServicer):
+    """Fails as it is told, and hangs on DeleteCodebase."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.cancelled = asyncio.Event()
+
+    async def GetCodebase(self, request: Any, context: Any) -> codebase_pb.GetCodebaseResponse:
+        if self.error:
+            raise self.error
+        response = codebase_pb.GetCodebaseResponse()
+        response.codebase.codebase_id = request.codebase_id
+        return response
+
+    async def DeleteCodebase(self, request: Any, context: Any) -> codebase_pb.DeleteCodebaseResponse:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.cancelled.set()
+        raise AssertionError("unreachable")
+
+    async def StreamEmbed(self, requests: Any, context: Any) -> AsyncIterator[embedding_pb.StreamEmbedResponse]:
+        async for request in requests:
+            if self.error:
+                raise self.error
+            yield embedding_pb.StreamEmbedResponse(item_id=request.item_id)
+            self.error = errors.TritonUnavailable("no Triton")
+
+
+class ForeignHandlers(grpc.GenericRpcHandler):
+    """A service that is not duovec's, and fails."""
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        async def fail(request: bytes, context: Any) -> bytes:
+            await context.abort(grpc.StatusCode.OUT_OF_RANGE, "its own words")
+            raise AssertionError("unreachable")
+
+        known = handler_call_details.method == "/other.Service/Fail"
+        return grpc.unary_unary_rpc_method_handler(fail) if known else None
+
+
+@pytest.fixture
+def servicer() -> Servicer:
+    return Servicer()
+
+
+@pytest.fixture
+async def channel(servicer: Servicer) -> AsyncIterator[grpc.aio.Channel]:
+    """A channel to a real server whose calls may take 0.2 s."""
+    server = grpc.aio.server(interceptors=[ErrorInterceptor(timeout_s=0.2)])
+    codebase_grpc.add_CodebaseServiceServicer_to_server(servicer, server)
+    embedding_grpc.add_EmbeddingServiceServicer_to_server(servicer, server)
+    server.add_generic_rpc_handlers((ForeignHandlers(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield channel
+    await server.stop(None)
+
+
+def status_in(error: grpc.aio.AioRpcError) -> status_pb2.Status:
+    metadata = dict(error.trailing_metadata())
+    return status_pb2.Status.FromString(metadata["grpc-status-details-bin"])
+
+
+async def test_a_call_that_succeeds_is_left_alone(channel: grpc.aio.Channel) -> None:
+    """The interceptor changes nothing about an answer."""
+    response = await codebase_grpc.CodebaseServiceStub(channel).GetCodebase(
+        codebase_pb.GetCodebaseRequest(codebase_id="mine")
+    )
+    assert response.codebase.codebase_id == "mine"
+
+
+async def test_an_error_of_a_unary_call_arrives_with_its_details(
+    servicer: Servicer, channel: grpc.aio.Channel
+) -> None:
+    """Code, text and the status in the trailing metadata agree."""
+    servicer.error = errors.NotFound("no codebase mine")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await codebase_grpc.CodebaseServiceStub(channel).GetCodebase(codebase_pb.GetCodebaseRequest())
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    assert caught.value.details() == "no codebase mine"
+    status = status_in(caught.value)
+    assert (status.code, status.message) == (code_pb2.NOT_FOUND, "no codebase mine")
+    assert details_of(status, error_details_pb2.ErrorInfo)[0].reason == "CODEBASE_NOT_FOUND"
+
+
+async def test_an_unforeseen_error_arrives_without_its_text(servicer: Servicer, channel: grpc.aio.Channel) -> None:
+    """Nothing of the exception leaves the server."""
+    servicer.error = RuntimeError("password=hunter2")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await codebase_grpc.CodebaseServiceStub(channel).GetCodebase(codebase_pb.GetCodebaseRequest())
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    assert caught.value.details() == HIDDEN
+    assert "hunter2" not in str(caught.value)
+
+
+async def test_a_call_without_a_deadline_gets_one(servicer: Servicer, channel: grpc.aio.Channel) -> None:
+    """A unary call that hangs is cancelled after the server's own limit."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await codebase_grpc.CodebaseServiceStub(channel).DeleteCodebase(codebase_pb.DeleteCodebaseRequest(), timeout=30)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert caught.value.details() == "the call did not finish in its time"
+    assert details_of(status_in(caught.value), error_details_pb2.ErrorInfo)[0].reason == "DEADLINE_EXCEEDED"
+    assert servicer.cancelled.is_set()
+
+
+async def test_an_error_of_a_stream_comes_after_its_replies(channel: grpc.aio.Channel) -> None:
+    """What was answered arrives, then the status with details."""
+    call = embedding_grpc.EmbeddingServiceStub(channel).StreamEmbed(
+        iter([embedding_pb.StreamEmbedRequest(item_id=name) for name in ("a", "b")])
+    )
+    answered = []
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        async for response in call:
+            answered.append(response.item_id)  # noqa: PERF401 - the list must survive the exception
+    assert answered == ["a"]
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert details_of(status_in(caught.value), error_details_pb2.ErrorInfo)[0].reason == "TRITON_UNAVAILABLE"
+
+
+async def test_other_services_speak_for_themselves(channel: grpc.aio.Channel) -> None:
+    """Health and reflection keep their own statuses."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await channel.unary_unary("/other.Service/Fail")(b"")
+    assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.OUT_OF_RANGE, "its own words")
+
+
+async def test_an_unknown_method_is_unimplemented(channel: grpc.aio.Channel) -> None:
+    """A method of duovec that does not exist is no internal error."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await channel.unary_unary("/duovec.v1.CodebaseService/Rename")(b"")
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED

@@ -1,0 +1,83 @@
+"""Settings come from the environment, are checked once and never change."""
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from gateway.errors import StartupError
+from gateway.settings import Settings
+
+REQUIRED = {
+    "DUOVEC_DATABASE_URL": "postgresql://localhost/duovec",
+    "DUOVEC_TRITON_URL": "127.0.0.1:8001",
+    "DUOVEC_MODEL_REPOSITORY": "/srv/models",
+}
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("DUOVEC_")]:
+        monkeypatch.delenv(name)
+    for name, value in REQUIRED.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_the_required_variables_are_read() -> None:
+    """The three variables without a default become the fields of their names."""
+    settings = Settings.from_environment()
+    assert settings.database_url == "postgresql://localhost/duovec"
+    assert settings.triton_url == "127.0.0.1:8001"
+    assert settings.model_repository == Path("/srv/models")
+
+
+def test_the_default_address_is_loopback() -> None:
+    """Without DUOVEC_LISTEN nobody outside the machine reaches the unencrypted port."""
+    assert Settings.from_environment().listen == "127.0.0.1:50051"
+
+
+def test_a_variable_replaces_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number in the environment is read as a number."""
+    monkeypatch.setenv("DUOVEC_MAX_STREAMS", "7")
+    assert Settings.from_environment().max_streams == 7
+
+
+def test_every_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One message names all that is missing, by the name in the environment."""
+    for name in REQUIRED:
+        monkeypatch.delenv(name)
+    with pytest.raises(StartupError) as caught:
+        Settings.from_environment()
+    assert str(caught.value) == "wrong settings: " + "; ".join(f"{name}: Field required" for name in REQUIRED)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("DUOVEC_MAX_PENDING_TEXTS", "255", "Input should be greater than or equal to 256"),
+        ("DUOVEC_MAX_PENDING_TEXTS", "65537", "Input should be less than or equal to 65536"),
+        ("DUOVEC_MAX_STREAMS", "0", "Input should be greater than or equal to 1"),
+        ("DUOVEC_TRITON_CONCURRENCY", "257", "Input should be less than or equal to 256"),
+        ("DUOVEC_DATABASE_POOL_SIZE", "1", "Input should be greater than or equal to 2"),
+        ("DUOVEC_REQUEST_TIMEOUT_S", "0", "Input should be greater than 0"),
+        ("DUOVEC_REQUEST_TIMEOUT_S", "inf", "Input should be less than or equal to 3600"),
+        ("DUOVEC_REQUEST_TIMEOUT_S", "nan", "Input should be greater than 0"),
+        ("DUOVEC_DRAIN_S", "3601", "Input should be less than or equal to 3600"),
+    ],
+)
+def test_a_value_out_of_its_limits_is_refused(
+    name: str, value: str, complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message names the variable and the limit."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(StartupError) as caught:
+        Settings.from_environment()
+    assert str(caught.value) == f"wrong settings: {name}: {complaint}"
+
+
+def test_settings_do_not_change_once_built() -> None:
+    """A field cannot be assigned."""
+    settings = Settings.from_environment()
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.max_streams = 1
