@@ -47,6 +47,7 @@ def demo(
         duovec demo ~/src/flask --query "where are cookies signed"
     """
     settings = stack_settings(data_dir, repository, "127.0.0.1:0")
+    queries: Sequence[str]
     if code is None:
         code, codebase, queries = _stdlib(settings.data_dir / "demo"), STDLIB_CODEBASE, query or STDLIB_QUERIES
     else:

@@ -79,11 +79,15 @@ class Encoder:
                     "dimension": manifest["dimension"],
                     "precision": manifest["precision"],
                     "spec": spec,
-                    # The host that runs the model decides how fast, not which numbers.
-                    "files": {file: digest for file, digest in manifest["files"].items() if file != "model.py"},
+                    # The code that hosts the model (`*.py`) decides how fast, not which numbers.
+                    "files": {
+                        file: digest
+                        for file, digest in manifest["files"].items()
+                        if file == "tokenizer.json" or file.startswith("model.onnx")
+                    },
                 },
             )
-        except (OSError, ValueError, KeyError, TypeError) as exc:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
             raise StartupError(f"unreadable manifest {path}: {exc!r}; {hint}") from exc
         if (encoder.name, encoder.role, encoder.dimension) != (name, role, dimension):
             raise StartupError(

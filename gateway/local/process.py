@@ -230,7 +230,8 @@ def port_holder(port: int) -> str:
     try:
         connections = psutil.net_connections(kind="tcp")
         for connection in connections:
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            listens = connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
+            if listens and connection.pid:
                 return f"{connection.pid} ({psutil.Process(connection.pid).name()})"
     except psutil.Error:
         return ""

@@ -2,8 +2,12 @@
 
 import base64
 import json
+import re
 
 from gateway.errors import InvalidInput
+
+# JSON can spell a null character and half a surrogate pair; PostgreSQL takes neither.
+_NOT_STORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def encode(*key: str) -> str:
@@ -21,11 +25,11 @@ def decode(token: str, part_count: int) -> list[str] | None:
         return None
     try:
         key = json.loads(base64.b64decode(token, altchars=b"-_", validate=True))
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:  # deeply nested JSON exhausts the parser's stack
         raise foreign_token() from exc
     if not isinstance(key, list) or len(key) != part_count or not all(isinstance(part, str) for part in key):
         raise foreign_token()
-    if any("\x00" in part for part in key):
+    if any(_NOT_STORABLE.search(part) for part in key):
         raise foreign_token()
     return key
 

@@ -29,7 +29,7 @@ def functions() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def reference_BV(functions: list[str]) -> NDArray[np.float64]:
+def reference(functions: list[str]) -> NDArray[np.float64]:
     """normalize([√½·code ; √½·text]) by sentence-transformers and numpy alone."""
     from sentence_transformers import SentenceTransformer
 
@@ -46,12 +46,12 @@ def reference_BV(functions: list[str]) -> NDArray[np.float64]:
 
 
 def test_vectors_equal_the_reference(
-    client: Client, functions: list[str], reference_BV: NDArray[np.float64], published_models: Path
+    client: Client, functions: list[str], reference: NDArray[np.float64], published_models: Path
 ) -> None:
     """What comes out of the whole path is what sentence-transformers computes, within the precision's bound."""
     manifest = json.loads((published_models / "compact-code" / "1" / "manifest.json").read_bytes())
     vectors_BV = client.embed(functions, "passage")
-    cosines = np.einsum("bv,bv->b", vectors_BV.astype(np.float64), reference_BV)
+    cosines = np.einsum("bv,bv->b", vectors_BV.astype(np.float64), reference)
     assert vectors_BV.shape == (64, 2560)
     assert cosines.min() >= MIN_COSINE[manifest["precision"]]
 

@@ -60,9 +60,7 @@ def test_the_cases_are_all_errors_there_are() -> None:
     assert known <= {type(exc) for exc, *_ in CASES}
 
 
-@pytest.mark.parametrize(
-    ("exc", "code", "reason", "message"), CASES, ids=[type(exc).__name__ for exc, *_ in CASES]
-)
+@pytest.mark.parametrize(("exc", "code", "reason", "message"), CASES, ids=[type(exc).__name__ for exc, *_ in CASES])
 def test_an_error_has_its_code_reason_and_message(exc: Exception, code: int, reason: str, message: str) -> None:
     """Each error has one code and one ErrorInfo; what was not foreseen hides its text."""
     status = status_of(exc)
@@ -74,9 +72,7 @@ def test_an_error_has_its_code_reason_and_message(exc: Exception, code: int, rea
 
 def test_invalid_input_names_its_field() -> None:
     """BadRequest has the field and the description apart."""
-    (request,) = details_of(
-        status_of(errors.InvalidInput("texts[3]", "is empty")), error_details_pb2.BadRequest
-    )
+    (request,) = details_of(status_of(errors.InvalidInput("texts[3]", "is empty")), error_details_pb2.BadRequest)
     assert [(violation.field, violation.description) for violation in request.field_violations] == [
         ("texts[3]", "is empty")
     ]
@@ -187,9 +183,7 @@ async def test_a_call_that_succeeds_is_left_alone(channel: grpc.aio.Channel) -> 
     assert response.codebase.codebase_id == "mine"
 
 
-async def test_an_error_of_a_unary_call_arrives_with_its_details(
-    servicer: Servicer, channel: grpc.aio.Channel
-) -> None:
+async def test_an_error_of_a_unary_call_arrives_with_its_details(servicer: Servicer, channel: grpc.aio.Channel) -> None:
     """Code, text and the status in the trailing metadata agree."""
     servicer.error = errors.NotFound("no codebase mine")
     with pytest.raises(grpc.aio.AioRpcError) as caught:

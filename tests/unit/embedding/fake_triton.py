@@ -1,0 +1,98 @@
+"""Triton's gRPC protocol with an encoder that answers as a test tells it. A test double: it runs no model."""
+
+# ruff: noqa: N802 - the methods are named after the RPCs.
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+from tritonclient.grpc import service_pb2
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceServicer
+from tritonclient.utils import np_to_triton_dtype
+
+DIMENSION = 64
+
+
+@dataclass(frozen=True)
+class Call:
+    """What one request asked for."""
+
+    model: str
+    version: str
+    ids_BT: NDArray[np.int64]
+    mask_BT: NDArray[np.int64]
+    task_id_B1: NDArray[np.int64] | None
+
+
+Answer = Callable[[Call, Any], Awaitable[NDArray[Any]]]
+
+
+async def one_hot(call: Call, context: Any) -> NDArray[Any]:
+    """Each row is the unit vector of its first id: a row in the wrong place is seen."""
+    return np.eye(DIMENSION, dtype=np.float32)[call.ids_BT[:, 0]]
+
+
+class FakeTriton(GRPCInferenceServiceServicer):
+    """Records the requests and answers them.
+
+    Attributes:
+        answer: Makes the vectors of a request, or aborts it.
+        ready: What is said of every model.
+        calls: The requests that came.
+        most_in_flight: Requests that were in work at once, at most.
+    """
+
+    def __init__(self) -> None:
+        self.answer: Answer = one_hot
+        self.ready = True
+        self.calls: list[Call] = []
+        self.ready_calls: list[tuple[str, str]] = []
+        self.most_in_flight = 0
+        self._in_flight = 0
+
+    async def ModelReady(self, request: Any, context: Any) -> Any:
+        self.ready_calls.append((request.name, request.version))
+        return service_pb2.ModelReadyResponse(ready=self.ready)
+
+    async def ModelInfer(self, request: Any, context: Any) -> Any:
+        tensors = {
+            tensor.name: np.frombuffer(raw, dtype=np.int64).reshape(tuple(tensor.shape))
+            for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True)
+        }
+        call = Call(
+            request.model_name,
+            request.model_version,
+            tensors["input_ids"],
+            tensors["attention_mask"],
+            tensors.get("task_id"),
+        )
+        self.calls.append(call)
+        self._in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self._in_flight)
+        try:
+            vectors = await self.answer(call, context)
+        finally:
+            self._in_flight -= 1
+        response = service_pb2.ModelInferResponse(model_name=call.model, raw_output_contents=[vectors.tobytes()])
+        response.outputs.add(name="sentence_embedding", datatype=np_to_triton_dtype(vectors.dtype), shape=vectors.shape)
+        return response
+
+
+def refuse(code: grpc.StatusCode, text: str) -> Answer:
+    """An answer that is this error."""
+
+    async def answer(call: Call, context: Any) -> NDArray[Any]:
+        await context.abort(code, text)
+        raise AssertionError("abort returned")
+
+    return answer
+
+
+async def hang(call: Call, context: Any) -> NDArray[Any]:
+    """An answer that never comes."""
+    await asyncio.Event().wait()
+    raise AssertionError("unreachable")

@@ -1,0 +1,165 @@
+"""Both encoders' vectors become one, whose cosine is the mean of theirs."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gateway.embedding.embedder import Embedder
+from gateway.embedding.space import Encoder, InputType, Space
+from gateway.errors import BadVector, TextTooLong, TritonUnavailable
+
+
+def unit_rows(count: int, dimension: int, seed: int) -> NDArray[np.float32]:
+    rows = np.random.default_rng(seed).normal(size=(count, dimension)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+class StubTriton:
+    """Answers with the vectors that it was given. A test double: it runs no model.
+
+    Attributes:
+        vectors: By role, as many rows as are asked for.
+        errors: By role, the rows that are called unusable.
+        failure: Raised by the text encoder; the code encoder then hangs.
+    """
+
+    def __init__(self) -> None:
+        self.vectors = {"code": unit_rows(3, 1536, 1), "text": unit_rows(3, 1024, 2)}
+        self.errors: dict[str, dict[int, BadVector]] = {"code": {}, "text": {}}
+        self.failure: Exception | None = None
+        self.cancelled = False
+        self.calls: list[tuple[str, list[list[int]], InputType]] = []
+
+    async def encode(
+        self, encoder: Encoder, rows: Sequence[NDArray[np.int64]], input_type: InputType, *, timeout_s: float
+    ) -> Any:
+        self.calls.append((encoder.role, [row.tolist() for row in rows], input_type))
+        if self.failure and encoder.role == "text":
+            raise self.failure
+        if self.failure:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.cancelled = True
+                raise
+        return self.vectors[encoder.role][: len(rows)], self.errors[encoder.role]
+
+
+@pytest.fixture
+def triton() -> StubTriton:
+    return StubTriton()
+
+
+@pytest.fixture
+def embedder(space: Space, triton: StubTriton) -> Embedder:
+    return Embedder(space, triton)  # type: ignore[arg-type]  # a stub
+
+
+async def embed(embedder: Embedder, texts: list[str]) -> Any:
+    return await embedder.encode(await embedder.tokenize(texts, InputType.PASSAGE), timeout_s=5.0)
+
+
+async def test_a_vector_is_both_parts_side_by_side(embedder: Embedder, triton: StubTriton) -> None:
+    """v = normalize([√½·code ; √½·text]), worked out in float64."""
+    vectors = await embed(embedder, ["a", "b", "c"])
+    joined = np.hstack([np.sqrt(0.5) * triton.vectors[role].astype(np.float64) for role in ("code", "text")])
+    expected = joined / np.linalg.norm(joined, axis=1, keepdims=True)
+    assert vectors.vectors_BV.dtype == np.float32
+    assert vectors.errors == {}
+    np.testing.assert_allclose(vectors.vectors_BV, expected, rtol=0, atol=1e-6)
+
+
+async def test_a_vector_has_norm_one_though_its_parts_have_not_quite(embedder: Embedder, triton: StubTriton) -> None:
+    """Parts within the tolerance of the encoders are normalized again."""
+    triton.vectors["code"] = triton.vectors["code"] * np.float32(1.009)
+    vectors = await embed(embedder, ["a", "b", "c"])
+    np.testing.assert_allclose(np.linalg.norm(vectors.vectors_BV, axis=1), 1.0, rtol=0, atol=1e-5)
+
+
+async def test_the_cosine_is_the_mean_of_both_cosines(embedder: Embedder, triton: StubTriton) -> None:
+    """Both encoders count the same."""
+    vectors_BV = (await embed(embedder, ["a", "b", "c"])).vectors_BV
+    code_BC, text_BT = triton.vectors["code"], triton.vectors["text"]
+    expected_BB = (code_BC @ code_BC.T + text_BT @ text_BT.T) / 2
+    np.testing.assert_allclose(vectors_BV @ vectors_BV.T, expected_BB, rtol=0, atol=1e-5)
+
+
+async def test_each_encoder_gets_its_own_tokens(embedder: Embedder, triton: StubTriton) -> None:
+    """The code encoder's end token and the text encoder's prompt do not mix."""
+    await embedder.encode(await embedder.tokenize(["a"], InputType.QUERY), timeout_s=5.0)
+    assert sorted(triton.calls, key=lambda call: call[0]) == [
+        ("code", [[3, 8]], InputType.QUERY),
+        ("text", [[1, 6, 7, 3, 2]], InputType.QUERY),
+    ]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+async def test_bad_rows_of_both_encoders_are_named(embedder: Embedder, triton: StubTriton, value: float) -> None:
+    """A row that either encoder spoils is an error, and the rest are vectors."""
+    triton.vectors["code"][0] = value
+    triton.vectors["text"][2] = value
+    code_error, text_error = BadVector("code"), BadVector("text")
+    triton.errors = {"code": {0: code_error}, "text": {2: text_error}}
+    vectors = await embed(embedder, ["a", "b", "c"])
+    assert vectors.errors == {0: code_error, 2: text_error}
+    assert np.linalg.norm(vectors.vectors_BV[1]) == pytest.approx(1.0, abs=1e-5)
+
+
+async def test_the_failure_of_one_encoder_cancels_the_other(embedder: Embedder, triton: StubTriton) -> None:
+    """Half a vector is of no use: the other encoder's work is dropped."""
+    triton.failure = TritonUnavailable("Triton is down")
+    with pytest.raises(TritonUnavailable) as caught:
+        async with asyncio.timeout(10.0):
+            await embed(embedder, ["a"])
+    assert caught.value is triton.failure
+    assert triton.cancelled
+
+
+async def test_a_text_that_one_encoder_cannot_read_is_too_long(embedder: Embedder) -> None:
+    """Seven words fit the code encoder with its one special token, not the text encoder with its two."""
+    tokenized = await embedder.tokenize(["a", "a a a a a a a"], InputType.PASSAGE)
+    assert embedder.excess(tokenized, 0, "texts[0]") is None
+    error = embedder.excess(tokenized, 1, "texts[1]")
+    assert isinstance(error, TextTooLong)
+    assert str(error) == (
+        "texts[1]: 9 tokens, but encoder tiny-text reads at most 8 tokens; split the text or set truncate"
+    )
+    assert [tokenized.is_truncated(index) for index in (0, 1)] == [False, True]
+
+
+async def test_selected_texts_keep_both_encoders_rows_together(embedder: Embedder) -> None:
+    """The order is that of the indices."""
+    tokenized = (await embedder.tokenize(["a", "b", "c"], InputType.PASSAGE)).select([2, 0])
+    assert [row.ids_T.tolist() for row in tokenized.code] == [[5, 8], [3, 8]]
+    assert [row.ids_T.tolist() for row in tokenized.text] == [[1, 5, 2], [1, 3, 2]]
+
+
+async def test_a_query_is_one_vector(embedder: Embedder) -> None:
+    """It has the dimension of the space, and was not cut."""
+    query_V, truncated = await embedder.embed_query("a", field="query", truncate=False, timeout_s=5.0)
+    assert query_V.shape == (2560,)
+    assert not truncated
+
+
+async def test_a_long_query_is_refused_by_its_field(embedder: Embedder, triton: StubTriton) -> None:
+    """Nothing is sent to Triton for it."""
+    with pytest.raises(TextTooLong, match="^query: 9 tokens"):
+        await embedder.embed_query("a a a a a", field="query", truncate=False, timeout_s=5.0)
+    assert triton.calls == []
+
+
+async def test_a_long_query_is_cut_where_that_was_asked(embedder: Embedder) -> None:
+    """The caller is told."""
+    _, truncated = await embedder.embed_query("a a a a a", field="query", truncate=True, timeout_s=5.0)
+    assert truncated
+
+
+async def test_a_query_without_a_usable_vector_is_an_error(embedder: Embedder, triton: StubTriton) -> None:
+    """The very error of the encoder is raised."""
+    triton.errors["text"] = {0: BadVector("norm 0.0")}
+    with pytest.raises(BadVector, match=r"^norm 0\.0$"):
+        await embedder.embed_query("a", field="query", truncate=False, timeout_s=5.0)

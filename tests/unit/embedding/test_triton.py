@@ -1,0 +1,276 @@
+"""The client asks Triton for exactly one version, and every answer is vectors or a named error."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tritonclient.grpc.service_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
+
+from gateway.embedding.space import Encoder, InputType
+from gateway.embedding.triton import ROWS_PER_REQUEST, TritonClient
+from gateway.errors import BackendFault, BadVector, DeadlineExceeded, DuovecError, Overloaded, TritonUnavailable
+
+from .fake_triton import DIMENSION, Call, FakeTriton, hang, one_hot, refuse
+
+ENCODER = Encoder(
+    name="tiny",
+    version=7,
+    role="text",
+    dimension=DIMENSION,
+    max_tokens=32,
+    append_eos=None,
+    prompts={InputType.QUERY: "", InputType.PASSAGE: ""},
+    task_ids={InputType.QUERY: 0, InputType.PASSAGE: 1},
+    tokenizer_path=Path("tokenizer.json"),
+    identity={},
+)
+WAIT_S = 20.0
+
+
+@pytest.fixture
+def triton() -> FakeTriton:
+    return FakeTriton()
+
+
+@pytest.fixture
+async def url(triton: FakeTriton) -> AsyncIterator[str]:
+    server = grpc.aio.server()
+    add_GRPCInferenceServiceServicer_to_server(triton, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield f"127.0.0.1:{port}"
+    await server.stop(None)
+
+
+@pytest.fixture
+async def client(url: str) -> AsyncIterator[TritonClient]:
+    client = TritonClient(url, concurrency=2)
+    yield client
+    await client.close()
+
+
+def row(first_id: int, length: int) -> NDArray[np.int64]:
+    return np.full(length, first_id, dtype=np.int64)
+
+
+async def encode(
+    client: TritonClient, rows: list[NDArray[np.int64]], *, encoder: Encoder = ENCODER, timeout_s: float = WAIT_S
+) -> tuple[NDArray[np.float32], dict[int, BadVector]]:
+    return await client.encode(encoder, rows, InputType.PASSAGE, timeout_s=timeout_s)
+
+
+async def failure(client: TritonClient, **options: Any) -> DuovecError:
+    with pytest.raises(DuovecError) as caught:
+        await encode(client, [row(1, 2)], **options)
+    return caught.value
+
+
+def replaced(index: int, values: Any) -> Any:
+    """An answer like `one_hot`, but for one row."""
+
+    async def answer(call: Call, context: Any) -> NDArray[Any]:
+        vectors = await one_hot(call, context)
+        vectors[call.ids_BT[:, 0] == index] = values
+        return vectors
+
+    return answer
+
+
+async def test_vectors_come_in_the_order_of_the_rows(client: TritonClient, triton: FakeTriton) -> None:
+    """Rows of mixed length go in groups by length, and come back where they were."""
+    lengths = np.random.default_rng(1).integers(1, 30, size=DIMENSION)
+    vectors_BD, errors = await encode(client, [row(index, length) for index, length in enumerate(lengths)])
+    np.testing.assert_array_equal(vectors_BD, np.eye(DIMENSION, dtype=np.float32))
+    assert errors == {}
+    assert [len(call.ids_BT) for call in triton.calls] == [ROWS_PER_REQUEST] * (DIMENSION // ROWS_PER_REQUEST)
+
+
+async def test_rows_of_similar_length_share_a_request(client: TritonClient, triton: FakeTriton) -> None:
+    """Sixteen short rows are not padded to the length of sixteen long ones."""
+    await encode(client, [row(1, 2 if index % 2 else 30) for index in range(32)])
+    assert sorted(call.ids_BT.shape for call in triton.calls) == [(16, 2), (16, 30)]
+
+
+async def test_rows_are_padded_on_the_right(client: TritonClient, triton: FakeTriton) -> None:
+    """Zeros stand behind the shorter rows, and the mask says so."""
+    await encode(client, [np.array([5, 6, 7]), np.array([8]), np.array([9, 10])])
+    (call,) = triton.calls
+    assert call.ids_BT.tolist() == [[8, 0, 0], [9, 10, 0], [5, 6, 7]]
+    assert call.mask_BT.tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
+
+
+async def test_the_version_is_pinned(client: TritonClient, triton: FakeTriton) -> None:
+    """A version that Triton loads later is not asked by accident."""
+    await encode(client, [row(1, 2)])
+    assert [(call.model, call.version) for call in triton.calls] == [("tiny", "7")]
+
+
+@pytest.mark.parametrize(("input_type", "task_id"), [(InputType.QUERY, 0), (InputType.PASSAGE, 1)])
+async def test_the_task_is_sent_for_every_row(
+    client: TritonClient, triton: FakeTriton, input_type: InputType, task_id: int
+) -> None:
+    """The task id chooses the adapter, one number a row."""
+    await client.encode(ENCODER, [row(1, 2), row(2, 2)], input_type, timeout_s=WAIT_S)
+    assert triton.calls[0].task_id_B1 is not None
+    assert triton.calls[0].task_id_B1.tolist() == [[task_id], [task_id]]
+
+
+async def test_an_encoder_without_adapters_gets_no_task(client: TritonClient, triton: FakeTriton) -> None:
+    """Its graph has no such input."""
+    await encode(client, [row(1, 2)], encoder=replace(ENCODER, task_ids={}))
+    assert triton.calls[0].task_id_B1 is None
+
+
+async def test_no_rows_are_no_request(client: TritonClient, triton: FakeTriton) -> None:
+    """Nothing in, nothing asked, nothing out."""
+    vectors_BD, errors = await encode(client, [])
+    assert (vectors_BD.shape, errors, triton.calls) == ((0, DIMENSION), {}, [])
+
+
+async def test_requests_in_flight_have_a_limit(client: TritonClient, triton: FakeTriton) -> None:
+    """Two at once were allowed, over several calls together."""
+    reached = asyncio.Event()
+
+    async def answer(call: Call, context: Any) -> NDArray[Any]:
+        if triton.most_in_flight == 2:
+            reached.set()
+        await reached.wait()
+        return await one_hot(call, context)
+
+    triton.answer = answer
+    await asyncio.gather(*(encode(client, [row(1, 2)] * 48) for _ in range(3)))
+    assert len(triton.calls) == 9
+    assert triton.most_in_flight == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "norm"), [(np.nan, "nan"), (np.inf, "inf"), (3e38, "inf"), (0.0, "0.0"), (0.25, "2.0")]
+)
+async def test_a_bad_row_spoils_only_itself(client: TritonClient, triton: FakeTriton, values: float, norm: str) -> None:
+    """A row that is no unit vector is named, and its neighbours are good."""
+    triton.answer = replaced(3, values)
+    vectors_BD, errors = await encode(client, [row(index, 2) for index in range(20)])
+    assert list(errors) == [3]
+    assert str(errors[3]) == f"encoder tiny version 7 answered a vector of norm {norm}"
+    good = [index for index in range(20) if index != 3]
+    np.testing.assert_array_equal(vectors_BD[good], np.eye(DIMENSION, dtype=np.float32)[good])
+
+
+async def test_a_single_nan_spoils_its_row(client: TritonClient, triton: FakeTriton) -> None:
+    """One number of many is enough."""
+    values = np.zeros(DIMENSION)
+    values[[0, 9]] = 1.0, np.nan
+    triton.answer = replaced(0, values)
+    _, errors = await encode(client, [row(0, 2), row(1, 2)])
+    assert list(errors) == [0]
+
+
+@pytest.mark.parametrize(
+    ("vectors", "found"),
+    [
+        (np.zeros((1, DIMENSION - 1), dtype=np.float32), f"float32 (1, {DIMENSION - 1})"),
+        (np.zeros((2, DIMENSION), dtype=np.float32), f"float32 (2, {DIMENSION})"),
+        (np.zeros((1, DIMENSION), dtype=np.float16), f"float16 (1, {DIMENSION})"),
+        (np.zeros((1, DIMENSION), dtype=np.int64), f"int64 (1, {DIMENSION})"),
+    ],
+)
+async def test_an_answer_of_another_shape_or_type_is_refused(
+    client: TritonClient, triton: FakeTriton, vectors: NDArray[Any], found: str
+) -> None:
+    """The message has what came and what was due."""
+
+    async def answer(call: Call, context: Any) -> NDArray[Any]:
+        return vectors
+
+    triton.answer = answer
+    error = await failure(client)
+    assert type(error) is BadVector
+    assert str(error) == f"encoder tiny version 7 answered {found} for float32 (1, {DIMENSION})"
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "kind"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, "Request for unavailable model", TritonUnavailable),
+        (grpc.StatusCode.NOT_FOUND, "Request for unknown version", TritonUnavailable),
+        (grpc.StatusCode.CANCELLED, "shutting down", TritonUnavailable),
+        (grpc.StatusCode.INVALID_ARGUMENT, "Request for unknown model: 'tiny' is not found", TritonUnavailable),
+        (grpc.StatusCode.UNAVAILABLE, "Request for model 'tiny': exceeds maximum queue size", Overloaded),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", DeadlineExceeded),
+        (grpc.StatusCode.INTERNAL, "onnx runtime error", BackendFault),
+        (grpc.StatusCode.INVALID_ARGUMENT, "unexpected shape", BackendFault),
+    ],
+)
+async def test_a_refusal_is_translated(
+    client: TritonClient, triton: FakeTriton, code: grpc.StatusCode, text: str, kind: type[DuovecError]
+) -> None:
+    """Down, full, late and broken are four errors, each with the encoder's name."""
+    triton.answer = refuse(code, text)
+    error = await failure(client)
+    assert type(error) is kind
+    assert "encoder tiny version 7 at 127.0.0.1:" in str(error)
+
+
+async def test_a_full_queue_says_when_to_retry(client: TritonClient, triton: FakeTriton, url: str) -> None:
+    """Triton is up: the caller comes back in a second."""
+    triton.answer = refuse(grpc.StatusCode.UNAVAILABLE, "[request id: 1] Exceeds maximum queue size")
+    error = await failure(client)
+    assert isinstance(error, Overloaded)
+    assert error.retry_after_s == 1.0
+    assert str(error) == f"the queue of encoder tiny version 7 at {url} is full"
+
+
+async def test_a_port_that_nobody_serves_is_unavailable() -> None:
+    """Nothing listens on port 1."""
+    client = TritonClient("127.0.0.1:1", concurrency=1)
+    async with asyncio.timeout(WAIT_S):
+        assert type(await failure(client)) is TritonUnavailable
+    await client.close()
+
+
+async def test_a_server_that_hangs_costs_no_more_than_the_budget(client: TritonClient, triton: FakeTriton) -> None:
+    """The call ends long before the test would give up."""
+    triton.answer = hang
+    async with asyncio.timeout(WAIT_S):
+        error = await failure(client, timeout_s=0.2)
+    assert type(error) is DeadlineExceeded
+
+
+async def test_waiting_for_a_slot_is_part_of_the_budget(client: TritonClient, triton: FakeTriton) -> None:
+    """Five groups and two slots at a server that hangs take one budget, not three."""
+    triton.answer = hang
+    with pytest.raises(DeadlineExceeded):
+        async with asyncio.timeout(WAIT_S):
+            await encode(client, [row(1, 2)] * 80, timeout_s=0.2)
+    assert len(triton.calls) <= 2
+
+
+async def test_slots_are_free_again_after_a_failure(client: TritonClient, triton: FakeTriton) -> None:
+    """Failed calls hold nothing."""
+    triton.answer = hang
+    for _ in range(3):
+        await failure(client, timeout_s=0.05)
+    triton.answer = one_hot
+    async with asyncio.timeout(WAIT_S):
+        vectors_BD, _ = await encode(client, [row(1, 2)])
+    assert vectors_BD.argmax() == 1
+
+
+async def test_a_served_version_is_ready(client: TritonClient, triton: FakeTriton) -> None:
+    """The very version is asked for."""
+    await client.check_ready(ENCODER, timeout_s=WAIT_S)
+    assert triton.ready_calls == [("tiny", "7")]
+
+
+async def test_a_version_that_is_not_served_is_unavailable(client: TritonClient, triton: FakeTriton, url: str) -> None:
+    """The message has the server, the encoder and the version."""
+    triton.ready = False
+    with pytest.raises(TritonUnavailable) as caught:
+        await client.check_ready(ENCODER, timeout_s=WAIT_S)
+    assert str(caught.value) == f"Triton at {url} does not serve tiny version 7"
