@@ -101,9 +101,7 @@ def test_search_beats_bm25(client: Client) -> None:
     """Of 200 docstrings, more find their function among ten hits, and higher, than by BM25."""
     pairs = documented_functions()
     dense, lexical = scores(service_ranks(client, pairs)), scores(bm25_ranks(pairs))
-    print(f"
-        recall@10  MRR@10
-duovec  {dense[0]:9.3f}  {dense[1]:6.3f}")
+    print(f"\n        recall@10  MRR@10\nduovec  {dense[0]:9.3f}  {dense[1]:6.3f}")
     print(f"BM25    {lexical[0]:9.3f}  {lexical[1]:6.3f}")
     assert dense[0] > lexical[0]
     assert dense[1] > lexical[1]

@@ -147,7 +147,7 @@ async def test_a_query_is_one_vector(embedder: Embedder) -> None:
 
 async def test_a_long_query_is_refused_by_its_field(embedder: Embedder, triton: StubTriton) -> None:
     """Nothing is sent to Triton for it."""
-    with pytest.raises(TextTooLong, match="^query: 9 tokens"):
+    with pytest.raises(TextTooLong, match=r"^query: 9 tokens"):
         await embedder.embed_query("a a a a a", field="query", truncate=False, timeout_s=5.0)
     assert triton.calls == []
 
