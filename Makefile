@@ -25,7 +25,8 @@ check: $(VENV)/installed
 	$(BIN)/pytest tests/unit tests/contract
 
 bench: $(VENV)/installed
-	$(BIN)/python -m tests.benchmarks.search
+	@$(BIN)/duovec-export publish --pair compact --repository "$(DATA_DIR)/model_repository" --if-missing
+	$(BIN)/python tests/benchmarks/service.py
 
 proto: $(VENV)/installed
 	$(BIN)/python protos/generate.py

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import bm25s
 import numpy as np
+import pytest
 
 from duovec.v1 import chunk_pb2, index_service_pb2
 from gateway.client.client import Client
@@ -97,11 +98,12 @@ def service_ranks(client: Client, pairs: list[tuple[str, str, str]]) -> list[int
     return ranks
 
 
-def test_search_beats_bm25(client: Client) -> None:
+def test_search_beats_bm25(client: Client, capsys: pytest.CaptureFixture[str]) -> None:
     """Of 200 docstrings, more find their function among ten hits, and higher, than by BM25."""
     pairs = documented_functions()
     dense, lexical = scores(service_ranks(client, pairs)), scores(bm25_ranks(pairs))
-    print(f"\n        recall@10  MRR@10\nduovec  {dense[0]:9.3f}  {dense[1]:6.3f}")
-    print(f"BM25    {lexical[0]:9.3f}  {lexical[1]:6.3f}")
+    with capsys.disabled():
+        print(f"\n        recall@10  MRR@10\nduovec  {dense[0]:9.3f}  {dense[1]:6.3f}")
+        print(f"BM25    {lexical[0]:9.3f}  {lexical[1]:6.3f}")
     assert dense[0] > lexical[0]
     assert dense[1] > lexical[1]
