@@ -116,7 +116,7 @@ def _enter(node: Node, hit: _Found, place: _Place, rows: list[bytes], found: Out
     """Record a definition where it can be chunked on its own; give the place that its inside is in."""
     first, last = _rows_of(node)
     symbol = f"{place.symbol}.{hit.name}" if place.symbol and hit.name else hit.name or place.symbol
-    symbol = symbol[:_MAX_SYMBOL_CHARS]
+    symbol = " ".join(symbol.split())[:_MAX_SYMBOL_CHARS]  # a name may span lines, as with C++ template arguments
     kind = hit.kind
     if kind == "function" and (place.in_class or node.type == "method_declaration" or "." in hit.name):
         kind = "method"

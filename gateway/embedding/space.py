@@ -78,7 +78,7 @@ class Encoder:
                     "encoder": manifest["encoder"],
                     "dimension": manifest["dimension"],
                     "precision": manifest["precision"],
-                    "spec": spec,
+                    "spec": {field: value for field, value in spec.items() if field != "license"},
                     # The code that hosts the model (`*.py`) decides how fast, not which numbers.
                     "files": {
                         file: digest

@@ -126,7 +126,12 @@ class TritonClient:
             )
         except InferenceServerException as exc:
             raise self._translated(exc, encoder) from exc
-        vectors_BD: NDArray[np.float32] | None = result.as_numpy("sentence_embedding")
+        try:
+            vectors_BD: NDArray[np.float32] | None = result.as_numpy("sentence_embedding")
+        except ValueError as exc:
+            raise BadVector(
+                f"encoder {encoder.name} version {encoder.version} answered bytes that are not its shape: {exc}"
+            ) from exc
         shape = (len(rows), encoder.dimension)
         if vectors_BD is None or vectors_BD.dtype != np.float32 or vectors_BD.shape != shape:
             found = "nothing" if vectors_BD is None else f"{vectors_BD.dtype} {vectors_BD.shape}"

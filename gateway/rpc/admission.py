@@ -8,7 +8,7 @@ from gateway.errors import Overloaded
 
 # Weight of the last call in the estimate of the rate; a few dozen calls make it forget a slow start.
 _SMOOTHING = 0.1
-_MAX_RETRY_S = 30.0
+_MIN_RETRY_S, _MAX_RETRY_S = 0.05, 30.0
 
 
 class Admission:
@@ -42,7 +42,7 @@ class Admission:
         """
         if self._pending_texts + count > self._max_pending_texts:
             excess = self._pending_texts + count - self._max_pending_texts
-            retry_after_s = min(_MAX_RETRY_S, excess * (self._seconds_per_text or 0.01))
+            retry_after_s = min(max(excess * (self._seconds_per_text or 0.01), _MIN_RETRY_S), _MAX_RETRY_S)
             raise Overloaded(
                 f"{self._pending_texts} texts are in work and {count} more exceed the limit of "
                 f"{self._max_pending_texts}; retry in {retry_after_s:.2f} s",

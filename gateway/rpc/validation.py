@@ -17,6 +17,7 @@ MAX_DISPLAY_NAME_CHARS = 256
 SHA256_BYTES = 32
 
 _CODEBASE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _KINDS = frozenset({"function", "method", "class", "text"})
 _INPUT_TYPES: dict[int, InputType] = {
     vector_pb2.INPUT_TYPE_QUERY: InputType.QUERY,
@@ -36,13 +37,13 @@ def text(field: str, value: str) -> str:
 
 
 def label(field: str, value: str, *, limit: int = MAX_LABEL_CHARS, required: bool = False) -> str:
-    """A short string without control characters that would break a terminal or a database."""
+    """A short string without control characters, which would steer the terminal that shows it."""
     if required and not value:
         raise InvalidInput(field, "is empty")
     if len(value) > limit:
         raise InvalidInput(field, f"has {len(value)} characters, the limit is {limit}")
-    if "\x00" in value:
-        raise InvalidInput(field, "has a null character")
+    if control := _CONTROL.search(value):
+        raise InvalidInput(field, f"has the control character {control.group()!r}; remove it")
     return value
 
 

@@ -69,7 +69,8 @@ def test_a_text_with_a_null_character_is_refused() -> None:
     [
         ("", "item_id: is empty"),
         ("a" * 257, "item_id: has 257 characters, the limit is 256"),
-        ("\x00", "item_id: has a null character"),
+        ("\x00", r"item_id: has the control character '\x00'; remove it"),
+        ("a\x1b[2J", r"item_id: has the control character '\x1b'; remove it"),
     ],
 )
 def test_a_required_label_is_refused_by_its_fault(value: str, message: str) -> None:
