@@ -28,8 +28,6 @@ class StackFailure(DuovecError):
         log_tail: The last lines of its log.
     """
 
-    reason = "STACK_FAILURE"
-
     def __init__(self, part: str, what: str, *, log_path: Path) -> None:
         super().__init__(f"{part} {what}; its log is {log_path}")
         self.part = part
