@@ -99,9 +99,8 @@ def outline(root: Node, rows: list[bytes], grammar: Grammar, *, max_chars: int) 
         if node.type in grammar.imports:
             found.import_rows.update(range(first, last + 1))
             continue
-        hit = None if node.id in seen else _find(node, grammar)
+        hit = None if node.id in seen else _find(node, grammar, seen)
         if hit is not None:
-            seen.add(hit.node.id)
             place = _enter(node, hit, place, rows, found, max_chars)
             if hit.kind == "function" and node.end_byte - node.start_byte <= max_chars:
                 continue
@@ -162,10 +161,14 @@ def walk(definition: Definition) -> Iterator[Definition]:
         stack.extend(reversed(current.members))
 
 
-def _find(node: Node, grammar: Grammar) -> _Found | None:
-    """Tell whether a node is a definition, or a wrapper around exactly one."""
+def _find(node: Node, grammar: Grammar, seen: set[int]) -> _Found | None:
+    """Tell whether a node is a definition, or a wrapper around exactly one; add what it went through to `seen`.
+
+    A wrapper inside another would otherwise be taken for a second definition of the same name.
+    """
     name = ""
     while True:
+        seen.add(node.id)
         if node.type in grammar.functions:
             if node.child_by_field_name("body") is None and node.type != "macro_definition":
                 return None

@@ -404,6 +404,21 @@ def test_a_nested_function_is_a_chunk_only_where_its_parent_is_cut() -> None:
     assert rows("a.py", source, max_chars=390) == [(1, 1, "function", "outer"), (2, 23, "function", "outer.inner")]
 
 
+@pytest.mark.parametrize(
+    ("path", "header", "footer"),
+    [
+        ("a.js", "export const outer = () => {\n", "};\n"),
+        ("a.cpp", "template <class T>\ntemplate <class U>\nvoid outer(U u) {\n", "}\n"),
+    ],
+)
+def test_a_definition_in_several_wrappers_counts_once(path: str, header: str, footer: str) -> None:
+    """A long one is looked into again, and must not be found in itself as `outer.outer`."""
+    struct = "struct Inner {\n  int go() {\n" if path == "a.cpp" else "class Inner {\n  go() {\n"
+    inner = struct + "    step(alpha, beta);\n" * 40 + "  }\n};\n"
+    symbols = {row[3] for row in rows(path, header + inner + "  after(alpha, beta);\n" * 40 + footer)}
+    assert symbols == {"outer", "outer.Inner", "outer.Inner.go"}
+
+
 def test_a_statement_keeps_the_comment_above_it() -> None:
     body = "".join(f"    # Why step {number} is taken.\n    step({number})\n" for number in range(30))
     chunks = chunk_file("a.py", f"def f():\n{body}".encode(), max_chars=300)
