@@ -1,14 +1,19 @@
 """Finds the files of a source tree that can be indexed, and says which cannot, and why."""
 
+import contextlib
 import os
+import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pathspec import GitIgnoreSpec
+from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 
 MAX_FILE_BYTES = 1_000_000
-_MAX_PATH_CHARS = 1024  # Chunk.path
+_MAX_PATH_CHARS, _MAX_PATH_BYTES = 1024, 2048  # Chunk.path
+_REFUSED_IN_PATHS = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 _BINARY_PROBE_BYTES = 8192
 _NEVER_ENTERED = frozenset({".git", ".hg", ".svn", ".jj", ".bzr", "node_modules", "__pycache__", ".venv"})
 
@@ -20,7 +25,7 @@ class SkippedFile:
     Attributes:
         path: Relative to the root, with `/`; a folder ends in `/`.
         reason: "binary", "too large", "empty", "not UTF-8", "unreadable", "symbolic link", "not a regular file",
-            "name not UTF-8" or "path too long".
+            "name not UTF-8", "name with a control character or backslash" or "path too long".
     """
 
     path: str
@@ -57,7 +62,7 @@ def find_files(root: Path) -> FileTree:
     that holds `.git`. Links are never followed, so the walk neither loops nor leaves the root.
 
     Args:
-        root: A folder, or one file, which is taken even if it is ignored.
+        root: A folder, or one file, which is taken even if it is ignored, but not if it is no regular file.
 
     Returns:
         What was found, in an order that depends on names alone.
@@ -67,7 +72,9 @@ def find_files(root: Path) -> FileTree:
     """
     root = root.resolve(strict=True)
     if not root.is_dir():
-        return FileTree(root.parent, paths=[root.name])
+        tree = FileTree(root.parent)
+        _add(tree, root)
+        return tree
     tree = FileTree(root)
     above = _ignores_above(root)
     if _is_ignored(root, above, is_folder=True):
@@ -79,7 +86,7 @@ def find_files(root: Path) -> FileTree:
             with os.scandir(folder) as scan:
                 entries = sorted(scan, key=lambda entry: entry.name)
         except OSError:
-            tree.skipped.append(SkippedFile(f"{_relative(root, folder)}/", "unreadable"))
+            tree.skipped.append(SkippedFile(_printable(f"{_relative(root, folder)}/"), "unreadable"))
             continue
         ignores = [*ignores, *_ignore_file(folder)]
         folders = []
@@ -90,10 +97,8 @@ def find_files(root: Path) -> FileTree:
                 continue
             if is_folder:
                 folders.append((path, ignores))
-            elif (reason := _unusable(entry, relative := _relative(root, path))) is not None:
-                tree.skipped.append(SkippedFile(_printable(relative), reason))
             else:
-                tree.paths.append(relative)
+                _add(tree, path)
         stack.extend(reversed(folders))
     return tree
 
@@ -128,14 +133,28 @@ def read_source(tree: FileTree, path: str) -> bytes | SkippedFile:
     return data
 
 
-def _unusable(entry: "os.DirEntry[str]", relative: str) -> str | None:
-    if entry.is_symlink():
+def _add(tree: FileTree, path: Path) -> None:
+    relative = _relative(tree.folder, path)
+    if (reason := _unusable(path, relative)) is not None:
+        tree.skipped.append(SkippedFile(_printable(relative), reason))
+    else:
+        tree.paths.append(relative)
+
+
+def _unusable(path: Path, relative: str) -> str | None:
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return "unreadable"
+    if stat.S_ISLNK(mode):
         return "symbolic link"
-    if not entry.is_file(follow_symlinks=False):
+    if not stat.S_ISREG(mode):
         return "not a regular file"
     if _printable(relative) != relative:
         return "name not UTF-8"
-    if len(relative) > _MAX_PATH_CHARS:
+    if _REFUSED_IN_PATHS.search(relative):
+        return "name with a control character or backslash"
+    if len(relative) > _MAX_PATH_CHARS or len(relative.encode()) > _MAX_PATH_BYTES:
         return "path too long"
     return None
 
@@ -162,11 +181,22 @@ def _ignores_above(root: Path) -> list[_IgnoreFile]:
 
 
 def _ignore_file(folder: Path, file: Path | None = None) -> Iterator[_IgnoreFile]:
+    file = file or folder / ".gitignore"
     try:
-        text = (file or folder / ".gitignore").read_text("utf-8", "replace")
+        # Git follows no link here either; and a pipe or a device would be read for ever.
+        if not stat.S_ISREG(file.lstat().st_mode):
+            return
+        text = file.read_text("utf-8", "replace")
     except OSError:
         return
-    yield _IgnoreFile(folder, GitIgnoreSpec.from_lines(text.splitlines()))
+    yield _IgnoreFile(folder, GitIgnoreSpec(_patterns(text)))
+
+
+def _patterns(text: str) -> Iterator[GitIgnoreSpecPattern]:
+    for line in text.splitlines():
+        # Git passes over what is no pattern, such as a lone `!`.
+        with contextlib.suppress(ValueError, re.error):
+            yield GitIgnoreSpecPattern(line)
 
 
 def _is_ignored(path: Path, ignores: list[_IgnoreFile], *, is_folder: bool) -> bool:

@@ -103,6 +103,48 @@ def test_a_name_that_is_not_utf8_is_skipped(tmp_path: Path) -> None:
     skipped.path.encode()
 
 
+@pytest.mark.parametrize("name", ["a\tb.py", "a\x1b[31m.py", "a\x9b.py", "a\\b.py"])
+def test_a_name_that_the_service_refuses_is_skipped(tmp_path: Path, name: str) -> None:
+    """Sent, its chunks would fail at every run."""
+    make(tmp_path, name)
+    reason = "name with a control character or backslash"
+    assert find_files(tmp_path).skipped == [SkippedFile(name, reason)]
+    assert find_files(tmp_path / name).skipped == [SkippedFile(name, reason)]
+
+
+def test_a_path_of_many_bytes_is_skipped(tmp_path: Path) -> None:
+    """The database's index takes no key above 2,704 bytes."""
+    folders = ["日" * 80] * 9  # 9 × (240 + 1) = 2169 bytes, 729 characters
+    make(tmp_path, "/".join(folders[:8]) + "/fits", "/".join(folders) + "/long")
+    tree = find_files(tmp_path)
+    assert [path[-4:] for path in tree.paths] == ["fits"]
+    assert [skipped.reason for skipped in tree.skipped] == ["path too long"]
+
+
+def test_what_cannot_be_read_as_gitignore_is_passed_over(tmp_path: Path) -> None:
+    """Git follows no link in its place; a pipe or a device would be read for ever."""
+    make(tmp_path, "a/x.py", "b/x.py", "c/x.py")
+    os.mkfifo(tmp_path / "a" / ".gitignore")
+    (tmp_path / "b" / ".gitignore").symlink_to("/dev/zero")
+    (tmp_path / "c" / ".gitignore").mkdir()
+    assert find_files(tmp_path).paths == ["a/x.py", "b/x.py", "c/x.py"]
+
+
+def test_a_line_that_is_no_pattern_leaves_the_others(tmp_path: Path) -> None:
+    make(tmp_path, "a.py", "b.log")
+    (tmp_path / ".gitignore").write_text("!\n/\n\\\n[z-a]\n*.log\n")
+    assert find_files(tmp_path).paths == [".gitignore", "a.py"]
+
+
+def test_a_root_that_is_no_source_file_is_skipped(tmp_path: Path) -> None:
+    """A pipe would be waited on for ever; a name that is not UTF-8 cannot be sent."""
+    os.mkfifo(tmp_path / "pipe")
+    assert find_files(tmp_path / "pipe").skipped == [SkippedFile("pipe", "not a regular file")]
+    latin = tmp_path / os.fsdecode(b"caf\xe9.py")
+    latin.write_text("x = 1")
+    assert find_files(latin).skipped == [SkippedFile("caf?.py", "name not UTF-8")]
+
+
 def test_one_file_is_a_root_too(tmp_path: Path) -> None:
     make(tmp_path, "a.py", "b.py")
     tree = find_files(tmp_path / "a.py")
