@@ -1,12 +1,13 @@
-"""Trained weights on top of a base: LoRA matrices and the head, in one safetensors file.
+"""Trained weights on top of a base: LoRA matrices and the head.
 
 Layout of `adapters.safetensors`, all float32 (T adapters, R rank, I inputs, O outputs, D dimension, H base):
 
 - `head.weight` (D, H)
-- `lora.<layer>.A` (T, R, I) and `lora.<layer>.B` (T, O, R) for each adapted linear layer, `<layer>` being its path
-  in the transformers model, such as `encoder.layer.0.attention.self.query`.
+- `lora.<layer>.A` (T, R, I) and `lora.<layer>.B` (T, O, R) for each adapted layer, `<layer>` being its path in the
+  transformers model, such as `encoder.layer.0.attention.self.query`. Of an embedding, I is the vocabulary.
 
 T follows the order of the spec's tasks, or is 1 for an encoder without tasks, whose adapter is merged at export.
+PEFT's own folders are read by `export.peft_adapters`.
 """
 
 from collections.abc import Mapping
@@ -26,23 +27,30 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class LayerAdapter:
-    """The stacked low-rank matrices of one linear layer: `A_TRI` (T, R, I) and `B_TOR` (T, O, R)."""
+    """The stacked low-rank matrices of one layer: `A_TRI` (T, R, I) and `B_TOR` (T, O, R)."""
 
     A_TRI: Array
     B_TOR: Array
 
     def delta(self, task: int, scale: float) -> Array:
-        """The dense update of one task's weight, (O, I)."""
+        """The dense update of one task's weight, (O, I); an embedding's table takes its transpose."""
         delta_OI: Array = (scale * (self.B_TOR[task] @ self.A_TRI[task])).astype(np.float32)
         return delta_OI
 
 
 @dataclass(frozen=True)
 class Adapters:
-    """The head (D, H), and the adapter of every adapted layer by its path."""
+    """What a checkpoint adds to its base.
 
-    head: Array
+    Attributes:
+        head: The linear map up to the encoder's dimension, (D, H); None for an encoder without a head.
+        layers: The adapter of every adapted layer by its path; empty when there are none.
+        scale: Factor on every low-rank product.
+    """
+
+    head: Array | None
     layers: Mapping[str, LayerAdapter]
+    scale: float
 
 
 def isometric_head(dimension: int, base_dimension: int, seed: int) -> Array:
@@ -59,14 +67,21 @@ def isometric_head(dimension: int, base_dimension: int, seed: int) -> Array:
     return np.ascontiguousarray(q_DH * np.sign(np.diag(r_HH)), dtype=np.float32)
 
 
+def initial_head(spec: EncoderSpec) -> Array | None:
+    """The untrained head of an encoder that has one."""
+    return isometric_head(spec.dimension, spec.base_dimension, spec.head.seed) if spec.head else None
+
+
 def initial_adapters(spec: EncoderSpec, layer_shapes: Mapping[str, tuple[int, int]]) -> Adapters:
     """Untrained adapters: A random, B zero, so that the encoder is exactly its base behind an isometric head.
 
     Args:
         spec: The encoder.
-        layer_shapes: (outputs, inputs) of every layer to adapt, by path.
+        layer_shapes: (outputs, inputs) of every adapted layer; empty for an encoder without adapters.
     """
-    rng = np.random.default_rng(spec.head.seed)
+    if spec.lora is None:
+        return Adapters(initial_head(spec), {}, 1.0)
+    rng = np.random.default_rng(spec.head.seed if spec.head else 0)
     tasks, rank = spec.adapter_count, spec.lora.rank
     layers = {
         path: LayerAdapter(
@@ -75,12 +90,12 @@ def initial_adapters(spec: EncoderSpec, layer_shapes: Mapping[str, tuple[int, in
         )
         for path, (outputs, inputs) in sorted(layer_shapes.items())
     }
-    return Adapters(isometric_head(spec.dimension, spec.base_dimension, spec.head.seed), layers)
+    return Adapters(initial_head(spec), layers, spec.lora.scale)
 
 
 def save_adapters(adapters: Adapters, path: Path) -> None:
     """Write the layout that this module's docstring describes."""
-    tensors = {"head.weight": adapters.head}
+    tensors = {} if adapters.head is None else {"head.weight": adapters.head}
     for layer, adapter in adapters.layers.items():
         tensors[f"lora.{layer}.A"] = adapter.A_TRI
         tensors[f"lora.{layer}.B"] = adapter.B_TOR
@@ -93,12 +108,14 @@ def load_adapters(path: Path, spec: EncoderSpec, layer_shapes: Mapping[str, tupl
     Raises:
         ExportError: The file is unreadable, a tensor is missing, unknown, of a wrong shape or not finite.
     """
+    if spec.lora is None:
+        raise ExportError(f"{path}: {spec.name} has no adapters in its spec; use PEFT's format, which states its own")
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as exc:
         raise ExportError(f"cannot read the adapters {path}: {exc}") from exc
     tasks, rank = spec.adapter_count, spec.lora.rank
-    shapes: dict[str, tuple[int, ...]] = {"head.weight": (spec.dimension, spec.base_dimension)}
+    shapes: dict[str, tuple[int, ...]] = {"head.weight": (spec.dimension, spec.base_dimension)} if spec.head else {}
     for layer, (outputs, inputs) in layer_shapes.items():
         shapes[f"lora.{layer}.A"] = (tasks, rank, inputs)
         shapes[f"lora.{layer}.B"] = (tasks, outputs, rank)
@@ -113,4 +130,4 @@ def load_adapters(path: Path, spec: EncoderSpec, layer_shapes: Mapping[str, tupl
     layers = {
         layer: LayerAdapter(tensors[f"lora.{layer}.A"], tensors[f"lora.{layer}.B"]) for layer in sorted(layer_shapes)
     }
-    return Adapters(tensors["head.weight"], layers)
+    return Adapters(tensors.get("head.weight"), layers, spec.lora.scale)

@@ -1,199 +1,164 @@
 """The encoder as one torch module, tokens in and unit vectors out.
 
-Shapes: B rows, S tokens, H base dimension, D dimension, T tasks, R adapter rank.
+Shapes: B rows, S tokens, H base dimension, D dimension.
 """
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+import dataclasses
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel
-from transformers.utils import logging as transformers_logging
+from transformers import PreTrainedModel
 
-from export.adapters import Adapters, LayerAdapter, initial_adapters, load_adapters
-from export.checkpoint import Checkpoint
+from export.adapters import Adapters, initial_adapters, load_adapters
 from export.errors import ExportError
+from export.lora import TaskSelection, adapted_layers, keep_per_row, merge
+from export.peft_adapters import load_peft
+from export.pruning import prune_ffn, prune_layers
+from export.source import ADAPTERS_FILE, Checkpoint
 from export.spec import EncoderSpec
+from export.transformer import attention_bias, last_hidden_state, load_transformer
 
 
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Silence transformers' load report and bars: what is missing is checked here, and raised."""
-    verbosity = transformers_logging.get_verbosity()
-    bar_was_on = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity(logging.ERROR)
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bar_was_on:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+@dataclass(frozen=True)
+class BuildOptions:
+    """What may be built from a checkpoint besides the encoder as its spec states it.
 
-
-class TaskSelection:
-    """Which of the stacked ranks each row uses; set once a forward pass, read by every adapted layer."""
-
-    mask: Tensor
-
-
-class TaskLora(nn.Module):
-    """A linear layer with one low-rank adapter a task, chosen row by row.
-
-    All tasks' ranks are computed in one product (K = T·R columns), then the columns of the other tasks are
-    zeroed. That equals gathering A and B by task id, and keeps the weights constants of the graph.
+    Attributes:
+        merge_task: Task whose adapter is merged into the weights, which makes an encoder without tasks; None keeps
+            the tasks, chosen row by row. Adapters of an encoder without tasks are always merged.
+        drop_layers: Layers to leave out, those that change their input least.
+        ffn_width: Neurons to keep in every feed-forward layer; None keeps all.
     """
 
-    def __init__(self, linear: nn.Linear, adapter: LayerAdapter, scale: float, selection: TaskSelection) -> None:
-        super().__init__()
-        self.linear = linear
-        tasks, rank, inputs = adapter.A_TRI.shape
-        self.a_IK = nn.Parameter(torch.from_numpy(adapter.A_TRI).reshape(tasks * rank, inputs).T.contiguous())
-        b_TRO = torch.from_numpy(adapter.B_TOR).transpose(1, 2)
-        self.b_KO = nn.Parameter(scale * b_TRO.reshape(tasks * rank, -1))
-        self._selection = selection
+    merge_task: str | None = None
+    drop_layers: int = 0
+    ffn_width: int | None = None
 
-    def forward(self, hidden_BSI: Tensor) -> Tensor:
-        """(B, S, I) to (B, S, O)."""
-        low_BSK = (hidden_BSI @ self.a_IK) * self._selection.mask
-        output: Tensor = self.linear(hidden_BSI) + low_BSK @ self.b_KO
-        return output
+    @property
+    def prunes(self) -> bool:
+        """Whether the encoder is made smaller than its checkpoint."""
+        return bool(self.drop_layers) or self.ffn_width is not None
+
+
+def effective_spec(spec: EncoderSpec, options: BuildOptions) -> EncoderSpec:
+    """The spec of what is built: an encoder with one task merged has no tasks any more.
+
+    Raises:
+        ExportError: The task to merge is none of the spec's.
+    """
+    if options.merge_task is None:
+        return spec
+    if options.merge_task not in spec.tasks:
+        known = f"one of {', '.join(spec.tasks)}" if spec.tasks else "absent: the encoder has no tasks"
+        raise ExportError(f"{spec.name}: the task to merge must be {known}, not {options.merge_task!r}")
+    return dataclasses.replace(
+        spec,
+        tasks=(),
+        query=dataclasses.replace(spec.query, task=None),
+        passage=dataclasses.replace(spec.passage, task=None),
+    )
 
 
 class Encoder(nn.Module):
-    """Transformer, mean pooling, head and L2 normalization.
+    """Transformer, pooling, head and L2 normalization.
 
     A row whose mask is all zero becomes NaN (0 / 0) rather than a plausible vector: the caller must refuse it.
     """
 
-    task_columns: Tensor
-
-    def __init__(self, transformer: BertModel, spec: EncoderSpec, adapters: Adapters) -> None:
+    def __init__(
+        self, transformer: PreTrainedModel, spec: EncoderSpec, adapters: Adapters, selection: TaskSelection | None
+    ) -> None:
         super().__init__()
         self.transformer = transformer
-        self._selection = TaskSelection()
-        for path, adapter in adapters.layers.items():
-            linear = transformer.get_submodule(path)
-            if not isinstance(linear, nn.Linear):
-                raise ExportError(f"{spec.name}: lora target {path} is not a linear layer")
-            if spec.tasks:
-                adapted = TaskLora(linear, adapter, spec.lora.scale, self._selection)
-                transformer.set_submodule(path, adapted)
-            else:
-                with torch.no_grad():
-                    linear.weight += torch.from_numpy(adapter.delta(0, spec.lora.scale))
-        columns_TK = torch.eye(spec.adapter_count).repeat_interleave(spec.lora.rank, dim=1)
-        self.register_buffer("task_columns", columns_TK)
-        self.head = nn.Linear(spec.base_dimension, spec.dimension, bias=False)
-        with torch.no_grad():
-            self.head.weight.copy_(torch.from_numpy(adapters.head))
+        self.selection = selection
+        self.head: nn.Linear | None = None
+        if adapters.head is not None:
+            self.head = nn.Linear(spec.base_dimension, spec.dimension, bias=False)
+            self.head.weight = nn.Parameter(torch.from_numpy(adapters.head), requires_grad=False)
+        self._attention = spec.attention
+        self._pooling = spec.pooling
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, task_id: Tensor | None = None) -> Tensor:
         """Embed token rows.
 
         Args:
             input_ids: (B, S) int64.
-            attention_mask: (B, S) int64, 1 on real tokens.
+            attention_mask: (B, S) int64, 1 on real tokens, which come first.
             task_id: (B, 1) int64 for an encoder with tasks, otherwise absent.
 
         Returns:
             vectors_BD (B, D) float32, each row of L2 norm 1.
         """
-        if task_id is not None:
-            self._selection.mask = self.task_columns[task_id]
-        hidden_BSH = self.encode_tokens(input_ids, attention_mask)
-        pooled_BH = self.pool(hidden_BSH, attention_mask)
-        vectors_BD: Tensor = self.head(pooled_BH)
-        unit_BD: Tensor = vectors_BD / vectors_BD.norm(dim=-1, keepdim=True)
-        return unit_BD
-
-    def encode_tokens(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """The transformer's last hidden states, (B, S, H)."""
-        hidden_BSH: Tensor = self.transformer(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        return hidden_BSH
+        if self.selection is not None and task_id is not None:
+            self.selection.select(task_id)
+        bias = attention_bias(attention_mask, self._attention)
+        hidden_BSH = last_hidden_state(self.transformer, input_ids, bias)
+        pooled = self.pool(hidden_BSH, attention_mask)
+        vectors_BD: Tensor = pooled if self.head is None else self.head(pooled)
+        return vectors_BD / vectors_BD.norm(dim=-1, keepdim=True)
 
     def pool(self, hidden_BSH: Tensor, attention_mask: Tensor) -> Tensor:
-        """Mean of the hidden states over real tokens, (B, H)."""
-        mask_BS1 = attention_mask.unsqueeze(-1).to(hidden_BSH.dtype)
-        pooled_BH: Tensor = (hidden_BSH * mask_BS1).sum(dim=1) / mask_BS1.sum(dim=1)
+        """The mean of the hidden states over real tokens, or the last real token's, (B, H)."""
+        if self._pooling == "mean":
+            mask_BS1 = attention_mask.unsqueeze(-1).to(hidden_BSH.dtype)
+            mean_BH: Tensor = (hidden_BSH * mask_BS1).sum(dim=1) / mask_BS1.sum(dim=1)
+            return mean_BH
+        lengths_B1 = attention_mask.sum(dim=1, keepdim=True)
+        last_B1H = (lengths_B1 - 1).clamp(min=0).unsqueeze(-1).expand(-1, -1, hidden_BSH.shape[-1])
+        any_B1 = (lengths_B1 > 0).to(hidden_BSH.dtype)
+        pooled_BH: Tensor = hidden_BSH.gather(1, last_B1H).squeeze(1) * any_B1 / any_B1
         return pooled_BH
 
 
-def layer_shapes(transformer: nn.Module, spec: EncoderSpec) -> dict[str, tuple[int, int]]:
-    """(outputs, inputs) of every linear layer that the spec's targets name, by path.
-
-    Raises:
-        ExportError: A target names no layer.
-    """
-    shapes: dict[str, tuple[int, int]] = {}
-    for target in spec.lora.targets:
-        found = {
-            path: (module.out_features, module.in_features)
-            for path, module in transformer.named_modules()
-            if isinstance(module, nn.Linear) and path.rpartition(".")[2] == target
-        }
-        if not found:
-            raise ExportError(f"{spec.name}: lora.targets names {target!r}, which is no linear layer of the base")
-        shapes.update(found)
-    return shapes
-
-
-def load_transformer(spec: EncoderSpec, checkpoint: Checkpoint) -> BertModel:
-    """The base model with all of its weights.
-
-    Raises:
-        ExportError: The checkpoint's architecture contradicts the spec, or a weight is missing.
-    """
-    config = BertConfig.from_pretrained(checkpoint.folder, local_files_only=True)
-    if config.model_type != "bert" or spec.attention != "bidirectional":
-        raise ExportError(
-            f"{spec.name}: only bidirectional BERT bases are built, not {spec.attention} {config.model_type}"
-        )
-    if spec.append_eos is not None:
-        raise ExportError(f"{spec.name}: append_eos is {spec.append_eos!r}, but BERT tokenizers end rows themselves")
-    if config.hidden_size != spec.base_dimension:
-        raise ExportError(f"{spec.name}: base_dimension is {spec.base_dimension}, the base has {config.hidden_size}")
-    if config.max_position_embeddings < spec.max_tokens:
-        raise ExportError(
-            f"{spec.name}: max_tokens is {spec.max_tokens}, the base has {config.max_position_embeddings}"
-        )
-    with quiet_transformers():
-        # Eager attention: the decomposition of SDPA turns NaN into zero, which would hide a broken row.
-        # The stubs do not know that output_loading_info returns a pair.
-        loaded: Any = BertModel.from_pretrained(
-            checkpoint.folder,
-            add_pooling_layer=False,
-            attn_implementation="eager",
-            dtype=torch.float32,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    transformer, info = loaded
-    if info["missing_keys"] or info["mismatched_keys"]:
-        names = sorted([*info["missing_keys"], *map(str, info["mismatched_keys"])])
-        raise ExportError(f"{checkpoint.folder}/model.safetensors lacks weights of the encoder: {', '.join(names)}")
-    model: BertModel = transformer.eval()
-    return model
-
-
 def build_encoder(
-    spec: EncoderSpec, checkpoint: Checkpoint, adapters_path: Path | None = None
+    spec: EncoderSpec, checkpoint: Checkpoint, options: BuildOptions | None = None
 ) -> tuple[Encoder, Adapters]:
     """The encoder in evaluation mode, and the adapters that it carries.
 
     Args:
-        spec: The encoder.
-        checkpoint: Its verified base.
-        adapters_path: Trained adapters (layout in `export.adapters`); without it, the untrained ones.
+        spec: The encoder as its file states it.
+        checkpoint: Its weights.
+        options: What to change.
 
     Raises:
-        ExportError: The base or the adapters do not fit the spec.
+        ExportError: The base or the adapters do not fit the spec, or the options do not fit the base.
     """
+    options = options or BuildOptions()
+    built = effective_spec(spec, options)
     transformer = load_transformer(spec, checkpoint)
-    shapes = layer_shapes(transformer, spec)
-    adapters = load_adapters(adapters_path, spec, shapes) if adapters_path else initial_adapters(spec, shapes)
-    return Encoder(transformer, spec, adapters).eval(), adapters
+    adapters = read_adapters(spec, checkpoint, transformer)
+    selection = None
+    if built.tasks:
+        selection = keep_per_row(transformer, adapters)
+    elif adapters.layers:
+        merge(transformer, adapters, spec.tasks.index(options.merge_task) if options.merge_task else 0)
+    if options.drop_layers:
+        prune_layers(transformer, spec, checkpoint, options.drop_layers, selection)
+    if options.ffn_width is not None:
+        prune_ffn(transformer, spec, options.ffn_width)
+    return Encoder(transformer, built, adapters, selection).eval(), adapters
+
+
+def read_adapters(spec: EncoderSpec, checkpoint: Checkpoint, transformer: nn.Module) -> Adapters:
+    """The adapters of a checkpoint, or the untrained ones where the spec allows them.
+
+    Raises:
+        ExportError: They are missing, or do not fit the spec or the base.
+    """
+    folder = checkpoint.adapters_folder
+    try:
+        shapes = adapted_layers(transformer, spec.lora.targets) if spec.lora else {}
+    except ExportError as exc:
+        raise ExportError(f"{spec.name}: {exc}") from exc
+    if folder is None:
+        if spec.lora is not None and spec.lora.trained:
+            raise ExportError(f"{checkpoint.folder} lacks the task adapters of {spec.name}; fetch it whole")
+        return initial_adapters(spec, shapes)
+    if (folder / ADAPTERS_FILE).is_file():
+        return load_adapters(folder / ADAPTERS_FILE, spec, shapes)
+    adapters = load_peft(folder, spec)
+    unadapted = sorted(shapes.keys() - adapters.layers.keys())
+    if unadapted:
+        raise ExportError(f"{folder}: no adapter for {unadapted[0]}, which lora.targets of {spec.name} names")
+    return adapters

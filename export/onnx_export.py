@@ -1,5 +1,6 @@
-"""Torch module to ONNX file: dynamic batch and sequence, checked, and the same bytes every time."""
+"""Torch module to ONNX: dynamic batch and sequence, checked, and the same bytes every time."""
 
+import gc
 import logging
 import warnings
 from collections.abc import Iterator
@@ -8,16 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx_ir
 import torch
 
 from export.encoder import Encoder
 from export.errors import ExportError
 from export.spec import EncoderSpec
 
-# 18 is the exporter's native opset: onnxruntime, OpenVINO and TensorRT all take it without a version conversion.
-OPSET = 18
-# "embedding" collides with an internal value name of the dynamo exporter.
+DEFAULT_OPSET = 18
+"""The exporter's native opset: onnxruntime, OpenVINO and TensorRT all take it without a version conversion."""
+MODEL_FILE = "model.onnx"
+WEIGHTS_FILE = "model.onnx.data"
 OUTPUT = "sentence_embedding"
+"""Not "embedding", which collides with an internal value name of the dynamo exporter."""
+# A protobuf message ends at 2 GiB; beyond this the weights lie in a file of their own beside the graph.
+EMBEDDED_BYTES = 1_800_000_000
 
 
 def input_names(spec: EncoderSpec) -> list[str]:
@@ -25,11 +31,14 @@ def input_names(spec: EncoderSpec) -> list[str]:
     return ["input_ids", "attention_mask", *(["task_id"] if spec.tasks else [])]
 
 
-def export_onnx(encoder: Encoder, spec: EncoderSpec, path: Path) -> None:
-    """Write the encoder as one self-contained ONNX file.
+def export_onnx(encoder: Encoder, spec: EncoderSpec, folder: Path, *, opset: int = DEFAULT_OPSET) -> None:
+    """Write `model.onnx` into a folder, with its weights in `model.onnx.data` when they are over 2 GB.
+
+    Weights stay where torch holds them until they are written: one copy in memory, not three.
 
     Raises:
-        ExportError: The graph is over 2 GB, or fails the ONNX checker.
+        ExportError: The exporter gives no graph, or the graph fails the ONNX checker.
+        OSError: The disk refuses.
     """
     names = input_names(spec)
     batch, length = 3, 17
@@ -45,7 +54,7 @@ def export_onnx(encoder: Encoder, spec: EncoderSpec, path: Path) -> None:
             encoder,
             tuple(example),
             dynamo=True,
-            opset_version=OPSET,
+            opset_version=opset,
             input_names=names,
             output_names=[OUTPUT],
             dynamic_shapes=tuple(shapes),
@@ -53,22 +62,42 @@ def export_onnx(encoder: Encoder, spec: EncoderSpec, path: Path) -> None:
         )
     if program is None:
         raise ExportError(f"{spec.name}: torch.onnx.export gave no program")
-    model = program.model_proto
+    model: onnx_ir.Model = program.model
+    if model.opset_imports.get("") != opset:
+        raise ExportError(
+            f"{spec.name}: the exporter gave opset {model.opset_imports.get('')}, not {opset}; use --opset "
+            f"{DEFAULT_OPSET}"
+        )
     strip_metadata(model)
+    path = folder / MODEL_FILE
+    weight_bytes = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+    onnx_ir.save(model, path, external_data=WEIGHTS_FILE if weight_bytes > EMBEDDED_BYTES else None)
+    del program, model
+    gc.collect()
+    check_graph(path)
+
+
+def check_graph(path: Path) -> None:
+    """Run the ONNX checker with shape inference over a file, its external data included.
+
+    Raises:
+        ExportError: The graph is not valid ONNX.
+    """
     try:
-        onnx.checker.check_model(model, full_check=True)
-        path.write_bytes(model.SerializeToString(deterministic=True))
+        onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as exc:
-        raise ExportError(f"{spec.name}: the exported graph is not valid ONNX: {exc}") from exc
+        raise ExportError(f"the exported graph {path.name} is not valid ONNX: {exc}") from exc
 
 
-def strip_metadata(model: onnx.ModelProto) -> None:
+def strip_metadata(model: onnx_ir.Model) -> None:
     """Drop what the exporter notes about this machine: stack traces, source paths, module names."""
-    graph = model.graph
-    holder: Any  # protobuf messages of several types, all of which have both fields
-    for holder in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
-        holder.doc_string = ""
-        del holder.metadata_props[:]
+    holders: list[Any] = [model, model.graph, *model.graph.initializers.values()]
+    for node in model.graph.all_nodes():
+        holders += [node, *node.outputs]
+    holders += [*model.graph.inputs, *model.graph.outputs]
+    for holder in holders:
+        holder.doc_string = None
+        holder.metadata_props.clear()
 
 
 @contextmanager

@@ -1,40 +1,49 @@
 """What an encoder is: the frozen, validated form of `specs/*.toml`."""
 
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from export.errors import ExportError
+from export.serving import Precision
 
-PAIRS: Mapping[str, tuple[str, str]] = {"compact": ("compact-code", "compact-text")}
-
-_ROLE_DIMENSIONS = {"code": 1536, "text": 1024}
-_POOLINGS = ("mean",)
-_ATTENTIONS = ("bidirectional", "causal")
-_HEAD_KINDS = ("isometric",)
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_NAME = re.compile(r"[a-z][a-z0-9-]*")
+PAIRS: Mapping[str, tuple[str, str]] = {
+    "compact": ("compact-code", "compact-text"),
+    "full": ("qodo-embed-1-1.5b", "jina-embeddings-v3"),
+}
+ROLE_DIMENSIONS: Mapping[str, int] = {"code": 1536, "text": 1024}
 
 
 @dataclass(frozen=True)
-class Prompts:
-    """Text put before a query or a passage, before tokenization; empty for none."""
+class InputType:
+    """How a query or a passage reaches the encoder.
 
-    query: str
-    passage: str
+    Attributes:
+        prompt: Text put before it, before tokenization; empty for none.
+        task: Task adapter that it takes; None for an encoder without tasks.
+    """
+
+    prompt: str
+    task: str | None
 
 
 @dataclass(frozen=True)
 class Lora:
-    """Low-rank adapters: `y = Wx + (alpha / rank) · B(Ax)` on every linear layer named in `targets`."""
+    """Low-rank adapters: `y = Wx + (alpha / rank) · B(Ax)` on every linear and embedding layer in `targets`.
+
+    Attributes:
+        rank: Columns of A and rows of B.
+        alpha: Numerator of the scale.
+        targets: Last names of the adapted layers, such as `q_proj`.
+        trained: Whether the checkpoint must bring them; untrained ones start with B zero.
+    """
 
     rank: int
     alpha: float
     targets: tuple[str, ...]
+    trained: bool
 
     @property
     def scale(self) -> float:
@@ -51,13 +60,46 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where the base weights lie: a folder inside an installed package, every file pinned by SHA-256."""
+class PackageSource:
+    """Base weights inside an installed Python package, every file pinned by SHA-256."""
 
     package: str
     version: str
     folder: str
     files: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """Base weights on the Hugging Face hub.
+
+    Attributes:
+        repository: `owner/name`.
+        revision: Commit, tag or branch; a branch is resolved to its commit, which the manifest records.
+        files: Patterns of the files to download.
+    """
+
+    repository: str
+    revision: str
+    files: tuple[str, ...]
+
+
+Source = PackageSource | HubSource
+
+
+@dataclass(frozen=True)
+class License:
+    """The terms of the weights.
+
+    Attributes:
+        identifier: SPDX identifier, or `LicenseRef-…` where SPDX has none.
+        url: Where the text stands.
+        forbids: What it does not allow, in a sentence; empty when it only asks for attribution.
+    """
+
+    identifier: str
+    url: str
+    forbids: str
 
 
 @dataclass(frozen=True)
@@ -67,41 +109,53 @@ class EncoderSpec:
     Attributes:
         name: Triton model name, such as `compact-code`.
         role: `code` (1536 dimensions) or `text` (1024).
+        architecture: `model_type` of the base's config.json: `bert`, `qwen2` or `jina_embeddings_v3`.
         dimension: Length of the vector that the encoder gives.
         base_dimension: Hidden size of the base checkpoint, checked against it.
-        pooling: `mean` over the real tokens.
-        normalize: Whether the graph ends in L2 normalization; always true, since the gateway joins unit parts.
+        pooling: `mean` over the real tokens, or `last_token`.
         max_tokens: Longest row in tokens, special tokens included.
-        append_eos: Token appended after the last one, or None.
+        append_eos: Token appended after the last one, or None when the tokenizer ends rows itself or nothing does.
         attention: `bidirectional` or `causal`.
-        prompts: Prefixes of queries and passages.
+        precision: What to build where the runtime can run it, else fp32.
+        query: How a query is encoded.
+        passage: How a passage is encoded.
         tasks: Names of the task adapters in the order of their ids; empty when adapters are merged.
-        lora: Shape of the adapters.
-        head: Kind and seed of the head.
-        source: Pinned base files.
-        license: SPDX identifier of the weights.
+        lora: Shape of the adapters, or None.
+        head: Kind and seed of the head, or None when the base has the encoder's dimension.
+        source: Where the base comes from.
+        license: Terms of the weights.
     """
 
     name: str
     role: str
+    architecture: str
     dimension: int
     base_dimension: int
     pooling: str
-    normalize: bool
     max_tokens: int
     append_eos: str | None
     attention: str
-    prompts: Prompts
+    precision: Precision
+    query: InputType
+    passage: InputType
     tasks: tuple[str, ...]
-    lora: Lora
-    head: Head
+    lora: Lora | None
+    head: Head | None
     source: Source
-    license: str
+    license: License
 
     @property
     def adapter_count(self) -> int:
         """Adapters stacked in one file: one a task, or a single one that is merged."""
         return max(1, len(self.tasks))
+
+    @property
+    def task_ids(self) -> Mapping[str, int]:
+        """Task id of `query` and `passage`; empty for an encoder without tasks."""
+        if not self.tasks:
+            return {}
+        inputs = {"query": self.query, "passage": self.passage}
+        return {name: self.tasks.index(one.task) for name, one in inputs.items() if one.task is not None}
 
 
 def load_spec(path: Path) -> EncoderSpec:
@@ -110,13 +164,31 @@ def load_spec(path: Path) -> EncoderSpec:
     Raises:
         ExportError: The file is missing, is not TOML, or holds an unknown key or an invalid value (named).
     """
+    from export.spec_reader import SpecReader
+
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as exc:
         raise ExportError(f"cannot read the encoder spec {path}: {exc.strerror}") from exc
-    except tomllib.TOMLDecodeError as exc:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise ExportError(f"{path} is not valid TOML: {exc}") from exc
-    return _Reader(path.name).spec(table)
+    return SpecReader(path.name).spec(table)
+
+
+def builtin_encoders() -> tuple[str, ...]:
+    """Names of the encoders whose specs come with duovec."""
+    return tuple(name for pair in PAIRS.values() for name in pair)
+
+
+def load_builtin(name: str) -> EncoderSpec:
+    """The spec of a built-in encoder.
+
+    Raises:
+        ExportError: No built-in encoder has that name, or its spec is invalid.
+    """
+    if name not in builtin_encoders():
+        raise ExportError(f"no built-in encoder is named {name!r}; known: {', '.join(builtin_encoders())}")
+    return load_spec(Path(str(resources.files("export") / "specs")) / f"{name}.toml")
 
 
 def load_pair(pair: str) -> tuple[EncoderSpec, EncoderSpec]:
@@ -128,122 +200,4 @@ def load_pair(pair: str) -> tuple[EncoderSpec, EncoderSpec]:
     if pair not in PAIRS:
         raise ExportError(f"no pair is named {pair!r}; known: {', '.join(sorted(PAIRS))}")
     code, text = PAIRS[pair]
-    folder = Path(str(resources.files("export") / "specs"))
-    return load_spec(folder / f"{code}.toml"), load_spec(folder / f"{text}.toml")
-
-
-class _Reader:
-    """Decodes TOML tables strictly, naming the file and the key in every error."""
-
-    def __init__(self, file_name: str) -> None:
-        self._file_name = file_name
-
-    def _error(self, message: str) -> ExportError:
-        return ExportError(f"{self._file_name}: {message}")
-
-    def _table(
-        self, value: Any, where: str, fields: Mapping[str, type], optional: Mapping[str, type] | None = None
-    ) -> dict[str, Any]:
-        optional = optional or {}
-        if not isinstance(value, dict):
-            raise self._error(f"{where or 'the file'} must be a table")
-        prefix = f"{where}." if where else ""
-        for key, item in value.items():
-            kind = fields.get(key) or optional.get(key)
-            if kind is None:
-                raise self._error(f"unknown key {prefix}{key}")
-            # bool is an int in Python, and TOML writes a whole float as an integer.
-            accepted = (int, float) if kind is float else (kind,)
-            if not isinstance(item, accepted) or (isinstance(item, bool) and kind is not bool):
-                raise self._error(f"{prefix}{key} must be a {kind.__name__}, not {item!r}")
-        for key in fields:
-            if key not in value:
-                raise self._error(f"missing key {prefix}{key}")
-        return value
-
-    def _require(self, holds: bool, key: str, value: object, expected: str) -> None:
-        if not holds:
-            raise self._error(f"{key} must be {expected}, not {value!r}")
-
-    def _names(self, key: str, values: list[Any], *, pattern: re.Pattern[str]) -> tuple[str, ...]:
-        for value in values:
-            self._require(isinstance(value, str) and bool(pattern.fullmatch(value)), key, value, "a list of names")
-        self._require(len(set(values)) == len(values), key, values, "a list without repetition")
-        return tuple(values)
-
-    def spec(self, value: Any) -> EncoderSpec:
-        table = self._table(
-            value,
-            "",
-            {
-                "name": str,
-                "role": str,
-                "dimension": int,
-                "base_dimension": int,
-                "pooling": str,
-                "normalize": bool,
-                "max_tokens": int,
-                "attention": str,
-                "prompts": dict,
-                "tasks": list,
-                "lora": dict,
-                "head": dict,
-                "source": dict,
-                "license": str,
-            },
-            {"append_eos": str},
-        )
-        name, role, dimension = table["name"], table["role"], table["dimension"]
-        self._require(bool(_NAME.fullmatch(name)), "name", name, "lower-case letters, digits and hyphens")
-        self._require(role in _ROLE_DIMENSIONS, "role", role, "code or text")
-        self._require(
-            dimension == _ROLE_DIMENSIONS[role], "dimension", dimension, f"{_ROLE_DIMENSIONS[role]} for role {role}"
-        )
-        self._require(
-            0 < table["base_dimension"] <= dimension, "base_dimension", table["base_dimension"], "in 1 to dimension"
-        )
-        self._require(table["pooling"] in _POOLINGS, "pooling", table["pooling"], "mean (last_token is not built yet)")
-        self._require(table["normalize"], "normalize", table["normalize"], "true: the gateway joins unit vectors")
-        self._require(1 <= table["max_tokens"] <= 32768, "max_tokens", table["max_tokens"], "1 to 32768")
-        self._require(table["attention"] in _ATTENTIONS, "attention", table["attention"], "bidirectional or causal")
-        self._require(bool(table["license"]), "license", table["license"], "an SPDX identifier")
-        prompts = self._table(table["prompts"], "prompts", {"query": str, "passage": str})
-        return EncoderSpec(
-            name=name,
-            role=role,
-            dimension=dimension,
-            base_dimension=table["base_dimension"],
-            pooling=table["pooling"],
-            normalize=table["normalize"],
-            max_tokens=table["max_tokens"],
-            append_eos=table.get("append_eos"),
-            attention=table["attention"],
-            prompts=Prompts(prompts["query"], prompts["passage"]),
-            tasks=self._names("tasks", table["tasks"], pattern=re.compile(r"[a-z][a-z0-9._-]*")),
-            lora=self._lora(table["lora"]),
-            head=self._head(table["head"]),
-            source=self._source(table["source"]),
-            license=table["license"],
-        )
-
-    def _lora(self, value: Any) -> Lora:
-        table = self._table(value, "lora", {"rank": int, "alpha": float, "targets": list})
-        self._require(1 <= table["rank"] <= 256, "lora.rank", table["rank"], "1 to 256")
-        self._require(table["alpha"] > 0, "lora.alpha", table["alpha"], "positive")
-        self._require(bool(table["targets"]), "lora.targets", table["targets"], "one name or more")
-        targets = self._names("lora.targets", table["targets"], pattern=re.compile(r"[a-z][a-z0-9_]*"))
-        return Lora(table["rank"], float(table["alpha"]), targets)
-
-    def _head(self, value: Any) -> Head:
-        table = self._table(value, "head", {"kind": str, "seed": int})
-        self._require(table["kind"] in _HEAD_KINDS, "head.kind", table["kind"], "isometric")
-        self._require(table["seed"] >= 0, "head.seed", table["seed"], "0 or more")
-        return Head(table["kind"], table["seed"])
-
-    def _source(self, value: Any) -> Source:
-        table = self._table(value, "source", {"package": str, "version": str, "folder": str, "files": dict})
-        self._require(bool(table["files"]), "source.files", table["files"], "one file or more")
-        for file_name, digest in table["files"].items():
-            is_digest = isinstance(digest, str) and bool(_SHA256.fullmatch(digest))
-            self._require(is_digest, f"source.files.{file_name}", digest, "a SHA-256 in lower-case hex")
-        return Source(table["package"], table["version"], table["folder"], dict(table["files"]))
+    return load_builtin(code), load_builtin(text)

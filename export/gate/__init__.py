@@ -1,0 +1,1 @@
+"""The gate: proof that what will serve is the same model, and still as good."""
