@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from gateway import errors
@@ -69,8 +69,31 @@ async def _abort(context: grpc.aio.ServicerContext[Any, Any], exc: Exception) ->
     raise AssertionError("abort returned")
 
 
+def _lenient(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """Give bytes that do not parse as the error that the handler raises; gRPC itself would answer UNKNOWN."""
+
+    def read(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except DecodeError as exc:
+            return errors.InvalidInput("request", f"does not parse, or has a string that is not UTF-8 ({exc})")
+
+    return read
+
+
+def _parsed(request: Any) -> Any:
+    if isinstance(request, errors.InvalidInput):
+        raise request
+    return request
+
+
+async def _all_parsed(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        yield _parsed(request)
+
+
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Gives every call a deadline, and every failure a status with details."""
+    """Gives every unary call a deadline, and every failure a status with details."""
 
     def __init__(self, *, timeout_s: float) -> None:
         """Args: timeout_s: Longest time of a unary call, whatever its caller allows, seconds."""
@@ -88,12 +111,12 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(
                 self._unary(handler.unary_unary),
-                request_deserializer=handler.request_deserializer,
+                request_deserializer=_lenient(handler.request_deserializer),
                 response_serializer=handler.response_serializer,
             )
         return grpc.stream_stream_rpc_method_handler(
             self._stream(handler.stream_stream),
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=_lenient(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
 
@@ -101,7 +124,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    return await method(request, context)
+                    return await method(_parsed(request), context)
             except Exception as exc:  # noqa: BLE001 - the outermost edge
                 await _abort(context, exc)
 
@@ -110,7 +133,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
     def _stream(self, method: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
         async def call(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             try:
-                async for response in method(requests, context):
+                async for response in method(_all_parsed(requests), context):
                     yield response
             except Exception as exc:  # noqa: BLE001 - the outermost edge
                 await _abort(context, exc)

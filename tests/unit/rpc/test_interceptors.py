@@ -194,6 +194,20 @@ async def test_an_error_of_a_unary_call_arrives_with_its_details(servicer: Servi
     assert details_of(status, error_details_pb2.ErrorInfo)[0].reason == "CODEBASE_NOT_FOUND"
 
 
+@pytest.mark.parametrize("data", [b"\xff", b"\x0a\x02\xff\xfe"], ids=["no message", "a string that is not UTF-8"])
+async def test_bytes_that_do_not_parse_are_the_caller_s_mistake(channel: grpc.aio.Channel, data: bytes) -> None:
+    """gRPC itself would answer UNKNOWN, without details, and log a traceback."""
+    for call in (
+        channel.unary_unary("/duovec.v1.CodebaseService/GetCodebase")(data),
+        channel.stream_stream("/duovec.v1.EmbeddingService/StreamEmbed")(iter([data])).read(),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert details_of(status_in(caught.value), error_details_pb2.ErrorInfo)[0].reason == "INVALID_INPUT"
+        assert "not UTF-8" in (caught.value.details() or "")
+
+
 async def test_an_unforeseen_error_arrives_without_its_text(servicer: Servicer, channel: grpc.aio.Channel) -> None:
     """Nothing of the exception leaves the server."""
     servicer.error = RuntimeError("password=hunter2")
