@@ -12,6 +12,8 @@ MAX_TEXTS = 256
 MAX_TEXT_CHARS = 1_000_000
 MAX_ITEM_ID_CHARS = 256
 MAX_PATH_CHARS = 1024
+# An entry of PostgreSQL's index over paths holds 2,704 bytes with the rest of its key.
+MAX_PATH_BYTES = 2048
 MAX_LABEL_CHARS = 1024
 MAX_DISPLAY_NAME_CHARS = 256
 SHA256_BYTES = 32
@@ -89,6 +91,9 @@ def sha256(field: str, value: bytes) -> bytes:
 def path(field: str, value: str) -> str:
     """A relative path that stays inside the codebase."""
     label(field, value, limit=MAX_PATH_CHARS, required=True)
+    size_bytes = len(value.encode())
+    if size_bytes > MAX_PATH_BYTES:
+        raise InvalidInput(field, f"has {size_bytes} bytes in UTF-8, the limit is {MAX_PATH_BYTES}")
     if value.startswith("/") or "\\" in value or any(part in {"", ".", ".."} for part in value.split("/")):
         raise InvalidInput(field, f"is {value[:80]!r}; send a relative path with '/', without '.', '..' or empty parts")
     return value

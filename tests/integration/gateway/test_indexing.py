@@ -1,5 +1,6 @@
 """A folder into the service and out again: index, search, change, index again."""
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from duovec.v1 import chunk_pb2, index_service_pb2
 from gateway.client.client import Client
 from gateway.client.indexer import index_tree
+from gateway.rpc.validation import MAX_PATH_BYTES
 
 QUEUE = "def take(queue):\n    return queue.pop(0)\n"
 JSON = "def load_json(path):\n    with open(path) as file:\n        return json.load(file)\n"
@@ -91,6 +93,26 @@ def test_a_bad_chunk_does_not_harm_its_neighbours(client: Client, codebase: str)
     assert "chunk.path: is '../outside.py'" in replies["bad"].error.message
     assert "codebase_id: is 'other'" in replies["foreign"].error.message
     assert client.get_codebase(codebase).chunk_count == 1
+
+
+def test_the_longest_path_is_stored(client: Client, codebase: str) -> None:
+    """Of characters that do not compress: PostgreSQL's index over paths has a limit of its own."""
+    generator = random.Random(1)
+    path = "".join(chr(generator.randrange(0x400, 0x7FF)) for _ in range(MAX_PATH_BYTES // 2))
+    chunk = chunk_pb2.Chunk(
+        path=path,
+        language="text",
+        kind="text",
+        start_line=1,
+        end_line=1,
+        content="x = 1",
+        file_sha256=bytes(32),
+        file_chunk_count=1,
+    )
+    request = index_service_pb2.IndexChunksRequest(codebase_id=codebase, item_id="long", chunk=chunk)
+    [reply] = client.index_chunks(iter([request]))
+    assert reply.indexed.chunk_id > 0
+    assert [file.path for file in client.list_files(codebase)] == [path]
 
 
 def test_codebases_are_listed_with_their_counts(client: Client, codebase: str, tree: Path) -> None:

@@ -173,6 +173,7 @@ def test_an_empty_path_is_refused() -> None:
 def test_a_path_over_the_limit_is_refused() -> None:
     """The message has the length and the limit."""
     assert refusal(lambda: validation.path("path", "a" * 1025)) == "path: has 1025 characters, the limit is 1024"
+    assert refusal(lambda: validation.path("path", "日" * 700)) == "path: has 2100 bytes in UTF-8, the limit is 2048"
 
 
 def test_a_chunk_becomes_a_row_and_the_text_that_is_embedded() -> None:
