@@ -215,3 +215,11 @@ def _check_tokenizer(spec: EncoderSpec, path: Path, vocab_size: int) -> None:
         )
     if spec.append_eos is not None and tokenizer.token_to_id(spec.append_eos) is None:
         raise ExportError(f"{path} has no token {spec.append_eos!r}, which the spec of {spec.name} appends")
+
+
+def write_tokenizer(checkpoint: Checkpoint, path: Path) -> None:
+    """Write the tokenizer without its baked-in truncation and padding: the gateway cuts, and says so."""
+    tokenizer = Tokenizer.from_file(str(checkpoint.tokenizer_path))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.save(str(path))

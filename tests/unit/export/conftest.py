@@ -1,22 +1,22 @@
-"""One encoder built and exported for the whole session: the text encoder, which has tasks."""
+"""Encoders built once for the whole session: the compact text encoder, and the full pair's with few layers."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_models import make_jina, make_qwen2
 
 from export.adapters import Adapters, LayerAdapter
-from export.checkpoint import Checkpoint, open_checkpoint
 from export.encoder import Encoder, build_encoder
 from export.onnx_export import export_onnx
-from export.publish import write_tokenizer
-from export.spec import EncoderSpec, load_pair
+from export.source import Checkpoint, open_checkpoint, write_tokenizer
+from export.spec import EncoderSpec, load_builtin
 
 
 @pytest.fixture(scope="session")
 def text_spec() -> EncoderSpec:
     """The compact text encoder."""
-    return load_pair("compact")[1]
+    return load_builtin("compact-text")
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +39,7 @@ def random_adapters(built: tuple[Encoder, Adapters]) -> Adapters:
         path: LayerAdapter(adapter.A_TRI, rng.normal(0, 0.02, adapter.B_TOR.shape).astype(np.float32))
         for path, adapter in built[1].layers.items()
     }
-    return Adapters(built[1].head, layers)
+    return Adapters(built[1].head, layers, built[1].scale)
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +51,18 @@ def exported(
 ) -> Path:
     """A folder with model.onnx and tokenizer.json."""
     folder = tmp_path_factory.mktemp("exported")
-    export_onnx(built[0], text_spec, folder / "model.onnx")
+    export_onnx(built[0], text_spec, folder)
     write_tokenizer(checkpoint, folder / "tokenizer.json")
     return folder
+
+
+@pytest.fixture(scope="session")
+def qwen2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of Qodo's architecture with two layers."""
+    return make_qwen2(tmp_path_factory.mktemp("qwen2"))
+
+
+@pytest.fixture(scope="session")
+def jina_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of Jina's architecture with two layers and five task adapters."""
+    return make_jina(tmp_path_factory.mktemp("jina"), load_builtin("jina-embeddings-v3"))

@@ -1,0 +1,78 @@
+"""Checkpoints of the full pair's architectures: true dimensions, few layers, random weights, a byte-level vocabulary."""
+
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, get_peft_model
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import JinaEmbeddingsV3Config, JinaEmbeddingsV3Model, PreTrainedTokenizerFast, Qwen2Config, Qwen2Model
+
+from export.source import task_folder
+from export.spec import EncoderSpec
+from export.transformer import quiet_transformers
+
+VOCAB_SIZE = 300
+
+
+def make_qwen2(folder: Path, *, layers: int = 2, seed: int = 0) -> Path:
+    """A Qwen2 checkpoint of Qodo-Embed-1-1.5B's dimensions."""
+    torch.manual_seed(seed)
+    config = Qwen2Config(
+        vocab_size=VOCAB_SIZE,
+        hidden_size=1536,
+        intermediate_size=8960,
+        num_hidden_layers=layers,
+        num_attention_heads=12,
+        num_key_value_heads=2,
+        max_position_embeddings=32768,
+        rope_theta=1e6,
+        use_sliding_window=False,
+    )
+    with quiet_transformers():
+        Qwen2Model(config).save_pretrained(folder)
+    _save_tokenizer(folder, ["<|endoftext|>"], template=None)
+    return folder
+
+
+def make_jina(folder: Path, spec: EncoderSpec, *, layers: int = 2, seed: int = 0) -> Path:
+    """A jina-embeddings-v3 checkpoint of the true dimensions, with one PEFT adapter a task of the spec."""
+    torch.manual_seed(seed)
+    config = JinaEmbeddingsV3Config(vocab_size=VOCAB_SIZE, num_hidden_layers=layers)
+    with quiet_transformers():
+        JinaEmbeddingsV3Model(config, add_pooling_layer=False).save_pretrained(folder)
+        assert spec.lora is not None
+        lora = LoraConfig(
+            r=spec.lora.rank,
+            lora_alpha=int(spec.lora.alpha),
+            target_modules=list(spec.lora.targets),
+            init_lora_weights=False,  # random: a B of zero would hide that a task is ignored
+        )
+        for number, task in enumerate(spec.tasks):
+            base = JinaEmbeddingsV3Model.from_pretrained(folder, add_pooling_layer=False)
+            torch.manual_seed(seed + number + 1)
+            model = get_peft_model(base, lora)
+            _enlarge(model)
+            model.save_pretrained(folder / task_folder(task))
+    _save_tokenizer(folder, ["<s>", "<pad>", "</s>", "<unk>"], template="<s> $A </s>")
+    return folder
+
+
+def _enlarge(model: torch.nn.Module) -> None:
+    """Random adapters of PEFT's own size move vectors by less than a test would notice."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name or "lora_embedding_B" in name:
+                parameter.mul_(10)
+
+
+def _save_tokenizer(folder: Path, special: list[str], *, template: str | None) -> None:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: number for number, token in enumerate([*special, *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(special)
+    if template is not None:
+        ids = [(token, vocabulary[token]) for token in special if token in template]
+        tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=ids)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=special[1 if template else 0]).save_pretrained(folder)
