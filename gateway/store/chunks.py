@@ -33,7 +33,7 @@ class ChunkStore:
     async def find_existing(
         self, codebase_key: int, space_key: int, rows: Sequence[ChunkRow], *, timeout_s: float = _DEFAULT_TIMEOUT_S
     ) -> ExistingChunks:
-        """Find what need not be embedded of a batch: chunks that are there, and texts that have a vector.
+        """Find what need not be embedded of a batch: chunks that are there as sent, and texts that have a vector.
 
         Args:
             codebase_key: The codebase.
@@ -43,7 +43,17 @@ class ChunkStore:
         """
         async with self._database.acquire(timeout_s) as connection:
             records = await connection.fetch(
-                _QUERIES["find_unchanged"], codebase_key, space_key, *_key_columns(rows), [r.text_sha256 for r in rows]
+                _QUERIES["find_unchanged"],
+                codebase_key,
+                space_key,
+                *_key_columns(rows),
+                [row.text_sha256 for row in rows],
+                [row.language for row in rows],
+                [row.symbol for row in rows],
+                [row.kind for row in rows],
+                [row.start_line for row in rows],
+                [row.end_line for row in rows],
+                [row.file_chunk_count for row in rows],
             )
             unchanged: dict[int, int] = {record["n"] - 1: record["chunk_id"] for record in records}
             texts = {row.text_sha256 for i, row in enumerate(rows) if i not in unchanged}

@@ -1,11 +1,16 @@
 -- name: find_unchanged
--- Finds the rows of a batch that are stored with a vector of the space; `n` counts from 1.
+-- Finds the rows of a batch that are stored as they are, with a vector of the space; `n` counts from 1. Of equal symbols
+-- and hashes the contents are equal.
 SELECT sent.n, c.chunk_id
-FROM unnest($3::text[], $4::bytea[], $5::integer[], $6::bytea[])
-     WITH ORDINALITY AS sent (path, file_sha256, ordinal, content_sha256, n)
+FROM unnest($3::text[], $4::bytea[], $5::integer[], $6::bytea[], $7::text[], $8::text[], $9::text[], $10::integer[],
+            $11::integer[], $12::integer[])
+     WITH ORDINALITY AS sent (path, file_sha256, ordinal, content_sha256, language, symbol, kind, start_line, end_line,
+                              file_chunk_count, n)
 JOIN chunks c ON c.codebase_key = $1 AND c.path = sent.path AND c.file_sha256 = sent.file_sha256
              AND c.ordinal = sent.ordinal AND c.content_sha256 = sent.content_sha256
-WHERE EXISTS (SELECT FROM embeddings e WHERE e.space_key = $2 AND e.chunk_id = c.chunk_id)
+WHERE (c.language, c.symbol, c.kind, c.start_line, c.end_line, c.file_chunk_count)
+    = (sent.language, sent.symbol, sent.kind, sent.start_line, sent.end_line, sent.file_chunk_count)
+  AND EXISTS (SELECT FROM embeddings e WHERE e.space_key = $2 AND e.chunk_id = c.chunk_id)
 
 -- name: find_reusable
 -- Finds the texts that have a vector of the space in the codebase.

@@ -1,5 +1,6 @@
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import asyncpg
 import numpy as np
@@ -63,6 +64,36 @@ async def test_what_exists_is_found_by_position_and_by_text(
     existing = await chunks.find_existing(codebase_key, space.space_key, [make_chunk(5), moved, stored])
     assert existing.unchanged == {2: ids[0]}
     assert existing.reusable == {stored.text_sha256}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"language": "cython"},
+        {"kind": "method"},
+        {"start_line": 2},
+        {"end_line": 3},
+        {"file_chunk_count": 2},
+        # The text that is embedded, and so its hash, is the same as that of symbol "f1" with another content.
+        {"symbol": "", "content": "f1\ndef f1(): ..."},
+    ],
+    ids=lambda change: "-".join(change),
+)
+async def test_a_chunk_that_differs_beside_its_text_is_written(
+    database: Database, chunks: ChunkStore, space: SpaceRow, codebase_key: int, change: dict[str, Any]
+) -> None:
+    """Who is told that a chunk is stored finds it as it was sent; its vector stays."""
+    stored = make_chunk(1)
+    [chunk_id] = await chunks.insert(codebase_key, space.space_key, [stored], make_vectors(1), timeout_s=5)
+    changed = replace(stored, **change)
+    existing = await chunks.find_existing(codebase_key, space.space_key, [changed])
+    assert (existing.unchanged, existing.reusable) == ({}, {stored.text_sha256})
+    assert await chunks.insert_reused(codebase_key, space.space_key, [changed], timeout_s=5) == [chunk_id]
+    async with database.acquire(5) as connection:
+        record = await connection.fetchrow("SELECT * FROM chunks")
+    assert record is not None
+    assert {name: record[name] for name in change} == change
+    assert await count(database, "embeddings") == 1
 
 
 async def test_a_reused_vector_is_the_one_of_the_same_text(
