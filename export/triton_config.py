@@ -1,6 +1,10 @@
-"""config.pbtxt: built as the protobuf message, written as text, parsed back before it counts."""
+"""config.pbtxt: built as the protobuf message, written as text, parsed back before it counts.
 
-from dataclasses import dataclass
+No response cache: it keys on the whole request, and a request of several rows hardly ever comes twice; the gateway
+caches by text.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -9,61 +13,155 @@ from tritonclient.grpc.model_config_pb2 import (
     TYPE_INT64,
     ModelConfig,
     ModelInstanceGroup,
+    ModelOptimizationPolicy,
     ModelQueuePolicy,
 )
 
+from export.deployment import Deployment
 from export.errors import ExportError
-from export.spec import EncoderSpec
+from export.profiles import Profile, profiles_of, spanning_profile
+from export.serving import Runtime
+from export.warmup import add_warmup, warmup_lengths
 
-MAX_BATCH_SIZE = 64
+OUTPUT = "sentence_embedding"
 # Padded tokens of a micro-batch; measured best on CPU, where big padded batches are 2.5 to 6 times slower.
 TOKEN_BUDGET = 512
 # Long enough for requests in flight together to meet, short against one forward pass (2 ms and more).
 MAX_QUEUE_DELAY_US = 500
-MAX_QUEUE_REQUESTS = 256
-QUEUE_TIMEOUT_US = 30_000_000
 
-_HEADER = "# Written by duovec-export; the runtime, threads and precision are those of the machine that published.\n"
+INTERACTIVE = 1
+"""Priority of a request that somebody waits for; passes every bulk request in the queue."""
+BULK = 2
+"""Priority of indexing, and of a request that names none."""
+# Somebody who searches has left after five seconds; an indexer waits, and sends again.
+_QUEUE_TIMEOUT_US = {INTERACTIVE: 5_000_000, BULK: 30_000_000}
+_MAX_QUEUE_REQUESTS = 256
+
+# One forward pass at a time on a GPU that two encoders share; Triton heeds it under --rate-limit=execution_count only.
+_GPU_RESOURCE = "forward_pass"
+_ENGINE_CACHE = "/tmp/duovec-engines"  # noqa: S108  # inside the container; an engine is built again where it is lost
+
+_HEADER = (
+    "# Written by duovec-export; do not edit: publish and rollback write it again from a version's manifest.json.\n"
+)
 
 
-@dataclass(frozen=True)
-class Serving:
-    """How a version is run: `openvino` or `onnxruntime`, `f32` or `bf16`, threads of one inference."""
+def build_config(deployment: Deployment, *, served_version: int, loaded_versions: Sequence[int] = ()) -> ModelConfig:
+    """The model configuration that serves one version of an encoder.
 
-    runtime: str
-    precision: str
-    num_threads: int
+    Args:
+        deployment: Of the served version.
+        served_version: The version that the gateway asks for.
+        loaded_versions: Versions that Triton keeps loaded, the served one among them; that one alone when empty.
 
-
-def build_config(spec: EncoderSpec, version: int, serving: Serving) -> ModelConfig:
-    """The model configuration that serves exactly one version of an encoder."""
-    config = ModelConfig(name=spec.name, backend="python", max_batch_size=MAX_BATCH_SIZE)
-    for name in ("input_ids", "attention_mask"):
-        config.input.add(name=name, data_type=TYPE_INT64, dims=[-1], allow_ragged_batch=True)
-    if spec.tasks:
-        config.input.add(name="task_id", data_type=TYPE_INT64, dims=[1])
-    config.output.add(name="sentence_embedding", data_type=TYPE_FP32, dims=[spec.dimension])
-    config.version_policy.specific.versions.append(version)
-    config.instance_group.add(count=1, kind=ModelInstanceGroup.KIND_CPU)
-    config.dynamic_batching.max_queue_delay_microseconds = MAX_QUEUE_DELAY_US
-    # A caller's own, shorter deadline may override the timeout: work nobody waits for is dropped.
-    config.dynamic_batching.default_queue_policy.CopyFrom(
-        ModelQueuePolicy(
-            timeout_action=ModelQueuePolicy.REJECT,
-            default_timeout_microseconds=QUEUE_TIMEOUT_US,
-            allow_timeout_override=True,
-            max_queue_size=MAX_QUEUE_REQUESTS,
+    Raises:
+        ExportError: The served version is not among the loaded ones.
+    """
+    versions = sorted(loaded_versions or [served_version])
+    if served_version not in versions:
+        raise ExportError(
+            f"{deployment.encoder}: version {served_version} cannot serve when only {versions} are loaded"
         )
+    config = ModelConfig(name=deployment.encoder, max_batch_size=deployment.max_batch_size)
+    config.backend = deployment.runtime.backend
+    config.platform = {"onnxruntime": "onnxruntime_onnx", "tensorrt": "tensorrt_plan"}.get(config.backend, "")
+    # The native backends would concatenate ragged rows to one; model.py takes each request as it came.
+    hosted = config.backend == "python"
+    for name in ("input_ids", "attention_mask"):
+        config.input.add(name=name, data_type=TYPE_INT64, dims=[-1], allow_ragged_batch=hosted)
+    if deployment.takes_task:
+        config.input.add(name="task_id", data_type=TYPE_INT64, dims=[1])
+    config.output.add(name=OUTPUT, data_type=TYPE_FP32, dims=[deployment.dimension])
+    config.version_policy.specific.versions.extend(versions)
+    _add_batching(config, deployment)
+    _add_instances(config, deployment)
+    if not hosted:
+        add_warmup(config, deployment)
+    _add_runtime(config, deployment)
+    config.parameters["served_version"].string_value = str(served_version)
+    return config
+
+
+def _add_batching(config: ModelConfig, deployment: Deployment) -> None:
+    batching = config.dynamic_batching
+    batching.max_queue_delay_microseconds = MAX_QUEUE_DELAY_US
+    if deployment.runtime is Runtime.TENSORRT:
+        # What the profiles are tuned for; on any other backend a preferred size only holds requests up.
+        batching.preferred_batch_size.append(deployment.max_batch_size)
+    batching.default_queue_policy.CopyFrom(_queue_policy(BULK))
+    batching.priority_levels = BULK
+    batching.default_priority_level = BULK
+    for level in (INTERACTIVE, BULK):
+        batching.priority_queue_policy[level].CopyFrom(_queue_policy(level))
+
+
+def _queue_policy(level: int) -> ModelQueuePolicy:
+    # A caller's own, shorter deadline may override the timeout: work nobody waits for is dropped.
+    return ModelQueuePolicy(
+        timeout_action=ModelQueuePolicy.REJECT,
+        default_timeout_microseconds=_QUEUE_TIMEOUT_US[level],
+        allow_timeout_override=True,
+        max_queue_size=_MAX_QUEUE_REQUESTS,
     )
-    parameters = {
-        "runtime": serving.runtime,
-        "precision": serving.precision,
-        "num_threads": str(serving.num_threads),
-        "token_budget": str(TOKEN_BUDGET),
-    }
+
+
+def _add_instances(config: ModelConfig, deployment: Deployment) -> None:
+    # One instance: a second one is a second copy of the weights. On GPU that means one on each.
+    if not deployment.runtime.needs_gpu:
+        config.instance_group.add(count=1, kind=ModelInstanceGroup.KIND_CPU)
+        return
+    group = config.instance_group.add(count=1, kind=ModelInstanceGroup.KIND_GPU)
+    group.rate_limiter.resources.add(name=_GPU_RESOURCE, count=1)
+    if deployment.runtime is Runtime.TENSORRT:
+        # Without the list Triton takes profile 0 alone, the shortest rows.
+        group.profile.extend(str(index) for index in range(len(profiles_of(deployment))))
+
+
+def _add_runtime(config: ModelConfig, deployment: Deployment) -> None:
+    match deployment.runtime:
+        case Runtime.OPENVINO | Runtime.ONNXRUNTIME:
+            parameters = {
+                "num_threads": str(deployment.num_threads),
+                "token_budget": str(TOKEN_BUDGET),
+                "warmup_lengths": ",".join(map(str, warmup_lengths(deployment))),
+            }
+        case Runtime.ONNXRUNTIME_CPU:
+            # The arena keeps a block for every shape it ever saw, and batches come in every size.
+            parameters = {"intra_op_thread_count": str(deployment.num_threads), "enable_mem_arena": "0"}
+        case Runtime.ONNXRUNTIME_CUDA:
+            parameters = {}
+            # Blocks as large as asked for; the default doubles them, and takes memory from the neighbour.
+            _add_accelerator(config, "cuda", {"arena_extend_strategy": "kSameAsRequested"})
+        case Runtime.ONNXRUNTIME_TENSORRT:
+            parameters = {}
+            _add_accelerator(config, "tensorrt", _tensorrt_provider(spanning_profile(deployment)))
+        case Runtime.TENSORRT:
+            parameters = {}
     for key, value in parameters.items():
         config.parameters[key].string_value = value
-    return config
+
+
+def _tensorrt_provider(profile: Profile) -> dict[str, str]:
+    def shapes(bound: str) -> str:
+        return ",".join(f"{name}:{'x'.join(map(str, getattr(bounds, bound)))}" for name, bounds in profile.items())
+
+    return {
+        # The types in the graph decide: norms, softmax and pooling are float32 in it for a reason.
+        "trt_fp16_enable": "0",
+        "trt_bf16_enable": "0",
+        # Without bounds, every shape not seen before rebuilds the engine, for 36 to 100 seconds.
+        "trt_profile_min_shapes": shapes("least"),
+        "trt_profile_opt_shapes": shapes("optimal"),
+        "trt_profile_max_shapes": shapes("most"),
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": _ENGINE_CACHE,
+        "trt_timing_cache_enable": "1",
+    }
+
+
+def _add_accelerator(config: ModelConfig, name: str, parameters: dict[str, str]) -> None:
+    accelerators: ModelOptimizationPolicy.ExecutionAccelerators = config.optimization.execution_accelerators
+    accelerators.gpu_execution_accelerator.add(name=name, parameters=parameters)
 
 
 def format_config(config: ModelConfig) -> str:
@@ -94,11 +192,15 @@ def served_version(path: Path) -> int | None:
     """The version that a config.pbtxt serves; None when there is no such file.
 
     Raises:
-        ExportError: The file does not parse, or serves none or several versions.
+        ExportError: The file does not parse, or names no served version that it loads.
     """
     if not path.is_file():
         return None
-    versions = parse_config(path.read_text(encoding="utf-8"), str(path)).version_policy.specific.versions
-    if len(versions) != 1:
-        raise ExportError(f"{path} must serve exactly one version, not {list(versions)}")
-    return int(versions[0])
+    config = parse_config(path.read_text(encoding="utf-8"), str(path))
+    loaded = list(config.version_policy.specific.versions)
+    text = config.parameters["served_version"].string_value if "served_version" in config.parameters else ""
+    if not text.isdecimal() or int(text) not in loaded:
+        raise ExportError(
+            f"{path}: served_version must be one of the versions {loaded}, not {text!r}; publish the encoder again"
+        )
+    return int(text)
