@@ -175,6 +175,8 @@ class _IndexBuilder:
             except DuovecError as exc:
                 # Exact search goes on answering; the next stream that ends asks again.
                 logger.warning("the HNSW index was not built: %s", exc)
+            except Exception:  # a full disk, say: it must not end the task, which nobody waits for before the shutdown
+                logger.exception("the HNSW index was not built")
 
 
 @asynccontextmanager

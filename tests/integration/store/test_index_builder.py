@@ -1,0 +1,30 @@
+"""The task that builds HNSW indexes beside the service."""
+
+import asyncio
+import logging
+
+import pytest
+
+from gateway.server import _IndexBuilder
+from gateway.store.pool import Database
+from gateway.store.rows import SpaceRow
+from gateway.store.spaces import SpaceStore
+
+
+async def test_it_outlives_an_error_of_the_database(
+    database: Database, space: SpaceRow, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Dead, it would say so only at the shutdown, and no index would ever be built again."""
+    builder = _IndexBuilder(SpaceStore(database), space.space_key)
+    async with database.acquire(5) as connection:
+        await connection.execute("ALTER TABLE embeddings RENAME TO gone")
+    with caplog.at_level(logging.WARNING, logger="gateway.server"):
+        task = asyncio.create_task(builder.run())
+        while not task.done() and not caplog.records:
+            await asyncio.sleep(0.01)
+    assert not task.done()
+    [record] = caplog.records
+    assert 'relation "embeddings" does not exist' in str(record.exc_info)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
