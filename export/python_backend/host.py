@@ -20,7 +20,9 @@ Ids = NDArray[np.int64]
 Vectors = NDArray[np.float32]
 
 OUTPUT = "sentence_embedding"
-OPENVINO_PRECISIONS = {"f32": "float32", "bf16": "bfloat16"}
+# What OpenVINO is told, and how it names that in its answer. The weights of an int8 graph are int8 in the file already.
+OPENVINO_HINTS = {"fp32": ("f32", "float32"), "bf16": ("bf16", "bfloat16"), "int8": ("f32", "float32")}
+ONNXRUNTIME_PRECISIONS = ("fp32", "fp16", "int8")
 
 
 class HostError(Exception):
@@ -40,8 +42,9 @@ class OpenVinoSession:
     def __init__(self, path: Path, precision: str, num_threads: int) -> None:
         import openvino
 
-        if precision not in OPENVINO_PRECISIONS:
-            raise HostError(f"openvino runs {' or '.join(OPENVINO_PRECISIONS)}, not {precision!r}")
+        if precision not in OPENVINO_HINTS:
+            raise HostError(f"openvino runs {', '.join(OPENVINO_HINTS)}, not {precision!r}")
+        hint, hint_name = OPENVINO_HINTS[precision]
         compiled = openvino.Core().compile_model(
             path,
             "CPU",
@@ -49,12 +52,12 @@ class OpenVinoSession:
                 "PERFORMANCE_HINT": "LATENCY",
                 "NUM_STREAMS": 1,
                 "INFERENCE_NUM_THREADS": num_threads,
-                "INFERENCE_PRECISION_HINT": precision,
+                "INFERENCE_PRECISION_HINT": hint,
             },
         )
         # OpenVINO takes a bf16 hint on any CPU and falls back in silence; vectors would leave their space.
         effective = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-        if effective != precision and effective != OPENVINO_PRECISIONS[precision]:
+        if effective not in (hint, hint_name):
             raise HostError(
                 f"this CPU runs {effective}, not the published {precision}; publish the encoder again on this machine"
             )
@@ -67,13 +70,13 @@ class OpenVinoSession:
 
 
 class OnnxRuntimeSession:
-    """The graph in onnxruntime, float32."""
+    """The graph in onnxruntime, in the number format that it was exported in."""
 
     def __init__(self, path: Path, precision: str, num_threads: int) -> None:
         import onnxruntime
 
-        if precision != "f32":
-            raise HostError(f"onnxruntime runs f32 on CPU, not {precision!r}")
+        if precision not in ONNXRUNTIME_PRECISIONS:
+            raise HostError(f"onnxruntime runs {', '.join(ONNXRUNTIME_PRECISIONS)} on CPU, not {precision!r}")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads
         # The arena keeps a block for every shape it ever saw, and rows come in every length.
@@ -90,8 +93,8 @@ def open_session(runtime: str, path: Path, precision: str, num_threads: int) -> 
 
     Args:
         runtime: `openvino` or `onnxruntime`.
-        path: The ONNX file.
-        precision: `f32` or `bf16`.
+        path: The ONNX file; external data lies beside it.
+        precision: `fp32`, `fp16`, `bf16` or `int8`; not every runtime runs every one.
         num_threads: Threads of one inference.
 
     Raises:
@@ -215,30 +218,57 @@ class EncoderHost:
             vectors_BD[group] = output
         return np.split(vectors_BD, np.cumsum([len(rows.lengths) for rows in requests])[:-1])
 
+    def warm_up(self, length: int) -> None:
+        """Run one row of padding tokens, so that the runtime has allocated for it before the first request.
 
-def open_host(version_folder: Path, runtime: str, precision: str, num_threads: int, token_budget: int) -> EncoderHost:
-    """Load a published version, verify it, and run one row through it.
+        Raises:
+            HostError: The graph gives another shape, or values that are not finite.
+        """
+        ids = np.zeros((1, length), dtype=np.int64)  # 0 is in every vocabulary
+        task = np.zeros((1, 1), dtype=np.int64) if self.limits.task_count else None
+        vectors = self.embed([check_rows(ids, np.ones_like(ids), task, self.limits)])[0]
+        if not np.isfinite(vectors).all():
+            raise HostError(f"the graph gives values that are not finite for a row of {length} tokens")
+
+
+def open_host(
+    version_folder: Path, *, num_threads: int, token_budget: int, warmup_lengths: Sequence[int] = (1,)
+) -> EncoderHost:
+    """Load a published version, verify it, and run one row of each of some lengths through it.
+
+    Runtime and precision are those that the version's own manifest was proven for: versions that differ in them are
+    served side by side under one config.pbtxt.
+
+    Args:
+        version_folder: Folder with manifest.json and model.onnx.
+        num_threads: Threads of one inference.
+        token_budget: Most padded tokens of a micro-batch.
+        warmup_lengths: Tokens of the rows to run; those longer than the encoder takes are passed over.
 
     Raises:
-        HostError: A file is not the published one, the precision cannot be had, or the first row fails.
+        HostError: A file is not the published one, the precision cannot be had, or a row fails.
     """
-    manifest: dict[str, Any] = json.loads((version_folder / "manifest.json").read_text(encoding="utf-8"))
+    try:
+        manifest: dict[str, Any] = json.loads((version_folder / "manifest.json").read_text(encoding="utf-8"))
+        for name, published in manifest["files"].items():
+            if name.startswith("model.onnx"):  # with external data there are two
+                _verify(version_folder / name, published)
+        spec = manifest["spec"]
+        limits = Limits(spec["max_tokens"], spec["vocab_size"], len(spec["tasks"]))
+        runtime, precision, dimension = manifest["runtime"], manifest["precision"], manifest["dimension"]
+    except (OSError, ValueError, KeyError) as exc:
+        raise HostError(f"cannot read the version {version_folder}: {exc!r}; publish the encoder again") from exc
     model = version_folder / "model.onnx"
-    with model.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != manifest["files"]["model.onnx"]:
-        raise HostError(f"{model} is not the published file; publish the encoder again")
-    if precision != manifest["precision"] or runtime != manifest["runtime"]:
-        raise HostError(
-            f"config.pbtxt asks for {runtime} {precision}, the manifest was proven for "
-            f"{manifest['runtime']} {manifest['precision']}"
-        )
-    spec = manifest["spec"]
-    limits = Limits(spec["max_tokens"], spec["vocab_size"], len(spec["tasks"]))
     session = open_session(runtime, model, precision, num_threads)
-    host = EncoderHost(session, limits, manifest["dimension"], token_budget)
-    one = np.ones((1, 1), dtype=np.int64)
-    vector = host.embed([check_rows(one, one, np.zeros_like(one) if limits.task_count else None, limits)])[0]
-    if not np.isfinite(vector).all():
-        raise HostError(f"{model} gives values that are not finite")
+    host = EncoderHost(session, limits, dimension, token_budget)
+    for length in warmup_lengths:
+        if length <= limits.max_tokens:
+            host.warm_up(length)
     return host
+
+
+def _verify(path: Path, published: str) -> None:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != published:
+        raise HostError(f"{path} is not the published file; publish the encoder again")

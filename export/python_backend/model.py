@@ -23,10 +23,9 @@ class TritonPythonModel:
         parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
         self._host = open_host(
             Path(args["model_repository"]) / args["model_version"],
-            runtime=parameters["runtime"],
-            precision=parameters["precision"],
             num_threads=int(parameters["num_threads"]),
             token_budget=int(parameters["token_budget"]),
+            warmup_lengths=[int(length) for length in parameters["warmup_lengths"].split(",")],
         )
 
     def execute(self, requests: list[Any]) -> list[Any]:

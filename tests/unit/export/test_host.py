@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from small_encoder import build_small, vector_of, write_graph
 
 from export.python_backend import host
 from export.python_backend.host import EncoderHost, HostError, Limits, Rows, check_rows, group_by_length
+from export.repository import EncoderFolder
 
 LIMITS = Limits(max_tokens=512, vocab_size=1000, task_count=2)
 
@@ -108,23 +110,51 @@ def test_other_dtype_is_refused() -> None:
         check_rows(one, one, None, LIMITS)
 
 
-def test_unknown_runtime_and_precision_are_refused(exported: Path) -> None:
+def test_unknown_runtime_and_precision_are_refused(tmp_path: Path) -> None:
     """No silent change of precision: it would be another space."""
+    write_graph(tmp_path / "model.onnx", seed=1)
     with pytest.raises(HostError, match="unknown runtime 'torch'"):
-        host.open_session("torch", exported / "model.onnx", "f32", 1)
-    with pytest.raises(HostError, match="onnxruntime runs f32 on CPU, not 'bf16'"):
-        host.open_session("onnxruntime", exported / "model.onnx", "bf16", 1)
-    with pytest.raises(HostError, match="openvino runs f32 or bf16, not 'int8'"):
-        host.open_session("openvino", exported / "model.onnx", "int8", 1)
+        host.open_session("torch", tmp_path / "model.onnx", "fp32", 1)
+    with pytest.raises(HostError, match="onnxruntime runs fp32, fp16, int8 on CPU, not 'bf16'"):
+        host.open_session("onnxruntime", tmp_path / "model.onnx", "bf16", 1)
+    with pytest.raises(HostError, match="openvino runs fp32, bf16, int8, not 'fp16'"):
+        host.open_session("openvino", tmp_path / "model.onnx", "fp16", 1)
 
 
-def test_changed_model_file_is_not_loaded(tmp_path: Path) -> None:
-    """The digest in the manifest is checked at every start."""
-    (tmp_path / "model.onnx").write_bytes(b"something else")
-    manifest = {"files": {"model.onnx": "0" * 64}, "precision": "f32", "runtime": "onnxruntime"}
-    (tmp_path / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    with pytest.raises(HostError, match="is not the published file; publish the encoder again"):
-        host.open_host(tmp_path, "onnxruntime", "f32", 1, 512)
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_version_runs_as_its_own_manifest_says(tmp_path: Path, runtime: str) -> None:
+    """Runtime and precision come from the version folder; the vector is numpy's."""
+    version = build_small(EncoderFolder(tmp_path, "small-code"), seed=5, changes={"runtime": runtime})
+    # The version takes 64 tokens: a longer row is not warmed up, but it must not keep the version from loading either.
+    encoder = host.open_host(version.folder, num_threads=1, token_budget=512, warmup_lengths=[512, 64, 1])
+    row = np.array([[3, 1, 4, 1, 5]])
+    (vectors,) = encoder.embed([check_rows(row, np.ones_like(row), None, encoder.limits)])
+    np.testing.assert_allclose(vectors[0], vector_of(5, [3, 1, 4, 1, 5]), atol=1e-6)
+
+
+def test_a_version_that_gives_no_numbers_does_not_load(tmp_path: Path) -> None:
+    """The first rows run while it loads: a failure there leaves the old version serving."""
+    version = build_small(EncoderFolder(tmp_path, "small-code"), seed=None)
+    with pytest.raises(HostError, match="values that are not finite for a row of 16 tokens"):
+        host.open_host(version.folder, num_threads=1, token_budget=512, warmup_lengths=[16, 1])
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data"])
+def test_changed_model_file_is_not_loaded(tmp_path: Path, name: str) -> None:
+    """The digests in the manifest are checked at every start, those of external data too."""
+    version = build_small(EncoderFolder(tmp_path, "small-code"), seed=1)
+    files = {**version.manifest["files"], name: "0" * 64}
+    (version.folder / "model.onnx.data").touch()
+    (version.folder / "manifest.json").write_text(json.dumps({**version.manifest, "files": files}), encoding="utf-8")
+    with pytest.raises(HostError, match=rf"{name} is not the published file; publish the encoder again"):
+        host.open_host(version.folder, num_threads=1, token_budget=512)
+
+
+def test_a_manifest_that_says_too_little_is_refused(tmp_path: Path) -> None:
+    """One line, which names the folder."""
+    (tmp_path / "manifest.json").write_text('{"files": {}}', encoding="utf-8")
+    with pytest.raises(HostError, match=rf"cannot read the version {tmp_path}: KeyError\('spec'\)"):
+        host.open_host(tmp_path, num_threads=1, token_budget=512)
 
 
 class StubTensor:
