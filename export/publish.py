@@ -1,124 +1,232 @@
-"""One encoder from checkpoint to repository: build, export, prove, publish."""
+"""From candidate to served version, and from one served version to another, without a failed request in between.
 
-import json
-import shutil
-from collections.abc import Callable
-from importlib import resources
-from pathlib import Path
-from typing import Any
+Publishing: the candidate gets its number by a rename; Triton is told to load it beside the served version, by a
+configuration that it is given rather than reads; exactly that version must be ready, and must give the canary's
+vector; then config.pbtxt is replaced, and only that publishes it. Until then the file on the disk names the old
+version: a crash, or a Triton that restarts, finds it as it was. On a failure Triton is told the old one again.
+"""
 
-from tokenizers import Tokenizer
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from export import repository as repositories
-from export.checkpoint import Checkpoint, open_checkpoint, sha256_of
-from export.encoder import build_encoder
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from export.deployment import Deployment, deployment_of
 from export.errors import ExportError
-from export.onnx_export import export_onnx
-from export.parity import check_parity
-from export.python_backend.host import HostError
-from export.spec import EncoderSpec
-from export.triton_config import Serving, build_config, format_config
+from export.repository import NEWEST_PARAMETER, EncoderFolder
+from export.smoke import SmokeFailure, read_canary, run_in_fresh_process
+from export.triton_config import build_config, format_config
+from export.triton_control import TritonControl, TritonRefused
+from export.version import Version, damaged_files
+from export.warmup import write_warmup_data
 
-_HOST_FILES = ("model.py", "host.py")
+OnStep = Callable[[str], None]
 
 
-def publish_encoder(
-    spec: EncoderSpec,
-    repository: Path,
-    serving: Serving,
-    *,
-    adapters_path: Path | None = None,
-    on_step: Callable[[str], None] = lambda step: None,
-) -> repositories.PublishedVersion:
-    """Publish the next version of an encoder; the caller holds the repository's lock.
+@dataclass(frozen=True)
+class Served:
+    """A version that is served from now on.
+
+    Attributes:
+        version: The version.
+        loaded: All versions that Triton keeps loaded.
+        smoke: What the canary ran through: `triton`, `host` (a process of its own), or `none`.
+        cosine: The canary's cosine to the vector that the gate saw; None where it did not run.
+    """
+
+    version: Version
+    loaded: tuple[int, ...]
+    smoke: str
+    cosine: float | None
+
+
+def publish_candidate(
+    folder: EncoderFolder, triton: TritonControl | None, *, on_step: OnStep = lambda step: None
+) -> Served:
+    """Publish the candidate as the next version; the caller holds both locks.
+
+    A candidate that gives another vector than the gate saw is removed. After any other failure it is the candidate
+    again, so that a Triton that is away, full or started in the wrong mode does not cost a build.
 
     Args:
-        spec: The encoder.
-        repository: Model repository.
-        serving: How it will run here.
-        adapters_path: Trained adapters; without it, the base behind its untrained head.
+        folder: The encoder's.
+        triton: The server that serves this repository; None to publish on the disk only.
         on_step: Told about each stage.
 
     Raises:
-        ExportError: A source file is damaged, parity fails or the disk refuses; nothing is published then.
+        ExportError: Nothing is published; the old version is served as before.
     """
-    on_step("verify the base files")
-    checkpoint = open_checkpoint(spec)
-    version = repositories.next_version(repository, spec.name)
-    with repositories.staging(repository, spec.name) as folder:
-        parity = _build_files(spec, checkpoint, folder, serving, adapters_path, on_step)
-        files = {name: sha256_of(folder / name) for name in ("model.onnx", "tokenizer.json", *_HOST_FILES)}
-        manifest = {
-            "encoder": spec.name,
-            "version": version,
-            "role": spec.role,
-            "dimension": spec.dimension,
-            "spec": spec_manifest(spec, checkpoint),
-            "runtime": serving.runtime,
-            "precision": serving.precision,
-            "files": files,
-            "source": source_manifest(checkpoint, adapters_path),
-            "parity": parity,
-        }
-        repositories.write_manifest(folder, manifest)
-        on_step("publish")
-        config_text = format_config(build_config(spec, version, serving))
-        target = repositories.publish(repository, spec.name, folder, version, config_text)
-    written = json.loads((target / "manifest.json").read_text(encoding="utf-8"))
-    return repositories.PublishedVersion(spec.name, version, target, written)
-
-
-def _build_files(
-    spec: EncoderSpec,
-    checkpoint: Checkpoint,
-    folder: Path,
-    serving: Serving,
-    adapters_path: Path | None,
-    on_step: Callable[[str], None],
-) -> dict[str, Any]:
-    on_step("build the encoder")
-    encoder, adapters = build_encoder(spec, checkpoint, adapters_path)
-    on_step("export to ONNX")
-    export_onnx(encoder, spec, folder / "model.onnx")
-    write_tokenizer(checkpoint, folder / "tokenizer.json")
-    for name in _HOST_FILES:
-        shutil.copyfile(str(resources.files("export.python_backend") / name), folder / name)
+    on_step("check the candidate")
+    candidate = folder.candidate()
+    if candidate is None:
+        raise ExportError(f"{folder.path} holds no candidate; run: duovec-export build --encoder {folder.encoder}")
+    if not candidate.manifest.get("gate"):
+        raise ExportError(f"{candidate.folder} is not proven; run: duovec-export verify --encoder {folder.encoder}")
+    _require_whole(candidate, "build it again")
+    on_step("give it a number")
+    version = folder.promote()
     try:
-        return check_parity(
-            spec, checkpoint, adapters, folder / "model.onnx", folder / "tokenizer.json", serving, on_step
-        )
-    except HostError as exc:
-        raise ExportError(f"{spec.name}: {exc}") from exc
+        return _serve(folder, version, triton, on_step)
+    except SmokeFailure:
+        folder.remove(version)
+        raise
+    except BaseException:
+        folder.take_back(version)
+        raise
 
 
-def write_tokenizer(checkpoint: Checkpoint, path: Path) -> None:
-    """Publish the tokenizer without its baked-in truncation and padding: the gateway cuts, and says so."""
-    tokenizer = Tokenizer.from_file(str(checkpoint.tokenizer_path))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    tokenizer.save(str(path))
+def roll_back(
+    folder: EncoderFolder,
+    triton: TritonControl | None,
+    *,
+    to: int | None = None,
+    on_step: OnStep = lambda step: None,
+) -> Served:
+    """Serve an older version again; the caller holds `folder.publishing`.
+
+    Args:
+        folder: The encoder's.
+        triton: The server that serves this repository; None to roll back on the disk only.
+        to: Which version; None for the one before the served one. The served one itself is told to Triton again.
+        on_step: Told about each stage.
+
+    Raises:
+        ExportError: There is no such version or it is damaged, or Triton does not serve it; all is as before.
+    """
+    state = folder.state()
+    if state is None:
+        raise ExportError(f"nothing is published in {folder.path}")
+    numbers = {version.number: version for version in folder.versions()}
+    target = to if to is not None else max((number for number in numbers if number < state.served), default=None)
+    if target is None:
+        raise ExportError(f"{folder.encoder} has no version older than {state.served}, which is served")
+    if target not in numbers:
+        known = ", ".join(map(str, numbers))
+        raise ExportError(f"{folder.encoder} has no published version {target}; it has {known}")
+    on_step(f"check version {target}")
+    _require_whole(numbers[target], "choose another version with --to")
+    return _serve(folder, numbers[target], triton, on_step)
 
 
-def spec_manifest(spec: EncoderSpec, checkpoint: Checkpoint) -> dict[str, Any]:
-    """The part of the spec that whoever tokenizes and serves must follow."""
-    config = json.loads((checkpoint.folder / "config.json").read_text(encoding="utf-8"))
-    return {
-        "max_tokens": spec.max_tokens,
-        "append_eos": spec.append_eos,
-        "prompts": {"query": spec.prompts.query, "passage": spec.prompts.passage},
-        "tasks": list(spec.tasks),
-        "pooling": spec.pooling,
-        "normalize": spec.normalize,
-        "attention": spec.attention,
-        "vocab_size": config["vocab_size"],
-        "license": spec.license,
-    }
+def load_only_served(folder: EncoderFolder, triton: TritonControl | None) -> None:
+    """Stop keeping older versions loaded; the caller holds `folder.publishing`.
+
+    Raises:
+        ExportError: Triton does not answer, or the disk refuses; all is as before.
+    """
+    served = folder.served()
+    if served is not None:
+        _switch(folder, served, _Plan(folder, served, ()), triton, on_step=lambda step: None)
 
 
-def source_manifest(checkpoint: Checkpoint, adapters_path: Path | None) -> dict[str, Any]:
-    """Where the weights came from; trained adapters count as one more source file."""
-    source = checkpoint.source
-    files = dict(source.files)
-    if adapters_path is not None:
-        files["adapters.safetensors"] = sha256_of(adapters_path)
-    return {"package": source.package, "version": source.version, "files": files}
+class _Plan:
+    """The configuration that serves a version, with some others kept loaded."""
+
+    def __init__(self, folder: EncoderFolder, version: Version, kept: Sequence[int]) -> None:
+        state = folder.state()
+        self.deployment = _deployment(version)
+        self.loaded = tuple(sorted({version.number, *kept}))
+        self.config = build_config(self.deployment, served_version=version.number, loaded_versions=self.loaded)
+        newest = max(version.number, state.newest if state else 0)
+        self.config.parameters[NEWEST_PARAMETER].string_value = str(newest)
+
+
+def _serve(folder: EncoderFolder, version: Version, triton: TritonControl | None, on_step: OnStep) -> Served:
+    kept = _kept(folder, version, triton)
+    try:
+        return _switch(folder, version, _Plan(folder, version, kept), triton, on_step)
+    except TritonRefused:
+        if not kept:
+            raise
+        # The version that was to stay loaded may be what does not load: it must not stand in the way of its successor.
+        on_step(f"load it without version {kept[0]}")
+        return _switch(folder, version, _Plan(folder, version, ()), triton, on_step)
+
+
+def _switch(
+    folder: EncoderFolder, version: Version, plan: _Plan, triton: TritonControl | None, on_step: OnStep
+) -> Served:
+    state = folder.state()
+    before = folder.config() if state else None
+    text = format_config(plan.config)
+    on_step("write the warm-up data")
+    write_warmup_data(folder.path, plan.deployment)
+    try:
+        if triton is None:
+            on_step("run the canary in a process of its own")
+            smoke, cosine = _smoke_here(version, plan.deployment)
+        else:
+            on_step("load it into Triton")
+            triton.load(folder.encoder, plan.config)
+            on_step("run the canary through Triton")
+            smoke, cosine = "triton", _smoke_through(triton, folder.encoder, version, plan.loaded)
+        on_step("replace config.pbtxt")
+        folder.commit(text)
+    except BaseException as exc:
+        if triton is not None:
+            on_step("tell Triton the old configuration")
+            _restore(triton, folder.encoder, before, exc)
+        raise
+    on_step("done")
+    return Served(version, plan.loaded, smoke, cosine)
+
+
+def _kept(folder: EncoderFolder, version: Version, triton: TritonControl | None) -> tuple[int, ...]:
+    """The version to keep loaded beside a new one, for gateways that are pinned to it: the served one, if it can be."""
+    state = folder.state()
+    if state is None or state.served == version.number:
+        others = tuple(number for number in state.loaded if number != version.number) if state else ()
+        return others if all((folder.path / str(number)).is_dir() for number in others) else ()
+    try:
+        served = folder.served()
+        if served is None or not _deployment(version).can_follow(_deployment(served)) or damaged_files(served):
+            return ()
+    except ExportError:
+        return ()  # of an older exporter, or damaged: it cannot be loaded again
+    if triton is not None and not triton.ready(folder.encoder, served.number):
+        return ()
+    return (served.number,)
+
+
+def _deployment(version: Version) -> Deployment:
+    return deployment_of(version.manifest, version.folder / "manifest.json")
+
+
+def _require_whole(version: Version, remedy: str) -> None:
+    if damaged := damaged_files(version):
+        raise ExportError(f"missing or changed since it was built: {', '.join(map(str, damaged))}; {remedy}")
+
+
+def _smoke_here(version: Version, deployment: Deployment) -> tuple[str, float | None]:
+    vector_D = run_in_fresh_process(version, deployment.num_threads)
+    if vector_D is None:
+        return "none", None
+    return "host", read_canary(version).check(vector_D, str(version.folder))
+
+
+def _smoke_through(triton: TritonControl, encoder: str, version: Version, loaded: Sequence[int]) -> float:
+    for number in loaded:
+        # Triton passes over a version whose folder it does not see, and calls that a success.
+        if not triton.ready(encoder, number):
+            raise TritonRefused(
+                f"Triton at {triton.url} has loaded {encoder}, and its version {number} is not ready: "
+                "does it serve this repository?"
+            )
+    canary = read_canary(version)
+    vector_D = triton.infer(encoder, version.number, canary.input_ids, canary.task_id)
+    return canary.check(vector_D, f"Triton at {triton.url}: {encoder} version {version.number}")
+
+
+def _restore(triton: TritonControl, encoder: str, before: ModelConfig | None, exc: BaseException) -> None:
+    """Tell Triton what it served before; when that fails too, say so in the error that led here."""
+    try:
+        if before is None:
+            triton.unload(encoder)
+        else:
+            triton.load(encoder, before)
+    except ExportError as failure:
+        if not isinstance(exc, ExportError):
+            raise
+        raise type(exc)(
+            f"{exc}; and it was not told the old configuration, which it reads when it starts: {failure}"
+        ) from exc

@@ -1,182 +1,46 @@
 """The model repository on disk: versions appear whole or not at all.
 
-`DIR/<encoder>/<version>/` holds model.onnx, tokenizer.json, model.py, host.py and manifest.json, and never changes.
-`DIR/<encoder>/config.pbtxt` names the one version that serves.
+`DIR/<encoder>/` holds
+
+- `<N>/`: a version; it never changes once it is there,
+- `config.pbtxt`: names the version that is served, those that Triton keeps loaded, and the newest that was ever
+  published; replacing it is what publishes a version or rolls back to one,
+- `.candidate/`: a version that is built and not yet published,
+- `.staging-*/` and `.trash-*/`: what is being built, and what is being removed; without a living exporter, leftovers,
+- `.build.lock` and `.publish.lock`. Whoever makes or moves a candidate holds the first, whoever replaces config.pbtxt
+  the second; to publish takes both, in this order. A roll-back needs the second alone and waits for no build.
+
+Triton looks at names that are numbers only. A numbered folder above `newest_version` was never published: its exporter
+died between the rename and config.pbtxt.
 """
 
-import fcntl
-import importlib.metadata
-import json
-import os
 import shutil
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from export.disk import replace_text, sync, sync_folder, writing
 from export.errors import ExportError
+from export.locks import DEFAULT_WAIT_S, locked
+from export.version import Version, read_version, reading, write_manifest
 
-MANIFEST_SCHEMA = 1
-_STAGING_PREFIX = ".staging-"
-_POLL_S = 0.1
+if TYPE_CHECKING:
+    from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+NEWEST_PARAMETER = "newest_version"
+_STAGING, _TRASH = ".staging-", ".trash-"
 
 
 @dataclass(frozen=True)
-class PublishedVersion:
-    """A complete version folder and its manifest."""
+class ServingState:
+    """What config.pbtxt says: the served version, all that Triton keeps loaded, the newest ever published."""
 
-    encoder: str
-    version: int
-    folder: Path
-    manifest: Mapping[str, Any]
-
-
-@contextmanager
-def locked(repository: Path, *, wait_s: float = 600.0) -> Iterator[None]:
-    """Hold the repository for one exporter, across processes.
-
-    Args:
-        repository: Created when missing.
-        wait_s: How long to wait for another exporter, seconds.
-
-    Raises:
-        ExportError: The folder cannot be written, or another exporter still holds it after `wait_s`.
-    """
-    path = repository / ".duovec-export.lock"
-    try:
-        repository.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as exc:
-        raise ExportError(f"cannot write to the model repository {repository}: {exc.strerror}") from exc
-    try:
-        _acquire(descriptor, path, wait_s)
-        yield
-    finally:
-        # Closing releases the lock, and so does a crash. The file stays: removing it would race with a waiter.
-        os.close(descriptor)
-
-
-def _acquire(descriptor: int, path: Path, wait_s: float) -> None:
-    deadline = time.monotonic() + wait_s
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise ExportError(f"another exporter holds {path}; waited {wait_s:.0f} s, try again later") from None
-            time.sleep(_POLL_S)
-        else:
-            return
-
-
-@contextmanager
-def staging(repository: Path, encoder: str) -> Iterator[Path]:
-    """A folder to build a version in, beside the versions and removed at the end; hold the lock.
-
-    It lies inside the encoder's folder, where Triton ignores names that are not numbers; at the top of the
-    repository it would be taken for a model.
-    """
-    folder = repository / encoder
-    folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob(f"{_STAGING_PREFIX}*"):
-        shutil.rmtree(leftover)  # the lock is ours, so its exporter is dead
-    path = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=folder))
-    path.chmod(0o755)
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def publish(repository: Path, encoder: str, staged: Path, version: int, config_text: str) -> Path:
-    """Make a staged folder the served version; hold the lock.
-
-    The version folder appears in one rename and config.pbtxt follows in another, so a crash between the two leaves
-    the old version serving.
-
-    Raises:
-        ExportError: The version exists already, or the disk refuses.
-    """
-    folder = repository / encoder
-    target = folder / str(version)
-    try:
-        for path in staged.iterdir():
-            _sync(path)
-        _sync(staged)
-        staged.rename(target)
-        _sync(folder)
-        _replace_text(folder / "config.pbtxt", config_text)
-    except OSError as exc:
-        raise ExportError(f"cannot publish {target}: {exc.strerror}") from exc
-    return target
-
-
-def _replace_text(path: Path, text: str) -> None:
-    staged = path.with_name(f".{path.name}.new")
-    staged.write_text(text, encoding="utf-8")
-    _sync(staged)
-    staged.replace(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Write manifest.json, stamped with the time and the exporter."""
-    stamped = {
-        "schema": MANIFEST_SCHEMA,
-        **manifest,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "exporter": f"duovec {importlib.metadata.version('duovec')}",
-    }
-    (folder / "manifest.json").write_text(json.dumps(stamped, indent=2) + "\n", encoding="utf-8")
-
-
-def next_version(repository: Path, encoder: str) -> int:
-    """One above the highest version folder, complete or not; numbers are never used again."""
-    folder = repository / encoder
-    numbers = [int(path.name) for path in folder.iterdir() if path.name.isdecimal()] if folder.is_dir() else []
-    return max(numbers, default=0) + 1
-
-
-def published_versions(repository: Path, encoder: str) -> list[PublishedVersion]:
-    """Complete versions of an encoder, oldest first.
-
-    Raises:
-        ExportError: A manifest is unreadable.
-    """
-    found = []
-    for path in (repository / encoder).glob("*/manifest.json"):
-        if path.parent.name.isdecimal():
-            try:
-                manifest = json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError) as exc:
-                raise ExportError(f"cannot read {path}: {exc}; remove that version and publish again") from exc
-            found.append(PublishedVersion(encoder, int(path.parent.name), path.parent, manifest))
-    return sorted(found, key=lambda version: version.version)
-
-
-def current_version(repository: Path, encoder: str) -> PublishedVersion | None:
-    """The version that config.pbtxt serves, or None when nothing is published.
-
-    Raises:
-        ExportError: config.pbtxt or the manifest is unreadable.
-    """
-    # Imported here because tritonclient takes most of a second, and `list` on an empty folder needs none of it.
-    from export.triton_config import served_version
-
-    number = served_version(repository / encoder / "config.pbtxt")
-    return next((one for one in published_versions(repository, encoder) if one.version == number), None)
+    served: int
+    loaded: tuple[int, ...]
+    newest: int
 
 
 def encoders(repository: Path) -> list[str]:
@@ -186,13 +50,219 @@ def encoders(repository: Path) -> list[str]:
     return sorted(path.name for path in repository.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def damaged_files(version: PublishedVersion) -> list[Path]:
-    """Files of a version that are missing or differ from its manifest."""
-    from export.checkpoint import sha256_of
+class EncoderFolder:
+    """One encoder's folder in a model repository."""
 
-    damaged = []
-    for name, digest in version.manifest["files"].items():
-        path = version.folder / name
-        if not path.is_file() or sha256_of(path) != digest:
-            damaged.append(path)
-    return damaged
+    def __init__(self, repository: Path, encoder: str) -> None:
+        self.encoder = encoder
+        self.path = repository / encoder
+        self.config_path = self.path / "config.pbtxt"
+        self._candidate_path = self.path / ".candidate"
+
+    @contextmanager
+    def building(
+        self, *, wait_s: float = DEFAULT_WAIT_S, on_wait: Callable[[str], None] = lambda holder: None
+    ) -> Iterator[None]:
+        """Hold the right to make and move the candidate; see `export.locks.locked`."""
+        with locked(self.path / ".build.lock", wait_s=wait_s, on_wait=on_wait):
+            yield
+
+    @contextmanager
+    def publishing(
+        self, *, wait_s: float = DEFAULT_WAIT_S, on_wait: Callable[[str], None] = lambda holder: None
+    ) -> Iterator[None]:
+        """Hold the right to replace config.pbtxt; see `export.locks.locked`."""
+        with locked(self.path / ".publish.lock", wait_s=wait_s, on_wait=on_wait):
+            yield
+
+    def config(self) -> "ModelConfig | None":
+        """config.pbtxt, or None when there is none.
+
+        Raises:
+            ExportError: It cannot be read or parsed.
+        """
+        # Imported here because tritonclient takes a third of a second, and an empty folder needs none of it.
+        from export.triton_config import parse_config
+
+        if not self.config_path.is_file():
+            return None
+        with reading(self.config_path):
+            return parse_config(self.config_path.read_text(encoding="utf-8"), str(self.config_path))
+
+    def state(self) -> ServingState | None:
+        """What is served; None when nothing was ever published here.
+
+        Raises:
+            ExportError: config.pbtxt cannot be read, or does not say.
+        """
+        config = self.config()
+        if config is None:
+            return None
+        loaded = tuple(int(number) for number in config.version_policy.specific.versions)
+        parameters = {key: value.string_value for key, value in config.parameters.items()}
+        try:
+            # Before versions were served side by side, the one that was loaded was the served one.
+            served = int(parameters["served_version"]) if "served_version" in parameters else loaded[-1]
+            if not (self.path / str(served)).is_dir():
+                return None  # a configuration from git, whose version folders are nowhere
+            return ServingState(served, loaded, int(parameters.get(NEWEST_PARAMETER, served)))
+        except (ValueError, IndexError) as exc:
+            raise ExportError(
+                f"{self.config_path} does not name the served version; publish the encoder again"
+            ) from exc
+
+    def versions(self) -> list[Version]:
+        """The published versions, oldest first.
+
+        Raises:
+            ExportError: config.pbtxt or a manifest cannot be read.
+        """
+        state = self.state()
+        newest = state.newest if state else 0
+        return [read_version(self.encoder, path, number) for number, path in self._numbered() if number <= newest]
+
+    def served(self) -> Version | None:
+        """The served version; None when nothing was ever published here.
+
+        Raises:
+            ExportError: config.pbtxt or the manifest cannot be read.
+        """
+        state = self.state()
+        return read_version(self.encoder, self.path / str(state.served), state.served) if state else None
+
+    def candidate(self) -> Version | None:
+        """The version that is built and not yet published.
+
+        Raises:
+            ExportError: Its manifest cannot be read.
+        """
+        if not self._candidate_path.is_dir():
+            return None
+        return read_version(self.encoder, self._candidate_path, 0)
+
+    def unpublished(self) -> list[tuple[int, Path]]:
+        """Numbered folders that were never published, with their numbers."""
+        state = self.state()
+        return [(number, path) for number, path in self._numbered() if number > (state.newest if state else 0)]
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """An empty folder to build a version in, removed at the end unless it became the candidate."""
+        with writing(self.path):
+            path = Path(tempfile.mkdtemp(prefix=_STAGING, dir=self.path))
+            path.chmod(0o755)
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def keep_candidate(self, staged: Path) -> Version:
+        """Make a staged folder the candidate, in place of the one before.
+
+        Raises:
+            ExportError: The disk refuses.
+        """
+        with writing(staged):
+            sync_folder(staged)
+            if self._candidate_path.exists():
+                self._remove(self._candidate_path)
+            staged.rename(self._candidate_path)
+            sync(self.path)
+        return read_version(self.encoder, self._candidate_path, 0)
+
+    def update_candidate(self, changes: Mapping[str, Any]) -> Version:
+        """Set fields of the candidate's manifest.
+
+        Raises:
+            ExportError: There is no candidate, or the disk refuses.
+        """
+        candidate = self.candidate()
+        if candidate is None:
+            raise ExportError(f"{self.path} holds no candidate; run: duovec-export build --encoder {self.encoder}")
+        write_manifest(candidate.folder, {**candidate.manifest, **changes})
+        return read_version(self.encoder, candidate.folder, 0)
+
+    def promote(self) -> Version:
+        """Give the candidate the next number, by one rename; it is served only once config.pbtxt says so.
+
+        Raises:
+            ExportError: There is no candidate, or the disk refuses.
+        """
+        state = self.state()
+        number = max([state.newest if state else 0, *(number for number, _ in self._numbered())]) + 1
+        candidate = self.update_candidate({"version": number})
+        target = self.path / str(number)
+        with writing(target):
+            sync_folder(candidate.folder)
+            candidate.folder.rename(target)
+            sync(self.path)
+        return read_version(self.encoder, target, number)
+
+    def take_back(self, version: Version) -> None:
+        """Make a promoted version the candidate again.
+
+        Raises:
+            ExportError: The disk refuses.
+        """
+        with writing(version.folder):
+            version.folder.rename(self._candidate_path)
+            sync(self.path)
+
+    def remove(self, version: Version) -> None:
+        """Remove a version folder: it vanishes in one rename, then file by file.
+
+        Raises:
+            ExportError: The disk refuses.
+        """
+        with writing(version.folder):
+            self._remove(version.folder)
+
+    def commit(self, config_text: str) -> None:
+        """Replace config.pbtxt: from here on the versions that it names are the published ones.
+
+        Raises:
+            ExportError: The disk refuses; the old file is as it was.
+        """
+        with writing(self.config_path):
+            replace_text(self.config_path, config_text)
+
+    def clear_leftovers(self) -> list[str]:
+        """Remove what dead exporters left, and take up the version that one of them did not finish publishing.
+
+        The caller holds `building`.
+
+        Returns:
+            What was done, a line each.
+
+        Raises:
+            ExportError: The disk refuses.
+        """
+        done = []
+        with writing(self.path):
+            for path in self.path.glob(".*"):
+                if path.name.startswith((_STAGING, _TRASH)):
+                    shutil.rmtree(path)
+                    done.append(f"removed {path}, left by an exporter that died")
+                elif path.name == f".{self.config_path.name}.new":
+                    path.unlink()
+            (self._candidate_path / ".manifest.json.new").unlink(missing_ok=True)
+            for _, path in sorted(self.unpublished(), reverse=True):
+                if not self._candidate_path.exists() and (path / "manifest.json").is_file():
+                    path.rename(self._candidate_path)
+                    done.append(f"{path} was never published; it is the candidate again")
+                else:
+                    self._remove(path)
+                    done.append(f"removed {path}, which was never published")
+            sync(self.path)
+        return done
+
+    def _remove(self, folder: Path) -> None:
+        trash = Path(tempfile.mkdtemp(prefix=_TRASH, dir=self.path))
+        folder.rename(trash / folder.name)
+        sync(self.path)
+        shutil.rmtree(trash)
+
+    def _numbered(self) -> list[tuple[int, Path]]:
+        if not self.path.is_dir():
+            return []
+        return sorted((int(path.name), path) for path in self.path.iterdir() if path.name.isdecimal())

@@ -1,0 +1,64 @@
+"""Writes that survive a power cut: a file or folder is on the disk before its name is."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from export.errors import ExportError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the disk refuses into the package's one error.
+
+    Raises:
+        ExportError: Names `path` or the file at fault, and says what to do when the disk is full.
+    """
+    try:
+        yield
+    except OSError as exc:
+        reason = exc.strerror or str(exc)
+        remedy = "; free some space and run the command again" if exc.errno in _FULL else ""
+        raise ExportError(f"cannot write {exc.filename or path}: {reason}{remedy}") from exc
+
+
+def sync(path: Path) -> None:
+    """Flush a file, or a folder's own entries, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder and every file in it."""
+    for path in folder.iterdir():
+        sync(path)
+    sync(folder)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all: readers see the old text or the new one.
+
+    Raises:
+        OSError: The disk refuses; the old file is as it was, and nothing is left beside it.
+    """
+    staged = path.with_name(f".{path.name}.new")
+    try:
+        staged.write_text(text, encoding="utf-8")
+        sync(staged)
+        staged.replace(path)
+    except OSError:
+        staged.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def size_bytes(folder: Path) -> int:
+    """Bytes of the files directly in a folder."""
+    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
