@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from peft import PeftModel
-from transformers import JinaEmbeddingsV3Model, Qwen2Model
+from transformers import JinaEmbeddingsV3Model, Qwen2Config, Qwen2Model
 
 from export.encoder import BuildOptions, build_encoder, effective_spec
 from export.errors import ExportError
@@ -20,7 +20,7 @@ from export.transformer import quiet_transformers, set_matmul_precision
 
 QODO = load_builtin("qodo-embed-1-1.5b")
 JINA = load_builtin("jina-embeddings-v3")
-SHAPES = ((1, 1), (1, 2), (3, 17), (8, 64), (32, 20), (1, 300), (2, 2048))
+SHAPES = ((1, 1), (1, 2), (3, 17), (8, 64), (32, 20), (1, 300), (1, 2048))
 Ids = NDArray[np.int64]
 Vectors = NDArray[np.float64]
 
@@ -43,7 +43,9 @@ def unit(pooled: torch.Tensor) -> Vectors:
 def qwen2_reference(folder: Path, *, is_causal: bool, ids_BS: Ids, mask_BS: Ids) -> Vectors:
     """transformers' Qwen2Model under its own mask, row by row and unpadded; the last token's state."""
     with quiet_transformers(), torch.inference_mode():
-        model = Qwen2Model.from_pretrained(folder, dtype=torch.float32, is_causal=is_causal).eval()
+        config = Qwen2Config.from_pretrained(folder)
+        config.is_causal = is_causal
+        model = Qwen2Model.from_pretrained(folder, config=config, dtype=torch.float32).eval()
         states = [
             model(input_ids=torch.from_numpy(ids[None, : mask.sum()])).last_hidden_state[0, -1]
             for ids, mask in zip(ids_BS, mask_BS, strict=True)
