@@ -15,6 +15,7 @@ from rich.table import Table
 from duovec.v1 import vector_pb2 as vector_pb
 from gateway.cli.failures import one_line_failures
 from gateway.cli.options import DEFAULT_ENDPOINT, ApiKey, AsJson, Endpoint
+from gateway.cli.terminal import harmless
 from gateway.client.client import Client
 
 _TEXTS_PER_CALL = 256
@@ -75,7 +76,7 @@ def embed(
         return
     table = Table("text", "code tokens", "text tokens", "cut", "vector")
     for item, vector, row in zip(texts, vectors_BD, rows, strict=True):
-        shown = escape(item.strip().split("\n")[0][:40])
+        shown = escape(harmless(item.strip().split("\n")[0][:40]))
         numbers = " ".join(f"{number:+.4f}" for number in vector[:4])
         table.add_row(
             shown, str(row.code_token_count), str(row.text_token_count), "yes" if row.truncated else "", f"{numbers} …"

@@ -23,6 +23,7 @@ from rich.text import Text
 
 from gateway.cli.failures import one_line_failures
 from gateway.cli.options import DEFAULT_ENDPOINT, ApiKey, AsJson, Endpoint
+from gateway.cli.terminal import harmless
 from gateway.client.chunking import DEFAULT_MAX_CHARS
 from gateway.client.client import Client
 from gateway.client.indexer import index_tree
@@ -79,6 +80,7 @@ class _Bar:
     """A progress bar on stderr, so that stdout stays the result's."""
 
     def __init__(self) -> None:
+        console = Console(stderr=True)
         self._bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -87,8 +89,9 @@ class _Bar:
             TextColumn("files"),
             _ChunkRate(),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=console,
             transient=True,
+            disable=not console.is_terminal,  # it would leave an empty line before an error
         )
         self._task = self._bar.add_task("indexing", total=None, chunk_count=0)
         self._chunk_count = 0
@@ -140,6 +143,7 @@ def _print_report(report: IndexReport) -> None:
     for reason, count in report.skipped.most_common():
         examples = report.skipped_examples[reason]
         more = ", …" if count > len(examples) else ""
-        console.print(f"skipped, {reason}: {count} ({escape(', '.join(examples))}{more})", highlight=False)
+        console.print(f"skipped, {reason}: {count} ({escape(harmless(', '.join(examples)))}{more})", highlight=False)
     for failure in report.failures:
-        typer.echo(f"failed: {failure.path}:{failure.start_line}: {failure.message} [{failure.code}]", err=True)
+        where = f"{failure.path}:{failure.start_line}"
+        typer.echo(harmless(f"failed: {where}: {failure.message} [{failure.code}]"), err=True)

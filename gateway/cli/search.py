@@ -12,6 +12,7 @@ from rich.syntax import Syntax
 from duovec.v1 import search_service_pb2 as search_pb
 from gateway.cli.failures import one_line_failures
 from gateway.cli.options import DEFAULT_ENDPOINT, ApiKey, AsJson, Endpoint
+from gateway.cli.terminal import harmless
 from gateway.client.client import Client
 from gateway.client.errors import ClientError
 
@@ -84,14 +85,13 @@ def _print_hits(response: search_pb.SearchResponse, *, full: bool) -> None:
         console.print("no hits")
     for rank, hit in enumerate(response.hits, 1):
         chunk = hit.chunk
-        where = escape(f"{chunk.path}:{chunk.start_line}-{chunk.end_line}")
+        where = escape(harmless(f"{chunk.path}:{chunk.start_line}-{chunk.end_line}"))
         console.print(
-            f"[bold]{rank:2}  {hit.score:.3f}[/]  [cyan]{where}[/]  {escape(chunk.symbol)}",
+            f"[bold]{rank:2}  {hit.score:.3f}[/]  [cyan]{where}[/]  {escape(harmless(chunk.symbol))}",
             highlight=False,
             soft_wrap=True,
         )
-        # Indexed text must not steer the terminal.
-        lines = chunk.content.replace("\x1b", "\u241b").split("\n")
+        lines = harmless(chunk.content).split("\n")
         shown = lines if full else lines[:_PREVIEW_LINES]
         code = Syntax(
             "\n".join(shown), chunk.language, line_numbers=True, start_line=chunk.start_line, background_color="default"

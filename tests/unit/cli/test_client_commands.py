@@ -9,6 +9,7 @@ import typer
 from client.fake_service import FakeService, serving
 from typer.testing import CliRunner
 
+from duovec.v1 import chunk_pb2
 from gateway.cli.embed import embed
 from gateway.cli.index import index, slug_of
 from gateway.cli.search import search
@@ -86,6 +87,41 @@ def test_search_prints_one_json_document(tree: Path) -> None:
     assert (hit["path"], hit["start_line"], hit["symbol"], hit["score"]) == ("a.py", 1, "A", 0.9)
 
 
+def test_search_shows_no_control_characters_of_the_code(service: FakeService) -> None:
+    """Indexed text must not steer the terminal: ESC and its one-character form, a bell, overwriting, reordering."""
+    chunk = chunk_pb2.Chunk(
+        path="a\x1b[2J.py",
+        symbol="s\x9b31m",
+        content="x = '\x1b]0;t\x07\x9b31m\u202e'\r\ny\rz",
+        language="python",
+        start_line=1,
+    )
+    service.stored = {"one": {("a", b"", 0): chunk}}
+    result = runner.invoke(app, ["search", "x"])
+    assert result.exit_code == 0, result.output
+    assert not set("\x1b\x07\x9b\u202e\r") & set(result.stdout)
+    assert "a␛[2J.py" in result.stdout
+    assert "'␛]0;t␇�31m�'" in result.stdout
+
+
+def test_index_shows_no_control_characters_of_a_name(service: FakeService, tmp_path: Path) -> None:
+    (tmp_path / "a\x1b[2J.py").write_text("x = compute(1)")
+    result = runner.invoke(app, ["index", str(tmp_path), "--codebase", "x"])
+    assert result.exit_code == 0, result.output
+    assert "\x1b" not in result.output
+    assert "backslash: 1 (a␛[2J.py)" in result.output
+
+
+@pytest.mark.parametrize("arguments", [["embed", "\udcff"], ["search", "\udcff", "--codebase", "x"], ["embed", "-"]])
+def test_what_is_not_utf_8_is_one_line_on_stderr(arguments: list[str]) -> None:
+    """Python gives such arguments as lone surrogates, which no message can carry."""
+    result = runner.invoke(app, arguments, input=b"caf\xe9")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: a text, a name or stdin is not UTF-8: 'utf-8' codec can't")
+    assert result.stderr.count("\n") == 1
+
+
 def test_search_lists_the_codebases_when_there_are_several(service: FakeService) -> None:
     service.stored = {"one": {}, "two": {}}
     result = runner.invoke(app, ["search", "steps"])
@@ -129,6 +165,14 @@ def test_an_unreachable_service_is_one_line_on_stderr() -> None:
     assert result.exit_code == 1
     assert result.stdout == ""
     assert "is `duovec up` running?" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_an_index_run_that_fails_is_one_line_on_stderr(tree: Path) -> None:
+    result = runner.invoke(app, ["index", str(tree), "--endpoint", "127.0.0.1:1", "--json"])
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: nothing answers")
     assert result.stderr.count("\n") == 1
 
 
