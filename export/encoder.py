@@ -96,7 +96,8 @@ class Encoder(nn.Module):
         hidden_BSH = last_hidden_state(self.transformer, input_ids, bias)
         pooled = self.pool(hidden_BSH, attention_mask)
         vectors_BD: Tensor = pooled if self.head is None else self.head(pooled)
-        return vectors_BD / vectors_BD.norm(dim=-1, keepdim=True)
+        unit_BD: Tensor = vectors_BD / vectors_BD.norm(dim=-1, keepdim=True)
+        return unit_BD
 
     def pool(self, hidden_BSH: Tensor, attention_mask: Tensor) -> Tensor:
         """The mean of the hidden states over real tokens, or the last real token's, (B, H)."""

@@ -54,13 +54,13 @@ class TaskLoraEmbedding(nn.Module):
         self.table = table
         tasks, rank, inputs = adapter.A_TRI.shape
         narrow_IK = torch.from_numpy(adapter.A_TRI).reshape(tasks * rank, inputs).T.contiguous()
-        self.narrow = nn.Embedding.from_pretrained(narrow_IK)
+        self.narrow_IK = nn.Parameter(narrow_IK, requires_grad=False)
         self.b_KO = nn.Parameter(scale * torch.from_numpy(adapter.B_TOR).transpose(1, 2).reshape(tasks * rank, -1))
         self._selection = selection
 
     def forward(self, ids_BS: Tensor) -> Tensor:
         """(B, S) int64 to (B, S, O)."""
-        low_BSK = self.narrow(ids_BS) * self._selection.mask_B1K
+        low_BSK = nn.functional.embedding(ids_BS, self.narrow_IK) * self._selection.mask_B1K
         output: Tensor = self.table(ids_BS) + low_BSK @ self.b_KO
         return output
 

@@ -100,8 +100,8 @@ def prune_ffn(transformer: PreTrainedModel, spec: EncoderSpec, width: int) -> No
     """
     into, out = _FFN[spec.architecture]
     for layer in layer_list(transformer, spec.architecture):
-        incoming = [layer.get_submodule(path) for path in into]
-        outgoing = layer.get_submodule(out)
+        incoming: list[Any] = [layer.get_submodule(path) for path in into]
+        outgoing: Any = layer.get_submodule(out)
         if not all(isinstance(one, nn.Linear) for one in (*incoming, outgoing)):
             raise ExportError(
                 f"{spec.name}: --ffn-width cannot cut layers that carry adapters per row; merge one with --merge-task"

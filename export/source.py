@@ -3,7 +3,9 @@
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -138,7 +140,7 @@ def _transformer_folder(folder: Path) -> Path:
     if not modules.is_file():
         return folder
     try:
-        first = json.loads(modules.read_text(encoding="utf-8"))[0]["path"]
+        first = str(json.loads(modules.read_text(encoding="utf-8"))[0]["path"])
     except (OSError, ValueError, LookupError, TypeError) as exc:
         raise ExportError(f"{modules} is not a list of sentence-transformers modules: {exc!r}") from exc
     inside = (folder / first).resolve()
@@ -215,6 +217,19 @@ def _check_tokenizer(spec: EncoderSpec, path: Path, vocab_size: int) -> None:
         )
     if spec.append_eos is not None and tokenizer.token_to_id(spec.append_eos) is None:
         raise ExportError(f"{path} has no token {spec.append_eos!r}, which the spec of {spec.name} appends")
+
+
+@contextmanager
+def base_alone(checkpoint: Checkpoint) -> Iterator[Path]:
+    """The base's folder as transformers should see it: with PEFT's file beside the weights it would load both."""
+    if not (checkpoint.folder / PEFT_CONFIG).is_file():
+        yield checkpoint.folder
+        return
+    with tempfile.TemporaryDirectory(prefix="duovec-base-") as name:
+        for path in checkpoint.folder.resolve().iterdir():
+            if not path.name.startswith("adapter_"):
+                (Path(name) / path.name).symlink_to(path)
+        yield Path(name)
 
 
 def write_tokenizer(checkpoint: Checkpoint, path: Path) -> None:

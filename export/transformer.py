@@ -14,7 +14,7 @@ from transformers import AttentionInterface, BertModel, JinaEmbeddingsV3Model, P
 from transformers.utils import logging as transformers_logging
 
 from export.errors import ExportError
-from export.source import Checkpoint
+from export.source import Checkpoint, base_alone
 from export.spec import EncoderSpec
 
 _CLASSES: dict[str, tuple[type[PreTrainedModel], dict[str, Any]]] = {
@@ -51,10 +51,10 @@ def load_transformer(spec: EncoderSpec, checkpoint: Checkpoint) -> PreTrainedMod
     if config.get("use_sliding_window"):
         raise ExportError(f"{checkpoint.folder}/config.json: use_sliding_window is not built; set it to false")
     kind, arguments = _CLASSES[spec.architecture]
-    with quiet_transformers():
+    with quiet_transformers(), base_alone(checkpoint) as folder:
         try:
             loaded: Any = kind.from_pretrained(
-                checkpoint.folder,
+                folder,
                 attn_implementation=_ATTENTION.format("fp32"),
                 dtype=torch.float32,
                 local_files_only=True,
@@ -119,8 +119,8 @@ def _attention(dtype: torch.dtype) -> Any:
         dropout: float = 0.0,
         **kwargs: Any,
     ) -> tuple[Tensor, None]:
-        batch, heads, length, size = query_BNSd.shape
-        groups = heads // key_BKSd.shape[1]
+        size = query_BNSd.shape[3]
+        groups = query_BNSd.shape[1] // key_BKSd.shape[1]
         if groups > 1:
             key_BKSd = key_BKSd.repeat_interleave(groups, dim=1)
             value_BKSd = value_BKSd.repeat_interleave(groups, dim=1)

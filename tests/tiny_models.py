@@ -1,6 +1,7 @@
-"""Checkpoints of the full pair's architectures: true dimensions, few layers, random weights, a byte-level vocabulary."""
+"""Checkpoints of the full pair's architectures: true dimensions, few layers, random weights, bytes for tokens."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -25,7 +26,7 @@ def make_qwen2(folder: Path, *, layers: int = 2, seed: int = 0) -> Path:
         num_attention_heads=12,
         num_key_value_heads=2,
         max_position_embeddings=32768,
-        rope_theta=1e6,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
         use_sliding_window=False,
     )
     with quiet_transformers():
@@ -52,7 +53,7 @@ def make_jina(folder: Path, spec: EncoderSpec, *, layers: int = 2, seed: int = 0
             torch.manual_seed(seed + number + 1)
             model = get_peft_model(base, lora)
             _enlarge(model)
-            model.save_pretrained(folder / task_folder(task))
+            model.save_pretrained(str(folder / task_folder(task)))
     _save_tokenizer(folder, ["<s>", "<pad>", "</s>", "<unk>"], template="<s> $A </s>")
     return folder
 
@@ -75,4 +76,5 @@ def _save_tokenizer(folder: Path, special: list[str], *, template: str | None) -
     if template is not None:
         ids = [(token, vocabulary[token]) for token in special if token in template]
         tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=ids)
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=special[1 if template else 0]).save_pretrained(folder)
+    saved: Any = PreTrainedTokenizerFast
+    saved(tokenizer_object=tokenizer, pad_token=special[1 if template else 0]).save_pretrained(folder)

@@ -39,6 +39,8 @@ def test_adapters_survive_being_saved(random_adapters: Adapters, text_spec: Enco
     path = tmp_path / "adapters.safetensors"
     save_adapters(random_adapters, path)
     loaded = load_adapters(path, text_spec, shapes_of(random_adapters))
+    assert loaded.head is not None
+    assert random_adapters.head is not None
     assert np.array_equal(loaded.head, random_adapters.head)
     assert loaded.layers.keys() == random_adapters.layers.keys()
     for layer, adapter in random_adapters.layers.items():
@@ -53,6 +55,8 @@ def test_adapters_of_another_shape_are_refused(
     path = tmp_path / "adapters.safetensors"
     shapes = shapes_of(random_adapters)
     save_adapters(random_adapters, path)
+    assert text_spec.lora is not None
+    assert random_adapters.head is not None
     lora = dataclasses.replace(text_spec.lora, rank=4)
     with pytest.raises(ExportError, match=r"lora\..*\.A is float32 \(2, 8, 384\), compact-text needs float32 \(2, 4"):
         load_adapters(path, dataclasses.replace(text_spec, lora=lora), shapes)
@@ -60,7 +64,7 @@ def test_adapters_of_another_shape_are_refused(
         load_adapters(path, text_spec, {**shapes, "pooler.dense": (384, 384)})
     head_DH = random_adapters.head.copy()
     head_DH[0, 0] = np.nan
-    save_adapters(Adapters(head_DH, random_adapters.layers), path)
+    save_adapters(dataclasses.replace(random_adapters, head=head_DH), path)
     with pytest.raises(ExportError, match=r"head\.weight holds a value that is not finite"):
         load_adapters(path, text_spec, shapes)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -37,7 +38,8 @@ def rows(batch: int, length: int) -> tuple[Ids, Ids]:
 def unit(pooled: torch.Tensor) -> Vectors:
     """Rows of norm 1, in float64."""
     vectors: Vectors = pooled.double().numpy()
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    scaled: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return scaled
 
 
 def qwen2_reference(folder: Path, *, is_causal: bool, ids_BS: Ids, mask_BS: Ids) -> Vectors:
@@ -45,7 +47,8 @@ def qwen2_reference(folder: Path, *, is_causal: bool, ids_BS: Ids, mask_BS: Ids)
     with quiet_transformers(), torch.inference_mode():
         config = Qwen2Config.from_pretrained(folder)
         config.is_causal = is_causal
-        model = Qwen2Model.from_pretrained(folder, config=config, dtype=torch.float32).eval()
+        model: Any = Qwen2Model.from_pretrained(folder, config=config, dtype=torch.float32)
+        model.eval()
         states = [
             model(input_ids=torch.from_numpy(ids[None, : mask.sum()])).last_hidden_state[0, -1]
             for ids, mask in zip(ids_BS, mask_BS, strict=True)
@@ -68,7 +71,7 @@ def jina_reference(folder: Path, tasks: NDArray[np.int64], ids_BS: Ids, mask_BS:
     return given
 
 
-def exported(spec: EncoderSpec, folder: Path, target: Path, options: BuildOptions | None = None) -> object:
+def exported(spec: EncoderSpec, folder: Path, target: Path, options: BuildOptions | None = None) -> Any:
     """The encoder of a checkpoint as an onnxruntime session."""
     options = options or BuildOptions()
     encoder, _ = build_encoder(spec, open_checkpoint(spec, folder), options)
@@ -77,17 +80,18 @@ def exported(spec: EncoderSpec, folder: Path, target: Path, options: BuildOption
 
 
 @pytest.fixture(scope="module")
-def jina_session(jina_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> object:
+def jina_session(jina_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """All five tasks in one graph."""
     return exported(JINA, jina_folder, tmp_path_factory.mktemp("jina-onnx"))
 
 
-def run(session: object, ids_BS: Ids, mask_BS: Ids, task_B: Ids | None = None) -> NDArray[np.float32]:
+def run(session: Any, ids_BS: Ids, mask_BS: Ids, task_B: Ids | None = None) -> NDArray[np.float32]:
     """Vectors of one batch."""
     feeds = {"input_ids": ids_BS, "attention_mask": mask_BS}
     if task_B is not None:
         feeds["task_id"] = task_B[:, None]
-    return session.run(["sentence_embedding"], feeds)[0]  # type: ignore[attr-defined]
+    vectors: NDArray[np.float32] = session.run(["sentence_embedding"], feeds)[0]
+    return vectors
 
 
 @pytest.mark.parametrize("attention", ["causal", "bidirectional"])
@@ -103,7 +107,7 @@ def test_qwen2_equals_transformers_under_both_attentions(qwen2_folder: Path, tmp
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_jina_chooses_its_adapter_row_by_row(jina_folder: Path, jina_session: object, shape: tuple[int, int]) -> None:
+def test_jina_chooses_its_adapter_row_by_row(jina_folder: Path, jina_session: Any, shape: tuple[int, int]) -> None:
     """A batch of all tasks mixed equals PEFT run task by task."""
     ids_BS, mask_BS = rows(*shape)
     tasks = np.arange(shape[0], dtype=np.int64) % 5
@@ -111,7 +115,7 @@ def test_jina_chooses_its_adapter_row_by_row(jina_folder: Path, jina_session: ob
     np.testing.assert_allclose(run(jina_session, ids_BS, mask_BS, tasks), expected, atol=1e-5)
 
 
-def test_every_task_of_jina_is_another_encoder(jina_folder: Path, jina_session: object) -> None:
+def test_every_task_of_jina_is_another_encoder(jina_folder: Path, jina_session: Any) -> None:
     """The same tokens under five tasks: each as PEFT has it, no two alike, alone as in a mixed batch."""
     ids_S, _ = rows(1, 40)
     ids_BS, mask_BS = np.repeat(ids_S, 5, axis=0), np.ones((5, 40), dtype=np.int64)

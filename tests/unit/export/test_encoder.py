@@ -8,12 +8,12 @@ import onnx
 import pytest
 import torch
 
-from export.adapters import Adapters
-from export.checkpoint import Checkpoint
-from export.encoder import Encoder, build_encoder, load_transformer
+from export.adapters import Adapters, save_adapters
+from export.encoder import BuildOptions, Encoder, build_encoder
 from export.errors import ExportError
 from export.onnx_export import export_onnx
 from export.python_backend.host import open_session
+from export.source import Checkpoint
 from export.spec import EncoderSpec
 
 IDS = torch.tensor([[101, 7592, 2088, 102], [101, 3853, 102, 0], [101, 7592, 2088, 102]])
@@ -21,25 +21,23 @@ MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 1, 1]])
 TASKS = torch.tensor([[0], [1], [1]])
 
 
-def single_task(adapters: Adapters, task: int) -> Adapters:
-    """One task of stacked adapters, to be merged."""
-    layers = {
-        path: dataclasses.replace(one, A_TRI=one.A_TRI[task : task + 1], B_TOR=one.B_TOR[task : task + 1])
-        for path, one in adapters.layers.items()
-    }
-    return Adapters(adapters.head, layers)
+def encoder_of(
+    spec: EncoderSpec, checkpoint: Checkpoint, adapters: Adapters, folder: Path, options: BuildOptions | None = None
+) -> Encoder:
+    """The encoder of a checkpoint whose adapters are these."""
+    save_adapters(adapters, folder / "adapters.safetensors")
+    return build_encoder(spec, dataclasses.replace(checkpoint, adapters_folder=folder), options)[0]
 
 
 def test_mixed_tasks_equal_each_task_merged_alone(
-    text_spec: EncoderSpec, checkpoint: Checkpoint, random_adapters: Adapters
+    text_spec: EncoderSpec, checkpoint: Checkpoint, random_adapters: Adapters, tmp_path: Path
 ) -> None:
     """Every row gets its own task's weights, whatever its neighbours use."""
-    merged_spec = dataclasses.replace(text_spec, tasks=())
     with torch.no_grad():
-        mixed = Encoder(load_transformer(text_spec, checkpoint), text_spec, random_adapters).eval()(IDS, MASK, TASKS)
+        mixed = encoder_of(text_spec, checkpoint, random_adapters, tmp_path)(IDS, MASK, TASKS)
         for row, task in enumerate(TASKS[:, 0].tolist()):
-            transformer = load_transformer(merged_spec, checkpoint)
-            alone = Encoder(transformer, merged_spec, single_task(random_adapters, task)).eval()
+            options = BuildOptions(merge_task=text_spec.tasks[task])
+            alone = encoder_of(text_spec, checkpoint, random_adapters, tmp_path, options)
             expected = alone(IDS[row : row + 1], MASK[row : row + 1])
             torch.testing.assert_close(mixed[row : row + 1], expected, atol=1e-5, rtol=0)
     # The same tokens under two tasks differ: the adapters are really chosen.
@@ -50,9 +48,9 @@ def test_exported_graph_applies_the_task_of_each_row(
     text_spec: EncoderSpec, checkpoint: Checkpoint, random_adapters: Adapters, tmp_path: Path
 ) -> None:
     """The ONNX file chooses adapters as the torch module does."""
-    encoder = Encoder(load_transformer(text_spec, checkpoint), text_spec, random_adapters).eval()
-    export_onnx(encoder, text_spec, tmp_path / "model.onnx")
-    session = open_session("onnxruntime", tmp_path / "model.onnx", "f32", 2)
+    encoder = encoder_of(text_spec, checkpoint, random_adapters, tmp_path)
+    export_onnx(encoder, text_spec, tmp_path)
+    session = open_session("onnxruntime", tmp_path / "model.onnx", "fp32", 2)
     given = session.run({"input_ids": IDS.numpy(), "attention_mask": MASK.numpy(), "task_id": TASKS.numpy()})
     with torch.no_grad():
         np.testing.assert_allclose(given, encoder(IDS, MASK, TASKS).numpy(), atol=1e-5)
@@ -68,25 +66,9 @@ def test_vectors_are_unit_and_an_empty_row_is_not_a_vector(built: tuple[Encoder,
     assert torch.isnan(vectors[2]).all()
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"attention": "causal"}, "only bidirectional BERT bases are built, not causal bert"),
-        ({"append_eos": "</s>"}, "append_eos is '</s>'"),
-        ({"base_dimension": 256}, "base_dimension is 256, the base has 384"),
-        ({"max_tokens": 1024}, "max_tokens is 1024, the base has 512"),
-    ],
-)
-def test_spec_that_contradicts_the_base_is_refused(
-    text_spec: EncoderSpec, checkpoint: Checkpoint, change: dict[str, object], message: str
-) -> None:
-    """The checkpoint decides, not the spec."""
-    with pytest.raises(ExportError, match=message):
-        build_encoder(dataclasses.replace(text_spec, **change), checkpoint)  # type: ignore[arg-type]
-
-
 def test_lora_target_that_names_no_layer_is_refused(text_spec: EncoderSpec, checkpoint: Checkpoint) -> None:
     """A typo does not silently train nothing."""
+    assert text_spec.lora is not None
     lora = dataclasses.replace(text_spec.lora, targets=("qeury",))
     with pytest.raises(ExportError, match=r"lora\.targets names 'qeury'"):
         build_encoder(dataclasses.replace(text_spec, lora=lora), checkpoint)
