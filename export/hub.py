@@ -35,6 +35,7 @@ def download(
     *,
     cache_dir: Path | None = None,
     offline: bool = False,
+    on_download: Callable[[int], None] = lambda size_bytes: None,
     on_progress: OnProgress = lambda done, total: None,
     patience: Patience = DEFAULT_PATIENCE,
 ) -> tuple[Path, str, dict[str, str]]:
@@ -44,6 +45,7 @@ def download(
         source: Repository, revision, and patterns of the files.
         cache_dir: Root of the cache; huggingface_hub's own when None.
         offline: Whether to use the cache alone.
+        on_download: Told how many bytes are to be fetched, before the first of them; raises to fetch none.
         on_progress: Told the bytes that are there and the bytes in all.
         patience: How often and how long to try.
 
@@ -64,6 +66,8 @@ def download(
             files = _selected(source, commit, listing)
             with locked(cache.folder / ".duovec.lock"):
                 cache.record(source.revision, commit, listing)
+                if needed := _check_space(cache, files):
+                    on_download(needed)
                 digests = _bring(source, cache, commit, files, on_progress, patience)
         except (HfHubHTTPError, httpx2.TransportError, HFValidationError) as exc:
             _explain(exc, source, patience)
@@ -105,7 +109,6 @@ def _bring(
 ) -> dict[str, str]:
     total, done, digests = sum(file.size for file in files), 0, {}
     (cache.folder / "blobs").mkdir(exist_ok=True)
-    _check_space(cache, files)
     for file in files:
         sha256 = _intact(file, cache.blob(file))
         if sha256 is None:
@@ -138,7 +141,8 @@ def _intact(file: HubFile, path: Path) -> str | None:
     return sha256 if file.digest in (sha256, git_id) else None
 
 
-def _check_space(cache: HubCache, files: list[HubFile]) -> None:
+def _check_space(cache: HubCache, files: list[HubFile]) -> int:
+    """The bytes that are still to be fetched, for which there must be room."""
     needed = 0
     for file in files:
         if not cache.blob(file).is_file():
@@ -150,6 +154,7 @@ def _check_space(cache: HubCache, files: list[HubFile]) -> None:
             f"the download needs {needed / 1e9:.1f} GB in {cache.folder}, {free / 1e9:.1f} GB are free; "
             "free some space, or name another folder (HF_HOME)"
         )
+    return needed
 
 
 def _from_cache(source: HubSource, cache: HubCache) -> tuple[Path, str, dict[str, str]]:

@@ -55,6 +55,7 @@ def open_checkpoint(
     *,
     cache_dir: Path | None = None,
     offline: bool = False,
+    on_download: Callable[[int], None] = lambda size_bytes: None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Checkpoint:
     """Find the weights of an encoder and check that they are whole and of the spec's architecture.
@@ -65,13 +66,14 @@ def open_checkpoint(
             or a folder of adapters (PEFT's, or `adapters.safetensors`) that were trained on the spec's source.
         cache_dir: Where downloads are kept; the hub's usual place when None.
         offline: Whether to use what is already downloaded only.
+        on_download: Told how many bytes are to be downloaded, before the first of them; raises to download none.
         on_progress: Told the bytes downloaded and the bytes in all.
 
     Raises:
         ExportError: Something is missing, damaged or does not fit; the message names it and what to do.
     """
     if folder is None:
-        base, origin = _open_source(spec, cache_dir, offline, on_progress)
+        base, origin = _open_source(spec, cache_dir, offline, on_download, on_progress)
         return _checked(spec, base, base if _holds_adapters(base, spec) else None, origin)
     if not folder.is_dir():
         raise ExportError(f"the checkpoint {folder} is no folder")
@@ -83,7 +85,7 @@ def open_checkpoint(
         raise ExportError(
             f"{folder} holds neither config.json (a model) nor {ADAPTERS_FILE} or {PEFT_CONFIG} (adapters of one)"
         )
-    base, origin = _open_source(spec, cache_dir, offline, on_progress)
+    base, origin = _open_source(spec, cache_dir, offline, on_download, on_progress)
     return _checked(spec, base, folder, {**origin, "adapters": {"folder": folder.name, "files": _digests(folder)}})
 
 
@@ -93,13 +95,19 @@ def task_folder(task: str) -> str:
 
 
 def _open_source(
-    spec: EncoderSpec, cache_dir: Path | None, offline: bool, on_progress: Callable[[int, int], None]
+    spec: EncoderSpec,
+    cache_dir: Path | None,
+    offline: bool,
+    on_download: Callable[[int], None],
+    on_progress: Callable[[int, int], None],
 ) -> tuple[Path, dict[str, Any]]:
     source = spec.source
     if isinstance(source, HubSource):
         from export.hub import download
 
-        folder, commit, files = download(source, cache_dir=cache_dir, offline=offline, on_progress=on_progress)
+        folder, commit, files = download(
+            source, cache_dir=cache_dir, offline=offline, on_download=on_download, on_progress=on_progress
+        )
         return folder, {"repository": source.repository, "commit": commit, "files": files}
     folder = _package_folder(spec, source)
     verify_folder(folder, source)
