@@ -208,7 +208,7 @@ def _smoke_through(triton: TritonControl, encoder: str, version: Version, loaded
     for number in loaded:
         # Triton passes over a version whose folder it does not see, and calls that a success.
         if not triton.ready(encoder, number):
-            raise TritonRefused(
+            raise ExportError(
                 f"Triton at {triton.url} has loaded {encoder}, and its version {number} is not ready: "
                 "does it serve this repository?"
             )

@@ -164,6 +164,8 @@ class TritonControl:
                 ) from exc
             if "explicit model load / unload is not allowed" in text:
                 text = "it does not run with --model-control-mode=explicit"
+            if "at least one version must be available" in text:
+                text = "it does not see the version's folder; does it serve this repository?"
             raise TritonRefused(f"Triton at {self.url} cannot {what}: {text}") from exc
 
 

@@ -1,17 +1,15 @@
 """The real Triton, serving a small encoder from a repository of the test's own."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from small_encoder import build_small
+from triton_caller import ENCODER
 
 from export.publish import publish_candidate
 from export.repository import EncoderFolder
 from gateway.local.triton import Triton
-
-ENCODER = "small-code"
 
 
 @pytest.fixture
@@ -29,4 +27,4 @@ async def triton(folder: EncoderFolder, tmp_path: Path) -> AsyncIterator[Triton]
     server = Triton(folder.path.parent, [ENCODER], work_dir=tmp_path / "triton", log_path=tmp_path / "triton.log")
     await server.start()
     yield server
-    await asyncio.shield(server.stop(grace_s=1))
+    await server.stop(grace_s=1)

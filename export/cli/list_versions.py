@@ -1,0 +1,64 @@
+"""`duovec-export list`: what the repository holds."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from export.cli.options import AsJson, Repository
+from export.cli.output import print_json, summary
+from export.disk import size_bytes
+from export.proof import is_proven
+from export.repository import EncoderFolder, encoders
+
+
+def list_versions(repository: Repository, as_json: AsJson = False) -> None:
+    """Show the versions of every encoder: served, loaded, published, candidates, and what a crash left.
+
+    Examples:
+
+        duovec-export list --repository models
+
+        duovec-export list --repository models --json
+    """
+    rows = [row for encoder in encoders(repository) for row in _rows(EncoderFolder(repository, encoder))]
+    if as_json:
+        print_json({"repository": str(repository.resolve()), "versions": rows})
+        return
+    table = Table("encoder", "version", "state", "runtime", "precision", "min cosine", "MB", "created")
+    for row in rows:
+        cosine = row["min_cosine"]
+        table.add_row(
+            row["encoder"],
+            str(row["version"] or "–"),
+            row["state"],
+            row["runtime"],
+            row["precision"],
+            "" if cosine is None else f"{cosine:.6f}",
+            f"{row['size_bytes'] / 1e6:,.0f}",
+            (row["created"] or "")[:16].replace("T", " "),
+        )
+    Console().print(table)
+
+
+def _rows(folder: EncoderFolder) -> list[dict[str, Any]]:
+    state = folder.state()
+    rows = []
+    for version in folder.versions():
+        if state and version.number == state.served:
+            word = "served"
+        else:
+            word = "loaded" if state and version.number in state.loaded else "published"
+        rows.append(_row(summary(version), word, version.folder))
+    for number, path in folder.unpublished():
+        left = {"encoder": folder.encoder, "version": number, "runtime": None, "precision": None, "dimension": None}
+        rows.append(_row({**left, "min_cosine": None, "created": None}, "left by a crash", path))
+    if candidate := folder.candidate():
+        word = "candidate, proven" if is_proven(candidate) else "candidate"
+        rows.append(_row(summary(candidate), word, candidate.folder))
+    return rows
+
+
+def _row(fields: dict[str, Any], state: str, folder: Path) -> dict[str, Any]:
+    return {**fields, "state": state, "serving": state == "served", "size_bytes": size_bytes(folder)}

@@ -1,0 +1,76 @@
+"""What the commands print: results on stdout, progress and remarks on stderr."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from export.version import Version
+
+_stderr = Console(stderr=True)
+
+
+def print_json(value: object) -> None:
+    """One document on stdout."""
+    typer.echo(json.dumps(value, indent=2))
+
+
+def remark(text: str) -> None:
+    """A line on stderr that is neither a result nor an error."""
+    typer.echo(text, err=True)
+
+
+@contextmanager
+def steps(label: str) -> Iterator[Callable[[str], None]]:
+    """Show which step is under way; gives the function that is told about them.
+
+    On a terminal a spinner with the time; elsewhere one line a step, so that a log shows where a long run is.
+    """
+    if not _stderr.is_terminal:
+        yield lambda step: remark(f"{label}: {step}")
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=_stderr, transient=True) as progress:
+        task = progress.add_task(label, total=None)
+        yield lambda step: progress.update(task, description=f"{label}: {step}")
+
+
+@contextmanager
+def download_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar of bytes; gives the function that is told the bytes done and the bytes in all."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=_stderr) as progress:
+        task = None
+
+        def update(done: int, total: int) -> None:
+            nonlocal task
+            if task is None:
+                task = progress.add_task(label, total=total)
+            progress.update(task, completed=done, total=total)
+
+        yield update
+
+
+def summary(version: Version) -> dict[str, Any]:
+    """The fields of a version that every command shows."""
+    manifest = version.manifest
+    return {
+        "encoder": version.encoder,
+        "version": version.number or None,
+        "runtime": manifest.get("runtime"),
+        "precision": manifest.get("precision"),
+        "dimension": manifest.get("dimension"),
+        "min_cosine": min_cosine(manifest),
+        "created": manifest.get("created"),
+    }
+
+
+def min_cosine(manifest: Mapping[str, Any]) -> float | None:
+    """The least cosine to the reference that the gate measured; None where it has not run."""
+    gate = manifest.get("gate") or {}
+    value = gate.get("min_cosine")
+    return None if value is None else float(value)

@@ -1,0 +1,103 @@
+"""Runs the gate on a version and keeps what it saw: the report in manifest.json, the canary beside it."""
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from export.build import BuildRequest, spec_digest
+from export.disk import replace_text, writing
+from export.errors import ExportError
+from export.repository import EncoderFolder
+from export.serving import Precision, Runtime, Serving
+from export.smoke import CANARY
+from export.source import Checkpoint, sha256_of
+from export.spec import EncoderSpec
+from export.version import Version
+
+if TYPE_CHECKING:
+    from export.gate.report import GateReport
+
+OnStep = Callable[[str], None]
+
+
+def is_proven(candidate: Version) -> bool:
+    """Whether the gate passed a candidate."""
+    return bool((candidate.manifest.get("gate") or {}).get("passed"))
+
+
+def prove_candidate(
+    folder: EncoderFolder, request: BuildRequest, checkpoint: Checkpoint, *, on_step: OnStep = lambda step: None
+) -> tuple[Version, "GateReport"]:
+    """Run the gate on the candidate; the caller holds `folder.building`.
+
+    Returns:
+        The candidate with the report in its manifest and its canary beside it, and the report.
+
+    Raises:
+        GateFailure: It is out of tolerance; the report is in its manifest all the same, and it cannot be published.
+        ExportError: The runtime cannot be had here, or the disk refuses.
+    """
+    from export.gate.gate import GateFailure
+
+    candidate = folder.update_candidate({"gate": None})
+    try:
+        report = prove(candidate, request, checkpoint, on_step=on_step)
+    except GateFailure as exc:
+        folder.update_candidate({"gate": exc.report.as_dict()})
+        raise
+    canary = candidate.folder / CANARY
+    with writing(canary):
+        replace_text(canary, json.dumps(dict(report.canary)) + "\n")
+    files = {**candidate.manifest["files"], CANARY: sha256_of(canary)}
+    return folder.update_candidate({"files": files, "gate": report.as_dict()}), report
+
+
+def prove(
+    version: Version, request: BuildRequest, checkpoint: Checkpoint, *, on_step: OnStep = lambda step: None
+) -> "GateReport":
+    """Run the gate on a version folder, and write nothing.
+
+    Raises:
+        GateFailure: It is out of tolerance.
+        ExportError: The runtime cannot be had here.
+    """
+    on_step("load the libraries")
+    from export.gate.gate import run_gate
+
+    return run_gate(request.spec, checkpoint, version.folder, request.serving, options=request.options, on_step=on_step)
+
+
+def request_of(version: Version, spec: EncoderSpec) -> BuildRequest:
+    """What a version was built from, read back from its manifest.
+
+    Args:
+        version: A version or candidate.
+        spec: The spec that it was built from, which the manifest holds the digest of.
+
+    Raises:
+        ExportError: The spec is another one, or the manifest does not say.
+    """
+    manifest = version.manifest
+    try:
+        if manifest["inputs"]["spec"] != spec_digest(spec):
+            raise ExportError(
+                f"{version.folder} was built from another spec of {spec.name}; give it with --spec, or build again"
+            )
+        serving = Serving(
+            Runtime(manifest["runtime"]), Precision(manifest["precision"]), int(manifest["serving"]["num_threads"])
+        )
+        return BuildRequest(spec, serving, **manifest["options"])
+    except (KeyError, TypeError, ValueError) as exc:
+        raise ExportError(f"{version.folder} does not say how it was built ({exc!r}); build it again") from exc
+
+
+def require_same_source(version: Version, checkpoint: Checkpoint) -> None:
+    """Make sure that a checkpoint is the one that a version was built from.
+
+    Raises:
+        ExportError: It is another one.
+    """
+    if json.loads(json.dumps(dict(checkpoint.origin))) != version.manifest.get("source"):
+        raise ExportError(
+            f"{version.folder} was built from other weights than {checkpoint.folder}; give those with --checkpoint"
+        )
