@@ -1,4 +1,4 @@
-"""The space: which two published encoders make the vectors, read from their version folders."""
+"""The space: which two published encoders make the vectors, read from the model repository that Triton serves."""
 
 import hashlib
 import json
@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
+
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from gateway.errors import StartupError
 
@@ -16,7 +19,7 @@ VECTOR_DIM = CODE_DIM + TEXT_DIM
 PASSAGE_FORMAT = "symbol-newline-content"
 """How a chunk becomes the text that is embedded (`passage_of`); part of the space's identity."""
 
-_REPUBLISH = "publish the pair again: duovec-export publish --pair compact --repository {repository}"
+_REPUBLISH = "publish it again: duovec-export publish --encoder {name} --repository {repository}"
 
 
 class InputType(Enum):
@@ -28,7 +31,7 @@ class InputType(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """One published version of an encoder, as its manifest describes it."""
+    """The served version of an encoder, as its manifest describes it."""
 
     name: str
     version: int
@@ -39,29 +42,27 @@ class Encoder:
     prompts: dict[InputType, str]
     task_ids: dict[InputType, int]
     """Empty for an encoder without task adapters."""
+    max_batch_size: int
+    """Most rows of a request to Triton."""
+    length_buckets: tuple[int, ...]
+    """Lengths that rows are padded to, ascending, for a backend that merges equal shapes only; empty for the others."""
     tokenizer_path: Path
     identity: dict[str, Any]
     """Everything that decides the numbers of the vector."""
 
     @classmethod
     def load(cls, repository: Path, name: str, *, role: str, dimension: int) -> "Encoder":
-        """Read the newest published version of an encoder.
+        """Read the version of an encoder that its config.pbtxt names as the served one.
 
         Raises:
             StartupError: Nothing is published, or the manifest is not of this role and dimension.
         """
-        hint = _REPUBLISH.format(repository=repository)
-        try:
-            versions = [int(path.name) for path in (repository / name).iterdir() if path.name.isdecimal()]
-        except OSError as exc:
-            raise StartupError(f"no encoder in {repository / name} ({exc.strerror}); {hint}") from exc
-        if not versions:
-            raise StartupError(f"no published version in {repository / name}; {hint}")
-        folder = repository / name / str(max(versions))
+        hint = _REPUBLISH.format(name=name, repository=repository)
+        folder = repository / name / str(_served_version(repository / name / "config.pbtxt", hint))
         path = folder / "manifest.json"
         try:
             manifest = json.loads(path.read_bytes())
-            spec = manifest["spec"]
+            spec, serving = manifest["spec"], manifest["serving"]
             encoder = cls(
                 name=manifest["encoder"],
                 version=manifest["version"],
@@ -71,19 +72,21 @@ class Encoder:
                 append_eos=spec["append_eos"],
                 prompts={input_type: spec["prompts"][input_type.value] for input_type in InputType},
                 task_ids={
-                    input_type: spec["tasks"].index(input_type.value) for input_type in InputType if spec["tasks"]
+                    input_type: int(spec["task_ids"][input_type.value]) for input_type in InputType if spec["tasks"]
                 },
+                max_batch_size=int(serving["max_batch_size"]),
+                length_buckets=tuple(serving["length_buckets"]),
                 tokenizer_path=folder / "tokenizer.json",
                 identity={
                     "encoder": manifest["encoder"],
                     "dimension": manifest["dimension"],
                     "precision": manifest["precision"],
                     "spec": {field: value for field, value in spec.items() if field != "license"},
-                    # The code that hosts the model (`*.py`) decides how fast, not which numbers.
+                    # The code that hosts the model decides how fast, not which numbers; the canary only tells of them.
                     "files": {
                         file: digest
                         for file, digest in manifest["files"].items()
-                        if file == "tokenizer.json" or file.startswith("model.onnx")
+                        if not file.endswith(".py") and file != "canary.json"
                     },
                 },
             )
@@ -111,7 +114,7 @@ class Space:
 
     @classmethod
     def load(cls, repository: Path, *, code_encoder: str, text_encoder: str) -> "Space":
-        """Read the newest published version of both encoders.
+        """Read the served version of both encoders.
 
         Raises:
             StartupError: One of them is missing or does not fit.
@@ -121,6 +124,21 @@ class Space:
         identity = {"code": code.identity, "text": text.identity, "passage_format": PASSAGE_FORMAT}
         canonical = json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()
         return cls(code, text, hashlib.sha256(canonical).hexdigest(), identity)
+
+
+def _served_version(path: Path, hint: str) -> int:
+    """The version that a config.pbtxt names; Triton may keep others loaded beside it."""
+    try:
+        config = text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig())
+    except OSError as exc:
+        raise StartupError(f"no encoder is published: {path} ({exc.strerror}); {hint}") from exc
+    except (text_format.ParseError, UnicodeDecodeError) as exc:
+        raise StartupError(f"{path} is not a Triton model configuration: {exc}; {hint}") from exc
+    loaded = list(config.version_policy.specific.versions)
+    served = config.parameters["served_version"].string_value
+    if not served.isdecimal() or int(served) not in loaded:
+        raise StartupError(f"{path}: served_version is {served!r}, the loaded versions are {loaded}; {hint}")
+    return int(served)
 
 
 def passage_of(symbol: str, content: str) -> str:

@@ -4,6 +4,7 @@ Shapes: B rows of a request, T tokens of the longest row, D numbers of an encode
 """
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
@@ -98,7 +99,8 @@ class TritonClient:
                     encoder, [rows[index] for index in indices], input_type, timeout_s
                 )
 
-        groups = [by_length[start : start + ROWS_PER_REQUEST] for start in range(0, len(rows), ROWS_PER_REQUEST)]
+        size = min(ROWS_PER_REQUEST, encoder.max_batch_size)
+        groups = [by_length[start : start + size] for start in range(0, len(rows), size)]
         try:
             async with asyncio.timeout(timeout_s):
                 await run_all(run(group) for group in groups)
@@ -110,7 +112,8 @@ class TritonClient:
         self, encoder: Encoder, rows: list[NDArray[np.int64]], input_type: InputType, timeout_s: float
     ) -> NDArray[np.float32]:
         lengths_B = np.array([len(row) for row in rows])
-        mask_BT = (np.arange(lengths_B.max()) < lengths_B[:, None]).astype(np.int64)
+        width = _padded_width(int(lengths_B.max()), encoder.length_buckets)
+        mask_BT = (np.arange(width) < lengths_B[:, None]).astype(np.int64)
         ids_BT = np.zeros_like(mask_BT)
         ids_BT[mask_BT.astype(bool)] = np.concatenate(rows)
         inputs = [_input("input_ids", ids_BT), _input("attention_mask", mask_BT)]
@@ -151,6 +154,12 @@ class TritonClient:
         ):
             return TritonUnavailable(f"{who}: {text}")
         return BackendFault(f"{who}: {code} {text}")
+
+
+def _padded_width(longest: int, buckets: Sequence[int]) -> int:
+    """Tokens of a padded row: those of the longest one, or its bucket where the backend merges equal shapes only."""
+    index = bisect_left(buckets, longest)
+    return buckets[index] if index < len(buckets) else longest
 
 
 def _input(name: str, values: NDArray[np.int64]) -> triton_grpc.InferInput:

@@ -1,10 +1,13 @@
-"""Writes version folders as the exporter publishes them, without the weights."""
+"""Writes a repository as the exporter publishes it, without the weights."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from google.protobuf import text_format
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 DIMENSIONS = {"code": 1536, "text": 1024}
 VOCABULARY = {
@@ -16,7 +19,7 @@ def manifest_of(role: str) -> dict[str, Any]:
     """The manifest of an encoder called `tiny-<role>`; the text encoder has tasks and a query prompt."""
     is_text = role == "text"
     return {
-        "schema": 1,
+        "schema": 2,
         "encoder": f"tiny-{role}",
         "version": 1,
         "role": role,
@@ -25,23 +28,34 @@ def manifest_of(role: str) -> dict[str, Any]:
             "max_tokens": 8,
             "append_eos": None if is_text else "<eos>",
             "prompts": {"query": "query: " if is_text else "", "passage": ""},
-            "tasks": ["query", "passage"] if is_text else [],
+            "tasks": ["other", "query", "passage"] if is_text else [],
+            "task_ids": {"query": 1, "passage": 2} if is_text else {},
         },
+        "serving": {"backend": "python", "num_threads": 2, "max_batch_size": 64, "length_buckets": []},
         "runtime": "onnxruntime",
-        "precision": "f32",
-        "files": {"model.onnx": "11", "tokenizer.json": "22", "model.py": "33", "host.py": "44"},
+        "precision": "fp32",
+        "files": {"model.onnx": "11", "tokenizer.json": "22", "model.py": "33", "host.py": "44", "canary.json": "55"},
         "source": {"package": "base", "version": "1", "files": {}},
-        "parity": {"max_abs": 1e-6},
+        "gate": {"max_abs": 1e-6},
         "created": "2026-01-01T00:00:00+00:00",
         "exporter": "duovec 0.1.0",
     }
 
 
+def serve_version(repository: Path, encoder: str, served: int, loaded: Sequence[int] = ()) -> None:
+    """Write a config.pbtxt that names the served version."""
+    config = ModelConfig(name=encoder)
+    config.version_policy.specific.versions.extend(loaded or [served])
+    config.parameters["served_version"].string_value = str(served)
+    (repository / encoder / "config.pbtxt").write_text(text_format.MessageToString(config))
+
+
 def write_version(repository: Path, manifest: dict[str, Any]) -> Path:
-    """Write one version folder with its manifest and tokenizer."""
+    """Write one version folder with its manifest and tokenizer, and serve it."""
     folder = repository / manifest["encoder"] / str(manifest["version"])
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "manifest.json").write_text(json.dumps(manifest))
+    serve_version(repository, manifest["encoder"], manifest["version"])
     write_tokenizer(folder / "tokenizer.json", closing=manifest["role"] == "text")
     return folder
 

@@ -10,7 +10,7 @@ import pytest
 from gateway.embedding.space import InputType, Space, passage_of
 from gateway.errors import StartupError
 
-from .published import manifest_of, write_version
+from .published import manifest_of, serve_version, write_version
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -25,8 +25,8 @@ def refusal(repository: Path) -> str:
     return str(caught.value)
 
 
-def hint(repository: Path) -> str:
-    return f"publish the pair again: duovec-export publish --pair compact --repository {repository}"
+def hint(repository: Path, encoder: str = "tiny-text") -> str:
+    return f"publish it again: duovec-export publish --encoder {encoder} --repository {repository}"
 
 
 def fingerprint_after(repository: Path, role: str, change: Change) -> str:
@@ -42,7 +42,8 @@ def test_an_encoder_is_read_from_its_manifest(space: Space) -> None:
     assert (text.name, text.version, text.role, text.dimension) == ("tiny-text", 1, "text", 1024)
     assert (text.max_tokens, text.append_eos) == (8, None)
     assert text.prompts == {InputType.QUERY: "query: ", InputType.PASSAGE: ""}
-    assert text.task_ids == {InputType.QUERY: 0, InputType.PASSAGE: 1}
+    assert text.task_ids == {InputType.QUERY: 1, InputType.PASSAGE: 2}
+    assert (text.max_batch_size, text.length_buckets) == (64, ())
     assert space.code.append_eos == "<eos>"
     assert space.code.task_ids == {}
 
@@ -52,13 +53,13 @@ def test_the_tokenizer_is_that_of_the_version(repository: Path, space: Space) ->
     assert space.text.tokenizer_path == repository / "tiny-text" / "1" / "tokenizer.json"
 
 
-def test_the_newest_version_is_read_by_number(repository: Path) -> None:
-    """Version 10 is newer than 9; staging folders and files are no versions."""
-    for version in (9, 10):
+def test_the_served_version_is_read_and_not_the_newest(repository: Path) -> None:
+    """After a rollback the newer version lies there still, and may still be loaded."""
+    for version in (9, 10, 11):
         write_version(repository, manifest_of("code") | {"version": version})
-    (repository / "tiny-code" / ".staging-11").mkdir()
-    (repository / "tiny-code" / "config.pbtxt").touch()
-    assert load(repository).code.version == 10
+    assert load(repository).code.version == 11
+    serve_version(repository, "tiny-code", 9, loaded=[9, 10])
+    assert load(repository).code.version == 9
 
 
 def test_the_fingerprint_is_the_same_at_every_start(repository: Path) -> None:
@@ -79,7 +80,12 @@ def test_the_fingerprint_is_the_same_at_every_start(repository: Path) -> None:
         pytest.param(lambda m: m["spec"]["prompts"].update(passage="doc: "), id="passage prompt"),
         pytest.param(lambda m: m["spec"].update(max_tokens=9), id="max_tokens"),
         pytest.param(lambda m: m["spec"].update(append_eos="[SEP]"), id="append_eos"),
-        pytest.param(lambda m: m["spec"].update(tasks=["passage", "query"]), id="tasks"),
+        pytest.param(
+            lambda m: m["spec"].update(tasks=[*m["spec"]["tasks"], "extra"], task_ids={"query": 1, "passage": 2}),
+            id="tasks",
+        ),
+        pytest.param(lambda m: m["spec"].update(task_ids={"query": 0, "passage": 0}), id="task ids"),
+        pytest.param(lambda m: m["files"].update({"model.plan": "99"}), id="engine"),
         pytest.param(lambda m: m.update(precision="bf16"), id="precision"),
     ],
 )
@@ -96,8 +102,9 @@ def test_what_decides_the_numbers_changes_the_fingerprint(
     [
         pytest.param(lambda m: m["files"].update({"model.py": "99"}), id="model.py"),
         pytest.param(lambda m: m["files"].update({"host.py": "99"}), id="host.py"),
+        pytest.param(lambda m: m["files"].update({"canary.json": "99"}), id="canary"),
         pytest.param(lambda m: m.update(version=2), id="version"),
-        pytest.param(lambda m: m.update(parity={"max_abs": 0.5}), id="parity"),
+        pytest.param(lambda m: m.update(gate={"max_abs": 0.5}), id="gate"),
         pytest.param(lambda m: m.update(created="2027-01-01T00:00:00+00:00"), id="created"),
         pytest.param(lambda m: m.update(exporter="duovec 9"), id="exporter"),
     ],
@@ -111,13 +118,28 @@ def test_what_does_not_decide_the_numbers_keeps_the_fingerprint(
 
 def test_a_missing_encoder_names_its_folder(tmp_path: Path) -> None:
     """An empty repository says what to run."""
-    assert refusal(tmp_path) == f"no encoder in {tmp_path / 'tiny-code'} (No such file or directory); {hint(tmp_path)}"
+    path = tmp_path / "tiny-code" / "config.pbtxt"
+    assert refusal(tmp_path) == (
+        f"no encoder is published: {path} (No such file or directory); {hint(tmp_path, 'tiny-code')}"
+    )
 
 
-def test_an_encoder_without_a_version_names_its_folder(tmp_path: Path) -> None:
-    """A folder with nothing published says what to run."""
-    (tmp_path / "tiny-code").mkdir()
-    assert refusal(tmp_path) == f"no published version in {tmp_path / 'tiny-code'}; {hint(tmp_path)}"
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("not a config", "is not a Triton model configuration"),
+        ("version_policy { specific { versions: 1 } }", "served_version is '', the loaded versions are [1]"),
+        (
+            "version_policy { specific { versions: 1 } } "
+            'parameters { key: "served_version" value { string_value: "2" } }',
+            "served_version is '2', the loaded versions are [1]",
+        ),
+    ],
+)
+def test_a_config_that_serves_nothing_is_refused(repository: Path, text: str, message: str) -> None:
+    """No guess at a version."""
+    (repository / "tiny-text" / "config.pbtxt").write_text(text)
+    assert message in refusal(repository)
 
 
 def without(key: str) -> str:
@@ -138,7 +160,8 @@ def without(key: str) -> str:
         without("precision"),
         json.dumps(manifest_of("text") | {"files": ["model.onnx"]}),
         json.dumps(manifest_of("text") | {"spec": manifest_of("text")["spec"] | {"prompts": {}}}),
-        json.dumps(manifest_of("text") | {"spec": manifest_of("text")["spec"] | {"tasks": ["query"]}}),
+        json.dumps(manifest_of("text") | {"spec": manifest_of("text")["spec"] | {"task_ids": {"query": 0}}}),
+        without("serving"),
     ],
 )
 def test_a_missing_or_corrupt_manifest_is_named(repository: Path, content: str | None) -> None:

@@ -27,6 +27,8 @@ ENCODER = Encoder(
     append_eos=None,
     prompts={InputType.QUERY: "", InputType.PASSAGE: ""},
     task_ids={InputType.QUERY: 0, InputType.PASSAGE: 1},
+    max_batch_size=64,
+    length_buckets=(),
     tokenizer_path=Path("tokenizer.json"),
     identity={},
 )
@@ -103,6 +105,16 @@ async def test_rows_are_padded_on_the_right(client: TritonClient, triton: FakeTr
     (call,) = triton.calls
     assert call.ids_BT.tolist() == [[8, 0, 0], [9, 10, 0], [5, 6, 7]]
     assert call.mask_BT.tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
+
+
+async def test_a_backend_that_merges_equal_shapes_gets_buckets(client: TritonClient, triton: FakeTriton) -> None:
+    """Rows are padded to the next bucket, in requests of at most the model's batch."""
+    encoder = replace(ENCODER, length_buckets=(4, 8, 32), max_batch_size=2)
+    lengths = [3, 4, 5, 8, 9, 32]
+    vectors, _ = await encode(client, [row(index, length) for index, length in enumerate(lengths)], encoder=encoder)
+    assert sorted(call.ids_BT.shape for call in triton.calls) == [(2, 4), (2, 8), (2, 32)]
+    assert sorted(call.mask_BT.sum(axis=1).tolist() for call in triton.calls) == [[3, 4], [5, 8], [9, 32]]
+    assert vectors.argmax(axis=1).tolist() == list(range(6))
 
 
 async def test_the_version_is_pinned(client: TritonClient, triton: FakeTriton) -> None:
