@@ -38,7 +38,7 @@ def test_full_pair_is_what_the_model_cards_say() -> None:
         1536,
     )
     assert (code.query.prompt, code.passage.prompt, code.tasks, code.head, code.lora) == ("", "", (), None, None)
-    assert (text.architecture, text.pooling, text.max_tokens) == ("jina_embeddings_v3", "mean", 8192)
+    assert (text.architecture, text.pooling, text.max_tokens) == ("jina_embeddings_v3", "mean", 2048)
     assert text.query.prompt == "Represent the query for retrieving evidence documents: "
     assert text.passage.prompt == "Represent the document for retrieval: "
     assert text.task_ids == {"query": 0, "passage": 1}
