@@ -12,7 +12,7 @@ import typer
 
 from gateway.cli.index import index, slug_of
 from gateway.cli.search import search
-from gateway.cli.up import DEFAULT_DATA_DIR, DataDir, Repository, lines_reporter, part_fields, stack_settings
+from gateway.cli.up import DEFAULT_DATA_DIR, DataDir, Pair, Repository, lines_reporter, part_fields, stack_settings
 
 if TYPE_CHECKING:
     from gateway.local.stack import StackSettings
@@ -46,7 +46,7 @@ def demo(
 
         duovec demo ~/src/flask --query "where are cookies signed"
     """
-    settings = stack_settings(data_dir, repository, "127.0.0.1:0")
+    settings = stack_settings(data_dir, repository, "127.0.0.1:0", Pair.COMPACT)
     queries: Sequence[str]
     if code is None:
         code, codebase, queries = _stdlib(settings.data_dir / "demo"), STDLIB_CODEBASE, query or STDLIB_QUERIES

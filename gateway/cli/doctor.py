@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.up import DEFAULT_DATA_DIR, DataDir, Listen, Repository, stack_settings
+from gateway.cli.up import DEFAULT_DATA_DIR, DataDir, Listen, Pair, Repository, WhichPair, stack_settings
 
 _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -15,6 +15,7 @@ def doctor(
     data_dir: DataDir = DEFAULT_DATA_DIR,
     repository: Repository = None,
     listen: Listen = "127.0.0.1:50051",
+    pair: WhichPair = Pair.COMPACT,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object with every finding.")] = False,
 ) -> None:
     """Check what `duovec up` needs on this machine; exit code 1 when it could not run.
@@ -29,7 +30,7 @@ def doctor(
     """
     from gateway.local.doctor import Level, examine, gather_facts
 
-    settings = stack_settings(data_dir, repository, listen)
+    settings = stack_settings(data_dir, repository, listen, pair)
     findings = examine(gather_facts(settings.data_dir, settings.repository, settings.encoders, settings.listen))
     failed = [finding for finding in findings if finding.level is Level.FAIL]
     if as_json:

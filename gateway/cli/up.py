@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,13 +24,25 @@ DataDir = Annotated[
 Repository = Annotated[
     Path | None, typer.Option(help="Model repository; DATA_DIR/model_repository when not given.", show_default=False)
 ]
+
+
+class Pair(StrEnum):
+    """Which two encoders to serve."""
+
+    COMPACT = "compact"
+    FULL = "full"
+
+
+WhichPair = Annotated[
+    Pair, typer.Option("--pair", help="Two small encoders, or Qodo and Jina once published.")
+]
 Listen = Annotated[str, typer.Option(help="host:port of the gateway; port 0 takes a free one.")]
 Report = Callable[[str, dict[str, Any]], None]
 
 _STYLES = {"starting": "yellow", "ready": "green", "stopping": "yellow", "stopped": "bright_black", "failed": "red"}
 
 
-def stack_settings(data_dir: Path, repository: Path | None, listen: str) -> "StackSettings":
+def stack_settings(data_dir: Path, repository: Path | None, listen: str, pair: Pair) -> "StackSettings":
     """Settings from a command's options, with `~` expanded.
 
     Raises:
@@ -42,6 +55,7 @@ def stack_settings(data_dir: Path, repository: Path | None, listen: str) -> "Sta
             data_dir=data_dir.expanduser().absolute(),
             model_repository=repository.expanduser().absolute() if repository else None,
             listen=listen,
+            pair=pair,
         )
     except DuovecError as exc:
         raise typer.BadParameter(str(exc), param_hint="--listen") from exc
@@ -51,6 +65,7 @@ def up(
     data_dir: DataDir = DEFAULT_DATA_DIR,
     repository: Repository = None,
     listen: Listen = "127.0.0.1:50051",
+    pair: WhichPair = Pair.COMPACT,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for every event.")] = False,
 ) -> None:
     """Run PostgreSQL, Triton and the gateway until Ctrl-C or SIGTERM.
@@ -64,9 +79,11 @@ def up(
 
         duovec up --data-dir .duovec --listen 127.0.0.1:50052
 
+        duovec up --pair full --repository /srv/models
+
         duovec up --json | jq -r 'select(.event == "ready").endpoint'
     """
-    settings = stack_settings(data_dir, repository, listen)
+    settings = stack_settings(data_dir, repository, listen, pair)
     report = _report_json if as_json else lines_reporter()
     asyncio.run(_run(settings, report))
 

@@ -65,6 +65,8 @@ class Embedder:
         self._triton = triton
         self._code_tokenizer = Tokenizer(space.code)
         self._text_tokenizer = Tokenizer(space.text)
+        self.encoded_count = 0
+        """Calls of `encode` that both encoders have answered; where it grows, they are not down but busy."""
 
     async def tokenize(self, texts: Sequence[str], input_type: InputType) -> TokenizedTexts:
         """Tokenize for both encoders; long texts are cut at the limit, and say so."""
@@ -108,6 +110,7 @@ class Embedder:
             BackendFault: An encoder answered something else than vectors.
         """
         (code_BC, code_errors), (text_BT, text_errors) = await self._run_both(tokenized, timeout_s)
+        self.encoded_count += 1
         vectors_BV = np.empty((len(tokenized.code), VECTOR_DIM), dtype=np.float32)
         np.multiply(code_BC, np.float32(CODE_WEIGHT**0.5), out=vectors_BV[:, :CODE_DIM])
         np.multiply(text_BT, np.float32((1 - CODE_WEIGHT) ** 0.5), out=vectors_BV[:, CODE_DIM:])

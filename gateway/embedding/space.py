@@ -7,10 +7,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
-
 from gateway.errors import StartupError
+from gateway.repository import publish_hint, read_served_versions
 
 CODE_DIM = 1536
 TEXT_DIM = 1024
@@ -18,8 +16,6 @@ VECTOR_DIM = CODE_DIM + TEXT_DIM
 
 PASSAGE_FORMAT = "symbol-newline-content"
 """How a chunk becomes the text that is embedded (`passage_of`); part of the space's identity."""
-
-_REPUBLISH = "publish it again: duovec-export publish --encoder {name} --repository {repository}"
 
 
 class InputType(Enum):
@@ -57,8 +53,8 @@ class Encoder:
         Raises:
             StartupError: Nothing is published, or the manifest is not of this role and dimension.
         """
-        hint = _REPUBLISH.format(name=name, repository=repository)
-        folder = repository / name / str(_served_version(repository / name / "config.pbtxt", hint))
+        hint = publish_hint(repository, name)
+        folder = repository / name / str(read_served_versions(repository, name).served)
         path = folder / "manifest.json"
         try:
             manifest = json.loads(path.read_bytes())
@@ -124,21 +120,6 @@ class Space:
         identity = {"code": code.identity, "text": text.identity, "passage_format": PASSAGE_FORMAT}
         canonical = json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()
         return cls(code, text, hashlib.sha256(canonical).hexdigest(), identity)
-
-
-def _served_version(path: Path, hint: str) -> int:
-    """The version that a config.pbtxt names; Triton may keep others loaded beside it."""
-    try:
-        config = text_format.Parse(path.read_text(encoding="utf-8"), ModelConfig())
-    except OSError as exc:
-        raise StartupError(f"no encoder is published: {path} ({exc.strerror}); {hint}") from exc
-    except (text_format.ParseError, UnicodeDecodeError) as exc:
-        raise StartupError(f"{path} is not a Triton model configuration: {exc}; {hint}") from exc
-    loaded = list(config.version_policy.specific.versions)
-    served = config.parameters["served_version"].string_value
-    if not served.isdecimal() or int(served) not in loaded:
-        raise StartupError(f"{path}: served_version is {served!r}, the loaded versions are {loaded}; {hint}")
-    return int(served)
 
 
 def passage_of(symbol: str, content: str) -> str:

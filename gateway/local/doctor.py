@@ -196,7 +196,7 @@ def gather_facts(data_dir: Path, repository: Path, encoders: tuple[str, ...], li
     """
     import psutil
 
-    from gateway.local.stack import verify_repository
+    from gateway.local.models import verify_repository
     from gateway.local.triton import find_libpython
 
     libpython, libpython_problem = _attempt(lambda: [str(find_libpython())])

@@ -2,8 +2,6 @@
 
 import asyncio
 import fcntl
-import hashlib
-import json
 import os
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from types import TracebackType
 from typing import IO, Protocol, Self
 
 from gateway.errors import DuovecError, StartupError
+from gateway.local.models import PAIRS, verify_repository
 from gateway.local.postgres import Postgres
 from gateway.local.process import GatewayServer, check_port_is_free, describe_exit, free_port, split_address, tail
 from gateway.local.triton import Triton
@@ -69,16 +68,12 @@ class StackSettings:
         data_dir: Folder for the database, logs and work files; one stack at a time uses it.
         model_repository: The published models; `data_dir/model_repository` when None.
         listen: `host:port` of the gateway; port 0 takes a free one.
-        code_encoder: Folder of the code encoder in the repository.
-        text_encoder: Folder of the text encoder.
-        pair: What `duovec-export publish --pair` calls the two.
+        pair: Which two encoders to serve, a key of `gateway.local.models.PAIRS`.
     """
 
     data_dir: Path
     model_repository: Path | None = None
     listen: str = "127.0.0.1:50051"
-    code_encoder: str = "compact-code"
-    text_encoder: str = "compact-text"
     pair: str = "compact"
 
     def __post_init__(self) -> None:
@@ -91,60 +86,8 @@ class StackSettings:
 
     @property
     def encoders(self) -> tuple[str, str]:
-        """The models that Triton serves."""
-        return self.code_encoder, self.text_encoder
-
-
-def verify_repository(repository: Path, encoders: tuple[str, ...], *, pair: str = "compact") -> list[str]:
-    """Check that every published version of the encoders is whole, by the SHA-256 of each file.
-
-    Args:
-        repository: The model repository.
-        encoders: Its folders to check.
-        pair: Named in the command that mends it.
-
-    Returns:
-        The versions found, such as `compact-code/1`.
-
-    Raises:
-        StartupError: A file is missing or is not the one that was published; names it and the command that mends it.
-    """
-    fix = f"publish again: `duovec-export publish --pair {pair} --repository {repository}`"
-    found = []
-    for encoder in encoders:
-        if not (repository / encoder / "config.pbtxt").is_file():
-            raise StartupError(f"{repository / encoder / 'config.pbtxt'} is missing; {fix}")
-        versions = sorted((path for path in (repository / encoder).glob("[0-9]*") if path.is_dir()), key=str)
-        if not versions:
-            raise StartupError(f"{repository / encoder} holds no published version; {fix}")
-        for version in versions:
-            _verify_version(version, fix)
-            found.append(f"{encoder}/{version.name}")
-    return found
-
-
-def _verify_version(version: Path, fix: str) -> None:
-    manifest_path = version / "manifest.json"
-    try:
-        manifest = json.loads(manifest_path.read_bytes())
-        digests = {str(name): str(digest) for name, digest in manifest["files"].items()}
-        published_as = (str(manifest["encoder"]), str(manifest["version"]))
-    except FileNotFoundError as exc:
-        raise StartupError(f"{manifest_path} is missing; {fix}") from exc
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise StartupError(f"{manifest_path} is unreadable ({type(exc).__name__}: {exc}); {fix}") from exc
-    if published_as != (version.parent.name, version.name):
-        raise StartupError(f"{manifest_path} belongs to {'/'.join(published_as)}; {fix}")
-    for name, digest in digests.items():
-        try:
-            with (version / name).open("rb") as file:
-                actual = hashlib.file_digest(file, "sha256").hexdigest()
-        except FileNotFoundError as exc:
-            raise StartupError(f"{version / name} is missing; {fix}") from exc
-        except OSError as exc:
-            raise StartupError(f"{version / name} cannot be read ({exc.strerror}); {fix}") from exc
-        if actual != digest.removeprefix("sha256:"):
-            raise StartupError(f"{version / name} is corrupt: its SHA-256 is not that of its manifest; {fix}")
+        """The models that Triton serves: code encoder, text encoder."""
+        return PAIRS[self.pair]
 
 
 class _Part(Protocol):
@@ -263,9 +206,7 @@ class Stack:
         settings = self._settings
         self._emit(PartEvent("models", PartState.STARTING, "comparing digests"))
         try:
-            versions = await asyncio.to_thread(
-                verify_repository, settings.repository, settings.encoders, pair=settings.pair
-            )
+            versions = await asyncio.to_thread(verify_repository, settings.repository, settings.encoders)
         except StartupError as exc:
             self._emit(PartEvent("models", PartState.FAILED, str(exc)))
             raise
@@ -292,8 +233,8 @@ class Stack:
             "DUOVEC_TRITON_URL": triton.url,
             "DUOVEC_MODEL_REPOSITORY": str(self._settings.repository.resolve()),
             "DUOVEC_LISTEN": self.endpoint,
-            "DUOVEC_CODE_ENCODER": self._settings.code_encoder,
-            "DUOVEC_TEXT_ENCODER": self._settings.text_encoder,
+            "DUOVEC_CODE_ENCODER": self._settings.encoders[0],
+            "DUOVEC_TEXT_ENCODER": self._settings.encoders[1],
         }
 
     async def _start_gateway(self) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from export import spec
 from gateway.errors import StartupError
-from gateway.local.stack import verify_repository
+from gateway.local.models import PAIRS, verify_repository
 
 ENCODERS = ("compact-code", "compact-text")
 FILES = {"model.onnx": b"graph", "tokenizer.json": b"{}", "model.py": b"pass"}
@@ -18,7 +19,10 @@ def repository(tmp_path: Path) -> Path:
     for encoder in ENCODERS:
         version = tmp_path / encoder / "1"
         version.mkdir(parents=True)
-        (version.parent / "config.pbtxt").write_text(f'name: "{encoder}"')
+        (version.parent / "config.pbtxt").write_text(
+            f'name: "{encoder}" version_policy {{ specific {{ versions: 1 }} }} '
+            'parameters { key: "served_version" value { string_value: "1" } }'
+        )
         for name, content in FILES.items():
             (version / name).write_bytes(content)
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in FILES.items()}
@@ -38,25 +42,34 @@ def test_a_changed_byte_names_the_file_and_the_command_that_mends_it(repository:
         verify_repository(repository, ENCODERS)
     assert str(caught.value) == (
         f"{path} is corrupt: its SHA-256 is not that of its manifest; "
-        f"publish again: `duovec-export publish --pair compact --repository {repository}`"
+        f"publish it again: duovec-export publish --encoder compact-text --repository {repository}"
     )
 
 
-@pytest.mark.parametrize(
-    "missing", ["config.pbtxt", "1/manifest.json", "1/model.onnx", "1/tokenizer.json", "1/model.py"]
-)
+@pytest.mark.parametrize("missing", ["1/manifest.json", "1/model.onnx", "1/tokenizer.json", "1/model.py"])
 def test_a_missing_file_is_named(repository: Path, missing: str) -> None:
     path = repository / "compact-code" / missing
     path.unlink()
-    with pytest.raises(StartupError, match="is missing; publish again") as caught:
+    with pytest.raises(StartupError, match="is missing; publish it again") as caught:
         verify_repository(repository, ENCODERS)
     assert str(path) in str(caught.value)
 
 
-def test_an_encoder_without_a_version_is_named(repository: Path) -> None:
-    (repository / "compact-code" / "1").rename(repository / "elsewhere")
-    with pytest.raises(StartupError, match="compact-code holds no published version"):
+def test_an_encoder_that_was_never_published_is_named(repository: Path) -> None:
+    (repository / "compact-code" / "config.pbtxt").unlink()
+    with pytest.raises(StartupError, match=r"no encoder is published: .*compact-code/config\.pbtxt"):
         verify_repository(repository, ENCODERS)
+
+
+def test_versions_that_are_not_loaded_are_not_read(repository: Path) -> None:
+    """Old versions of some gigabytes each must not delay the start."""
+    (repository / "compact-code" / "2").mkdir()
+    assert verify_repository(repository, ENCODERS) == ["compact-code/1", "compact-text/1"]
+
+
+def test_the_pairs_are_those_of_the_exporter() -> None:
+    """`duovec up --pair X` serves what `duovec-export publish --pair X` publishes."""
+    assert dict(PAIRS) == dict(spec.PAIRS)
 
 
 @pytest.mark.parametrize("manifest", ["{", "[]", "{}", '{"files": [1], "encoder": "x", "version": 1}'])

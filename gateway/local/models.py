@@ -1,0 +1,61 @@
+"""The published models of a stack: the pairs, and whether every file is the one that was published."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from gateway.errors import StartupError
+from gateway.repository import publish_hint, read_served_versions
+
+PAIRS: Mapping[str, tuple[str, str]] = {
+    "compact": ("compact-code", "compact-text"),
+    "full": ("qodo-embed-1-1.5b", "jina-embeddings-v3"),
+}
+"""Code encoder and text encoder of each pair, by the names of their folders in the repository."""
+
+
+def verify_repository(repository: Path, encoders: Sequence[str]) -> list[str]:
+    """Check that every version that Triton will load is whole, by the SHA-256 of each file.
+
+    Args:
+        repository: The model repository.
+        encoders: Its folders to check.
+
+    Returns:
+        The served versions, such as `compact-code/1`.
+
+    Raises:
+        StartupError: A file is missing or is not the one that was published; names it and the command that mends it.
+    """
+    served = []
+    for encoder in encoders:
+        versions = read_served_versions(repository, encoder)
+        for number in versions.loaded:
+            _verify_version(repository / encoder / str(number), publish_hint(repository, encoder))
+        served.append(f"{encoder}/{versions.served}")
+    return served
+
+
+def _verify_version(version: Path, fix: str) -> None:
+    manifest_path = version / "manifest.json"
+    try:
+        manifest = json.loads(manifest_path.read_bytes())
+        digests = {str(name): str(digest) for name, digest in manifest["files"].items()}
+        published_as = (str(manifest["encoder"]), str(manifest["version"]))
+    except FileNotFoundError as exc:
+        raise StartupError(f"{manifest_path} is missing; {fix}") from exc
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise StartupError(f"{manifest_path} is unreadable ({type(exc).__name__}: {exc}); {fix}") from exc
+    if published_as != (version.parent.name, version.name):
+        raise StartupError(f"{manifest_path} belongs to {'/'.join(published_as)}; {fix}")
+    for name, digest in digests.items():
+        try:
+            with (version / name).open("rb") as file:
+                actual = hashlib.file_digest(file, "sha256").hexdigest()
+        except FileNotFoundError as exc:
+            raise StartupError(f"{version / name} is missing; {fix}") from exc
+        except OSError as exc:
+            raise StartupError(f"{version / name} cannot be read ({exc.strerror}); {fix}") from exc
+        if actual != digest:
+            raise StartupError(f"{version / name} is corrupt: its SHA-256 is not that of its manifest; {fix}")
