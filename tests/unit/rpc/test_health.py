@@ -1,0 +1,128 @@
+"""What the canary's fate says of the service."""
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import pytest
+from grpc_health.v1 import health, health_pb2
+
+from gateway.embedding.embedder import Vectors
+from gateway.errors import DatabaseUnavailable, TritonUnavailable
+from gateway.rpc import health as health_module
+from gateway.rpc.health import HealthMonitor
+
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Embedder:
+    """Embeds at once, or keeps the canary waiting while it answers others, or nobody."""
+
+    def __init__(self) -> None:
+        self.encoded_count = 0
+        self.hangs = False
+        self.answers_others = False
+        self.error: Exception | None = None
+
+    async def check_ready(self, *, timeout_s: float) -> None:
+        if self.error:
+            raise self.error
+
+    async def embed_query(self, query: str, **options: Any) -> tuple[Any, bool]:
+        if self.hangs:
+            self.encoded_count += self.answers_others
+            await asyncio.Event().wait()
+        return np.ones(2560, dtype=np.float32), False
+
+    async def tokenize(self, texts: Any, input_type: Any) -> Any:
+        return texts
+
+    async def encode(self, tokenized: Any, *, timeout_s: float) -> Vectors:
+        self.encoded_count += 1
+        return Vectors(np.ones((1, 2560), dtype=np.float32), {})
+
+
+class Database:
+    """Finds the canary, or fails."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.found = 0
+
+    async def find_canary(self, *arguments: Any, **options: Any) -> None:
+        if self.error:
+            raise self.error
+        self.found += 1
+
+
+@pytest.fixture
+def embedder() -> Embedder:
+    return Embedder()
+
+
+@pytest.fixture
+def database(monkeypatch: pytest.MonkeyPatch) -> Database:
+    database = Database()
+    monkeypatch.setattr(health_module, "find_canary", database.find_canary)
+    for name in ("_TIMEOUT_S", "_SERVING_PERIOD_S", "_FAILING_PERIOD_S"):
+        monkeypatch.setattr(health_module, name, 0.01)
+    return database
+
+
+async def status_after_checks(embedder: Any, database: Any, count: int, change: Any) -> int:
+    """The status after one check, `change`, and `count` checks more."""
+    servicer = health.aio.HealthServicer()
+    checks = 0
+
+    class Counted(HealthMonitor):
+        async def _check(self) -> Exception | None:
+            nonlocal checks
+            error = await super()._check()
+            checks += 1
+            if checks == 1:
+                change()
+            return error
+
+    task = asyncio.create_task(Counted(servicer, [""], embedder, database, space_key=1).run())
+    while checks < 2 + count:
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return (await servicer.Check(health_pb2.HealthCheckRequest(), None)).status
+
+
+async def test_a_canary_that_is_found_means_serving(embedder: Embedder, database: Database) -> None:
+    assert await status_after_checks(embedder, database, 2, lambda: None) == SERVING
+
+
+async def test_a_server_that_answers_others_is_busy_and_serves(embedder: Embedder, database: Database) -> None:
+    """Taken out for its load, it would leave that load to the next one."""
+
+    def change() -> None:
+        embedder.hangs = embedder.answers_others = True
+
+    assert await status_after_checks(embedder, database, 3, change) == SERVING
+    assert database.found >= 3  # the store is looked at all the same
+
+
+async def test_a_server_that_answers_nobody_does_not_serve(embedder: Embedder, database: Database) -> None:
+    def change() -> None:
+        embedder.hangs = True
+
+    assert await status_after_checks(embedder, database, 1, change) == NOT_SERVING
+
+
+async def test_a_busy_server_without_its_database_does_not_serve(embedder: Embedder, database: Database) -> None:
+    def change() -> None:
+        embedder.hangs = embedder.answers_others = True
+        database.error = DatabaseUnavailable("down")
+
+    assert await status_after_checks(embedder, database, 1, change) == NOT_SERVING
+
+
+async def test_a_server_whose_triton_is_away_does_not_serve(embedder: Embedder, database: Database) -> None:
+    def change() -> None:
+        embedder.encoded_count += 1
+        embedder.error = TritonUnavailable("away")
+
+    assert await status_after_checks(embedder, database, 1, change) == NOT_SERVING
