@@ -36,7 +36,7 @@ class ChunkStream:
         *,
         window: int = 512,
         stall_timeout_s: float = 120.0,
-        max_reconnects: int = 5,
+        max_reconnects: int = 8,
     ) -> None:
         """Prepare; the call begins with the first chunk.
 
@@ -45,7 +45,8 @@ class ChunkStream:
             on_reply: Called with each chunk and its reply.
             window: Chunks at most that are sent and not answered; bounds memory.
             stall_timeout_s: How long to wait for any reply before giving up, seconds.
-            max_reconnects: New calls in a row without a single reply, before giving up.
+            max_reconnects: New calls in a row without a single reply, before giving up; eight take 16 s at least, as
+                long as a gateway that drains and comes back.
         """
         self._client = client
         self._on_reply = on_reply
