@@ -151,7 +151,7 @@ def measure(
     exported = _Exported(built, open_exported(folder, serving), largest_batch)
     shapes = []
     for batch in batches:
-        on_step(f"compare batch {len(batch.rows)}, length {batch.length}")
+        on_step(f"compare shapes, batch {len(batch.rows)} at length {batch.length}")
         expected, exact_ND = exact_ND[: len(batch.rows)], exact_ND[len(batch.rows) :]
         shapes.append(_compare(batch, exported.batch(batch), expected))
     on_step("compare a row alone with the same row among others")
