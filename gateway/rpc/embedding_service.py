@@ -58,7 +58,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
     ) -> AsyncIterator[pb.StreamEmbedResponse]:
         """Embed texts as they come, with a reply for every item."""
         with self._admission.stream():
-            async for response in in_batches(requests, self._answer):
+            async for response in in_batches(requests, self._answer, size_bytes=pb.StreamEmbedRequest.ByteSize):
                 yield response
 
     async def _answer(self, requests: Sequence[pb.StreamEmbedRequest]) -> list[pb.StreamEmbedResponse]:

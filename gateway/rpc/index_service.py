@@ -97,7 +97,9 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
                 return await self._answer(codebase_id, codebase_key, batch)
 
             try:
-                async for response in in_batches(_chain(first, requests), answer):
+                async for response in in_batches(
+                    _chain(first, requests), answer, size_bytes=pb.IndexChunksRequest.ByteSize
+                ):
                     yield response
             finally:
                 self._on_indexed()

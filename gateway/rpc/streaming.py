@@ -13,6 +13,8 @@ BATCH_ITEMS = 64
 """Items of a batch at most: enough texts of similar length for several Triton requests."""
 BATCHES_IN_FLIGHT = 4
 """So that one batch is tokenized and one stored while two are at the encoders."""
+READ_AHEAD_BYTES = 16 * 1024 * 1024
+"""Of items that wait for a batch; a single message may have 64 MiB."""
 
 _END = None
 
@@ -20,6 +22,8 @@ _END = None
 async def in_batches(
     requests: AsyncIterator[Request],
     process: Callable[[list[Request]], Awaitable[Sequence[Response]]],
+    *,
+    size_bytes: Callable[[Request], int],
 ) -> AsyncIterator[Response]:
     """Answer a stream of requests batch by batch.
 
@@ -30,6 +34,7 @@ async def in_batches(
     Args:
         requests: The caller's items.
         process: Answers a batch. What it raises ends the stream.
+        size_bytes: The size of an item.
 
     Yields:
         The replies, batch by batch in order of completion.
@@ -38,19 +43,28 @@ async def in_batches(
     # Bounded by the slots: a batch keeps its own until its replies were taken.
     finished: asyncio.Queue[Sequence[Response] | None] = asyncio.Queue()
     slots = asyncio.Semaphore(BATCHES_IN_FLIGHT)
+    waiting_bytes, taken = 0, asyncio.Event()
 
     async def read() -> None:
+        nonlocal waiting_bytes
         async for request in requests:
+            waiting_bytes += size_bytes(request)
             await arrived.put(request)
+            while waiting_bytes > READ_AHEAD_BYTES:
+                taken.clear()
+                await taken.wait()
         await arrived.put(_END)
 
     async def next_batch() -> tuple[list[Request], bool]:
+        nonlocal waiting_bytes
         batch: list[Request] = []
         while len(batch) < BATCH_ITEMS and (not batch or not arrived.empty()):
             request = await arrived.get()
             if request is _END:
                 return batch, True
             batch.append(request)
+            waiting_bytes -= size_bytes(request)
+            taken.set()
         return batch, False
 
     async def answer(batch: list[Request]) -> None:

@@ -1,12 +1,13 @@
 """Streams are answered batch by batch: at once, exactly once, within bounds, and without leftovers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 
 import pytest
 
 from gateway.errors import TritonUnavailable
-from gateway.rpc.streaming import BATCH_ITEMS, BATCHES_IN_FLIGHT, in_batches
+from gateway.rpc import streaming
+from gateway.rpc.streaming import BATCH_ITEMS, BATCHES_IN_FLIGHT, READ_AHEAD_BYTES
 
 WAIT_S = 10.0
 
@@ -18,6 +19,13 @@ async def no_leaked_tasks() -> AsyncIterator[None]:
     yield
     await settled()
     assert asyncio.all_tasks() - before - {asyncio.current_task()} == set()
+
+
+def in_batches(
+    requests: AsyncIterator[int], process: Callable[[list[int]], Awaitable[list[int]]]
+) -> AsyncGenerator[int]:
+    """Items of one byte."""
+    return streaming.in_batches(requests, process, size_bytes=lambda _: 1)  # type: ignore[return-value]
 
 
 async def settled() -> None:
@@ -117,6 +125,40 @@ async def test_reading_ahead_stops_when_the_caller_does_not_read() -> None:
         await settled()
     assert taken <= (BATCHES_IN_FLIGHT + 1) * BATCH_ITEMS + 1
     await replies.aclose()
+
+
+async def test_reading_ahead_stops_at_large_items() -> None:
+    """Sixty-four messages of 64 MiB would be 4 GiB of a stream; all are answered, and few wait at once."""
+    size_bytes = READ_AHEAD_BYTES // 4
+    taken, most = 0, 0
+    begin = asyncio.Event()
+
+    def counted() -> Iterator[int]:
+        nonlocal taken
+        for value in range(100):
+            taken += 1
+            yield value
+
+    async def process(batch: list[int]) -> list[int]:
+        nonlocal most
+        await begin.wait()
+        most = max(most, len(batch))
+        return batch
+
+    async def read() -> list[int]:
+        return [
+            reply async for reply in streaming.in_batches(items(counted()), process, size_bytes=lambda _: size_bytes)
+        ]
+
+    reader = asyncio.create_task(read())
+    for _ in range(20):
+        await settled()
+    # Five make the limit exceeded, of each batch in work and of those that wait.
+    assert taken <= 5 * (BATCHES_IN_FLIGHT + 1)
+    begin.set()
+    async with asyncio.timeout(WAIT_S):
+        assert sorted(await reader) == list(range(100))
+    assert most <= 5
 
 
 async def test_a_failure_ends_the_stream_with_that_error_and_cancels_the_rest() -> None:
