@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 OnStep = Callable[[str], None]
 
 
-def is_proven(candidate: Version) -> bool:
-    """Whether the gate passed a candidate."""
-    return bool((candidate.manifest.get("gate") or {}).get("passed"))
-
-
 def prove_candidate(
     folder: EncoderFolder, request: BuildRequest, checkpoint: Checkpoint, *, on_step: OnStep = lambda step: None
 ) -> tuple[Version, "GateReport"]:

@@ -17,7 +17,7 @@ from export.repository import NEWEST_PARAMETER, EncoderFolder
 from export.smoke import SmokeFailure, read_canary, run_in_fresh_process
 from export.triton_config import build_config, format_config
 from export.triton_control import TritonControl, TritonRefused
-from export.version import Version, damaged_files
+from export.version import Version, damaged_files, is_proven
 from export.warmup import write_warmup_data
 
 OnStep = Callable[[str], None]
@@ -60,7 +60,7 @@ def publish_candidate(
     candidate = folder.candidate()
     if candidate is None:
         raise ExportError(f"{folder.path} holds no candidate; run: duovec-export build --encoder {folder.encoder}")
-    if not candidate.manifest.get("gate"):
+    if not is_proven(candidate):
         raise ExportError(f"{candidate.folder} is not proven; run: duovec-export verify --encoder {folder.encoder}")
     _require_whole(candidate, "build it again")
     on_step("give it a number")

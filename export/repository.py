@@ -44,10 +44,11 @@ class ServingState:
 
 
 def encoders(repository: Path) -> list[str]:
-    """Names of the encoders that have a folder in the repository."""
+    """Names of the encoders of which the repository holds anything; locks alone are nothing."""
     if not repository.is_dir():
         return []
-    return sorted(path.name for path in repository.iterdir() if path.is_dir() and not path.name.startswith("."))
+    folders = (path for path in repository.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(folder.name for folder in folders if any(path.suffix != ".lock" for path in folder.iterdir()))
 
 
 class EncoderFolder:
@@ -98,18 +99,16 @@ class EncoderFolder:
         config = self.config()
         if config is None:
             return None
-        loaded = tuple(int(number) for number in config.version_policy.specific.versions)
         parameters = {key: value.string_value for key, value in config.parameters.items()}
+        if NEWEST_PARAMETER not in parameters and not self._numbered():
+            return None  # a configuration from git, whose version folders are nowhere
+        loaded = tuple(int(number) for number in config.version_policy.specific.versions)
         try:
-            # Before versions were served side by side, the one that was loaded was the served one.
+            # Before versions were served side by side, the one that was loaded was the served one, and the newest.
             served = int(parameters["served_version"]) if "served_version" in parameters else loaded[-1]
-            if not (self.path / str(served)).is_dir():
-                return None  # a configuration from git, whose version folders are nowhere
             return ServingState(served, loaded, int(parameters.get(NEWEST_PARAMETER, served)))
         except (ValueError, IndexError) as exc:
-            raise ExportError(
-                f"{self.config_path} does not name the served version; publish the encoder again"
-            ) from exc
+            raise ExportError(f"{self.config_path} does not say which version is served; publish again") from exc
 
     def versions(self) -> list[Version]:
         """The published versions, oldest first.

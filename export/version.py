@@ -33,6 +33,11 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
         replace_text(folder / "manifest.json", json.dumps(manifest, indent=2) + "\n")
 
 
+def is_proven(version: Version) -> bool:
+    """Whether the gate passed a version."""
+    return bool((version.manifest.get("gate") or {}).get("passed"))
+
+
 def damaged_files(version: Version) -> list[Path]:
     """Files of a version that are missing or differ from its manifest."""
     from export.source import sha256_of

@@ -11,8 +11,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from export.repository import EncoderFolder
+from export.deployment import deployment_of
+from export.repository import NEWEST_PARAMETER, EncoderFolder
 from export.source import sha256_of
+from export.triton_config import build_config, format_config
 from export.version import MANIFEST_SCHEMA, Version, write_manifest
 
 VOCABULARY, DIMENSION = 64, 8
@@ -103,3 +105,18 @@ def build_small(
         }
         write_manifest(staged, {**manifest, **(changes or {})})
         return folder.keep_candidate(staged)
+
+
+def commit_small(folder: EncoderFolder, *, seed: int) -> Version:
+    """Publish the small encoder by the repository's own steps alone: no smoke test, no process."""
+    build_small(folder, seed=seed)
+    version = folder.promote()
+    config = build_config(deployment_of(version.manifest, version.folder), served_version=version.number)
+    config.parameters[NEWEST_PARAMETER].string_value = str(version.number)
+    folder.commit(format_config(config))
+    return version
+
+
+def entries(folder: EncoderFolder) -> list[str]:
+    """What lies in an encoder's folder, locks aside."""
+    return sorted(path.name for path in folder.path.iterdir() if path.suffix != ".lock")

@@ -9,8 +9,8 @@ from rich.table import Table
 from export.cli.options import AsJson, Repository
 from export.cli.output import print_json, summary
 from export.disk import size_bytes
-from export.proof import is_proven
 from export.repository import EncoderFolder, encoders
+from export.version import is_proven
 
 
 def list_versions(repository: Repository, as_json: AsJson = False) -> None:
@@ -26,18 +26,19 @@ def list_versions(repository: Repository, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"repository": str(repository.resolve()), "versions": rows})
         return
-    table = Table("encoder", "version", "state", "runtime", "precision", "min cosine", "MB", "created")
+    table = Table("encoder", "version", "state", "runs on", "cosine", "MB", "created")
+    for column in table.columns:
+        column.no_wrap = True
     for row in rows:
         cosine = row["min_cosine"]
         table.add_row(
             row["encoder"],
             str(row["version"] or "–"),
             row["state"],
-            row["runtime"],
-            row["precision"],
-            "" if cosine is None else f"{cosine:.6f}",
+            f"{row['runtime'] or '?'} {row['precision'] or ''}",
+            "" if cosine is None else f"{cosine:.5f}",
             f"{row['size_bytes'] / 1e6:,.0f}",
-            (row["created"] or "")[:16].replace("T", " "),
+            (row["created"] or "")[:10],
         )
     Console().print(table)
 

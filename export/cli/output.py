@@ -28,10 +28,19 @@ def remark(text: str) -> None:
 def steps(label: str) -> Iterator[Callable[[str], None]]:
     """Show which step is under way; gives the function that is told about them.
 
-    On a terminal a spinner with the time; elsewhere one line a step, so that a log shows where a long run is.
+    On a terminal a spinner with the time; elsewhere one line a step, so that a log shows where a long run is. What
+    follows a comma counts within a step.
     """
     if not _stderr.is_terminal:
-        yield lambda step: remark(f"{label}: {step}")
+        shown = ""
+
+        def log(step: str) -> None:
+            nonlocal shown
+            if (name := step.partition(",")[0]) != shown:
+                shown = name
+                remark(f"{label}: {name}")
+
+        yield log
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=_stderr, transient=True) as progress:
@@ -41,18 +50,23 @@ def steps(label: str) -> Iterator[Callable[[str], None]]:
 
 @contextmanager
 def download_bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar of bytes; gives the function that is told the bytes done and the bytes in all."""
+    """A bar of bytes; gives the function that is told the bytes done and the bytes in all.
+
+    Nothing is shown before it is told something, so that a question may be asked first.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=_stderr) as progress:
-        task = None
+    progress = Progress(*columns, console=_stderr)
+    task = progress.add_task(label, total=None)
 
-        def update(done: int, total: int) -> None:
-            nonlocal task
-            if task is None:
-                task = progress.add_task(label, total=total)
-            progress.update(task, completed=done, total=total)
+    def update(done: int, total: int) -> None:
+        progress.start()
+        progress.update(task, completed=done, total=total)
 
+    try:
         yield update
+    finally:
+        if progress.live.is_started:
+            progress.stop()
 
 
 def summary(version: Version) -> dict[str, Any]:

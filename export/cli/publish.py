@@ -21,8 +21,9 @@ from export.cli.options import (
     takes_choice,
 )
 from export.cli.output import print_json, remark, steps, summary
-from export.proof import is_proven, prove_candidate
+from export.proof import prove_candidate
 from export.repository import EncoderFolder
+from export.version import is_proven
 
 if TYPE_CHECKING:
     from export.triton_control import TritonControl
@@ -60,7 +61,7 @@ def publish(
         print_json({"repository": str(repository.resolve()), "triton": triton_url, "encoders": rows})
         return
     for row in rows:
-        typer.echo(describe(row, f"published in {row['seconds']} s" if row["published"] else "already published"))
+        typer.echo(describe(row, "published" if row["published"] else "already published"))
 
 
 def connect(stack: ExitStack, url: str | None, timeout_s: float) -> "TritonControl | None":
@@ -80,11 +81,13 @@ def connect(stack: ExitStack, url: str | None, timeout_s: float) -> "TritonContr
 
 def describe(row: dict[str, Any], verb: str) -> str:
     """One line about a version that is served."""
-    told = ""
-    if row.get("smoke") in {"host", "none"}:
-        proof = "its canary ran in a process of its own" if row["smoke"] == "host" else "its canary did not run here"
-        told = f"; Triton was not told, {proof}: start Triton again, or use rollback --to with --triton-url"
-    return f"{row['encoder']} version {row['version']} ({row['runtime']} {row['precision']}): {verb}{told}"
+    line = f"{row['encoder']} version {row['version']} ({row['runtime']} {row['precision']}): {verb}"
+    match row.get("smoke"):
+        case "host":
+            return f"{line} on the disk, its canary ran in its own host; no Triton was told (--triton-url)"
+        case "none":
+            return f"{line} on the disk, its canary does not run here; no Triton was told (--triton-url)"
+    return line
 
 
 def _publish_one(
