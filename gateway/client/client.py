@@ -60,7 +60,8 @@ class Client:
     """A connection to a duovec service. Safe to share between threads; close it, or use it in a `with`.
 
     Calls that only read, or that may be repeated without harm, are repeated up to three times when the service is
-    overloaded or away, after the delay that it asks for, within their deadline. Every method raises ClientError.
+    overloaded or away, after the delay that it asks for, within their deadline. Every method raises ClientError
+    when its call fails.
     """
 
     def __init__(self, endpoint: str | None = None, *, api_key: str | None = None, timeout_s: float = 60.0) -> None:
@@ -205,7 +206,7 @@ class Client:
                 return
 
     def delete_files(self, codebase_id: str, files: Sequence[index_pb.DeleteChunksRequest.FileSelector]) -> int:
-        """Delete the chunks of 1 to 1,000 files, all versions or all but one; gives the number of chunks deleted."""
+        """Delete the chunks of 1 to 1,000 paths, all versions or all but one; gives the number of chunks deleted."""
         request = index_pb.DeleteChunksRequest(codebase_id=codebase_id, files=files)
         response: index_pb.DeleteChunksResponse = self._call(self._index.DeleteChunks, request)
         return response.deleted_chunk_count

@@ -218,18 +218,16 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
         """Delete the chunks of files."""
         if not 1 <= len(request.files) <= MAX_SELECTORS:
             raise InvalidInput("files", f"has {len(request.files)} items; send 1 to {MAX_SELECTORS}")
-        selectors: list[tuple[str, bytes | None]] = []
+        kept: dict[str, bytes | None] = {}
         for index, selector in enumerate(request.files):
             field = f"files[{index}]"
-            keep = selector.keep_file_sha256
-            selectors.append(
-                (
-                    validation.path(f"{field}.path", selector.path),
-                    validation.sha256(f"{field}.keep_file_sha256", keep) if keep else None,
-                )
-            )
+            path, keep = validation.path(f"{field}.path", selector.path), selector.keep_file_sha256
+            if path in kept:
+                # Each would delete the version that the other keeps.
+                raise InvalidInput(f"{field}.path", f"is {path[:80]!r} a second time; send one selector a path")
+            kept[path] = validation.sha256(f"{field}.keep_file_sha256", keep) if keep else None
         codebase_key = await self._key(request.codebase_id)
-        count = await self._chunks.delete_files(codebase_key, selectors, timeout_s=self._timeout_s)
+        count = await self._chunks.delete_files(codebase_key, list(kept.items()), timeout_s=self._timeout_s)
         return pb.DeleteChunksResponse(deleted_chunk_count=count)
 
     async def _key(self, codebase_id: str) -> int:

@@ -8,6 +8,7 @@ import pytest
 
 from duovec.v1 import chunk_pb2, index_service_pb2
 from gateway.client.client import Client
+from gateway.client.errors import ClientError
 from gateway.client.indexer import index_tree
 from gateway.rpc.validation import MAX_PATH_BYTES
 
@@ -93,6 +94,16 @@ def test_a_bad_chunk_does_not_harm_its_neighbours(client: Client, codebase: str)
     assert "chunk.path: is '../outside.py'" in replies["bad"].error.message
     assert "codebase_id: is 'other'" in replies["foreign"].error.message
     assert client.get_codebase(codebase).chunk_count == 1
+
+
+def test_two_selectors_of_a_path_delete_nothing(client: Client, codebase: str, tree: Path) -> None:
+    """Meant to keep two versions, they would delete both."""
+    index_tree(client, tree, codebase)
+    selector = index_service_pb2.DeleteChunksRequest.FileSelector
+    both = [selector(path="queue.py", keep_file_sha256=bytes([number]) * 32) for number in (1, 2)]
+    with pytest.raises(ClientError, match=r"files\[1\]\.path: is 'queue\.py' a second time; send one selector a path"):
+        client.delete_files(codebase, both)
+    assert client.get_codebase(codebase).chunk_count == 2
 
 
 def test_the_longest_path_is_stored(client: Client, codebase: str) -> None:
