@@ -40,6 +40,7 @@ class BuildRequest:
         merge_task: Task whose adapter is merged; None to choose adapters row by row.
         drop_layers: Layers to prune.
         ffn_width: Neurons to keep in every feed-forward layer; None for all.
+        version_compatible: Whether a TensorRT engine must run on later versions of TensorRT too.
     """
 
     spec: EncoderSpec
@@ -48,6 +49,7 @@ class BuildRequest:
     merge_task: str | None = None
     drop_layers: int = 0
     ffn_width: int | None = None
+    version_compatible: bool = False
 
     def __post_init__(self) -> None:
         opsets = OPSETS[self.serving.runtime.backend]
@@ -82,6 +84,7 @@ class BuildRequest:
             "merge_task": self.merge_task,
             "drop_layers": self.drop_layers,
             "ffn_width": self.ffn_width,
+            "version_compatible": self.version_compatible,
         }
 
 
@@ -119,6 +122,8 @@ def build(
     request: BuildRequest,
     checkpoint: Checkpoint,
     *,
+    timing_cache: Path | None = None,
+    script: Path | None = None,
     on_step: OnStep = lambda step: None,
 ) -> Version:
     """Make the candidate, in place of the one before; the caller holds `folder.building`.
@@ -127,18 +132,25 @@ def build(
         folder: Where.
         request: What to build.
         checkpoint: The weights.
+        timing_cache: File of kernels that TensorRT measured, read and written.
+        script: For TensorRT: write a script that builds the engine elsewhere, instead of building it here.
         on_step: Told about each stage.
 
     Raises:
         ExportError: Checkpoint, spec and options do not fit each other, or the disk refuses; the candidate before
             stays then.
     """
+    is_engine = request.serving.runtime is Runtime.TENSORRT
+    if is_engine and script is None:
+        _require_tensorrt()
     with folder.staging() as staged, writing(staged):
         spec = _write_graph(request, checkpoint, staged, on_step)
         write_tokenizer(checkpoint, staged / "tokenizer.json")
         if request.serving.runtime.backend == "python":
             for name in _HOST_FILES:
                 shutil.copyfile(str(resources.files("export.python_backend") / name), staged / name)
+        if is_engine:
+            _write_engine(request, spec, staged, timing_cache, script, on_step)
         on_step("digest the files")
         write_manifest(staged, _manifest(request, spec, checkpoint, staged))
         on_step("keep the candidate")
@@ -164,6 +176,33 @@ def _write_graph(request: BuildRequest, checkpoint: Checkpoint, staged: Path, on
     del encoder, adapters
     gc.collect()
     return spec
+
+
+def _require_tensorrt() -> None:
+    """Fail now rather than after a long export."""
+    from export.gpu import find_gpu, import_tensorrt
+
+    find_gpu()
+    import_tensorrt()
+
+
+def _write_engine(
+    request: BuildRequest,
+    spec: EncoderSpec,
+    staged: Path,
+    timing_cache: Path | None,
+    script: Path | None,
+    on_step: OnStep,
+) -> None:
+    from export.tensorrt_build import EngineOptions, build_engine
+    from export.tensorrt_script import write_build_script
+
+    deployment = plan_deployment(spec, request.serving)
+    options = EngineOptions(version_compatible=request.version_compatible, timing_cache=timing_cache)
+    if script is None:
+        build_engine(staged, deployment, options, on_step=on_step)
+    else:
+        write_build_script(script, Path(".candidate"), deployment, request.serving.precision, options)
 
 
 def _manifest(request: BuildRequest, spec: EncoderSpec, checkpoint: Checkpoint, staged: Path) -> dict[str, Any]:

@@ -35,6 +35,14 @@ def prove_candidate(
     from export.gate.gate import GateFailure
 
     candidate = folder.update_candidate({"gate": None})
+    files = dict(candidate.manifest["files"])
+    engine = {}
+    if request.serving.runtime is Runtime.TENSORRT:
+        from export.tensorrt_engine import ENGINE_FILE, RECORD_FILE, read_record
+
+        # A build script may have left the engine after the manifest was written.
+        engine = {"engine": read_record(candidate.folder).as_manifest()}
+        files |= {name: sha256_of(candidate.folder / name) for name in (ENGINE_FILE, RECORD_FILE)}
     try:
         report = prove(candidate, request, checkpoint, on_step=on_step)
     except GateFailure as exc:
@@ -43,8 +51,14 @@ def prove_candidate(
     canary = candidate.folder / CANARY
     with writing(canary):
         replace_text(canary, json.dumps(dict(report.canary)) + "\n")
-    files = {**candidate.manifest["files"], CANARY: sha256_of(canary)}
-    return folder.update_candidate({"files": files, "gate": report.as_dict()}), report
+    files[CANARY] = sha256_of(canary)
+    graph = [name for name in files if engine and name.startswith("model.onnx")]
+    for name in graph:
+        del files[name]
+    proven = folder.update_candidate({"files": files, "gate": report.as_dict(), **engine})
+    for name in graph:  # the engine holds the weights
+        (candidate.folder / name).unlink()
+    return proven, report
 
 
 def prove(

@@ -57,6 +57,7 @@ def _request(spec: EncoderSpec, choice: Choice) -> BuildRequest:
         merge_task=choice.merge_task,
         drop_layers=choice.drop_layers,
         ffn_width=choice.ffn_width,
+        version_compatible=choice.version_compatible,
     )
 
 

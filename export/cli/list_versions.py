@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -14,7 +15,9 @@ from export.version import is_proven
 
 
 def list_versions(repository: Repository, as_json: AsJson = False) -> None:
-    """Show the versions of every encoder: served, loaded, published, candidates, and what a crash left.
+    """Show what there is of every encoder, and in which state.
+
+    Served; loaded in Triton beside it; published; candidate, and proven once the gate passed it; leftover of a crash.
 
     Examples:
 
@@ -26,7 +29,7 @@ def list_versions(repository: Repository, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"repository": str(repository.resolve()), "versions": rows})
         return
-    table = Table("encoder", "version", "state", "runs on", "cosine", "MB", "created")
+    table = Table("encoder", "version", "state", "runs on", "cosine", "MB", box=SIMPLE_HEAD)
     for column in table.columns:
         column.no_wrap = True
     for row in rows:
@@ -38,7 +41,6 @@ def list_versions(repository: Repository, as_json: AsJson = False) -> None:
             f"{row['runtime'] or '?'} {row['precision'] or ''}",
             "" if cosine is None else f"{cosine:.5f}",
             f"{row['size_bytes'] / 1e6:,.0f}",
-            (row["created"] or "")[:10],
         )
     Console().print(table)
 
@@ -54,9 +56,9 @@ def _rows(folder: EncoderFolder) -> list[dict[str, Any]]:
         rows.append(_row(summary(version), word, version.folder))
     for number, path in folder.unpublished():
         left = {"encoder": folder.encoder, "version": number, "runtime": None, "precision": None, "dimension": None}
-        rows.append(_row({**left, "min_cosine": None, "created": None}, "left by a crash", path))
+        rows.append(_row({**left, "min_cosine": None, "created": None}, "leftover", path))
     if candidate := folder.candidate():
-        word = "candidate, proven" if is_proven(candidate) else "candidate"
+        word = "proven" if is_proven(candidate) else "candidate"
         rows.append(_row(summary(candidate), word, candidate.folder))
     return rows
 

@@ -88,6 +88,12 @@ class Choice:
     drop_layers: Annotated[int, typer.Option(min=0, help="Prune as many layers, those that change least.")] = 0
     ffn_width: Annotated[int | None, typer.Option(min=1, help="Prune feed-forward layers to this width.")] = None
     opset: Annotated[int, typer.Option(help="ONNX opset of the graph.")] = 18
+    version_compatible: Annotated[
+        bool, typer.Option("--version-compatible", help="An engine that later versions of TensorRT run as well.")
+    ] = False
+    timing_cache: Annotated[
+        Path | None, typer.Option(help="File of what TensorRT measured: makes its next build fast.")
+    ] = None
     offline: Annotated[bool, typer.Option("--offline", help="Download nothing.")] = False
     cache_dir: Annotated[Path | None, typer.Option(help="Where downloads are kept; the hub's own place without.")] = (
         None

@@ -112,7 +112,7 @@ def _publish_one(
         with steps(request.spec.name) as on_step:
             candidate = matching_candidate(folder, request, checkpoint)
             if candidate is None:
-                candidate = build(folder, request, checkpoint, on_step=on_step)
+                candidate = build(folder, request, checkpoint, timing_cache=choice.timing_cache, on_step=on_step)
             if not is_proven(candidate):
                 prove_candidate(folder, request, checkpoint, on_step=on_step)
             from export.publish import publish_candidate
