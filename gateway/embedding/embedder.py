@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gateway.concurrency import run_all
 from gateway.embedding.space import CODE_DIM, VECTOR_DIM, Encoder, InputType, Space
 from gateway.embedding.tokenizer import Tokenizer, Tokens
-from gateway.embedding.triton import TritonClient
+from gateway.embedding.triton import Priority, TritonClient
 from gateway.errors import BadVector, TextTooLong
 
 # v = normalize([√w·code ; √(1−w)·text]) makes the cosine in the space the weighted mean of both cosines.
@@ -93,11 +93,12 @@ class Embedder:
                 )
         return None
 
-    async def encode(self, tokenized: TokenizedTexts, *, timeout_s: float) -> Vectors:
+    async def encode(self, tokenized: TokenizedTexts, *, priority: Priority, timeout_s: float) -> Vectors:
         """Run both encoders at once, join their parts and normalize.
 
         Args:
             tokenized: B texts.
+            priority: Whether somebody waits for them.
             timeout_s: Budget, seconds.
 
         Returns:
@@ -109,7 +110,7 @@ class Embedder:
             DeadlineExceeded: The budget is spent.
             BackendFault: An encoder answered something else than vectors.
         """
-        (code_BC, code_errors), (text_BT, text_errors) = await self._run_both(tokenized, timeout_s)
+        (code_BC, code_errors), (text_BT, text_errors) = await self._run_both(tokenized, priority, timeout_s)
         self.encoded_count += 1
         vectors_BV = np.empty((len(tokenized.code), VECTOR_DIM), dtype=np.float32)
         np.multiply(code_BC, np.float32(CODE_WEIGHT**0.5), out=vectors_BV[:, :CODE_DIM])
@@ -119,10 +120,10 @@ class Embedder:
             vectors_BV /= np.sqrt(np.einsum("bv,bv->b", vectors_BV, vectors_BV))[:, None]
         return Vectors(vectors_BV, errors)
 
-    async def _run_both(self, tokenized: TokenizedTexts, timeout_s: float) -> list[EncoderOutput]:
+    async def _run_both(self, tokenized: TokenizedTexts, priority: Priority, timeout_s: float) -> list[EncoderOutput]:
         def run(encoder: Encoder, rows: list[Tokens]) -> Coroutine[Any, Any, EncoderOutput]:
             ids = [row.ids_T for row in rows]
-            return self._triton.encode(encoder, ids, tokenized.input_type, timeout_s=timeout_s)
+            return self._triton.encode(encoder, ids, tokenized.input_type, priority=priority, timeout_s=timeout_s)
 
         return await run_all([run(self.space.code, tokenized.code), run(self.space.text, tokenized.text)])
 
@@ -148,7 +149,7 @@ class Embedder:
         tokenized = await self.tokenize([query], InputType.QUERY)
         if not truncate and (error := self.excess(tokenized, 0, field)):
             raise error
-        vectors = await self.encode(tokenized, timeout_s=timeout_s)
+        vectors = await self.encode(tokenized, priority=Priority.INTERACTIVE, timeout_s=timeout_s)
         if vectors.errors:
             raise vectors.errors[0]
         return vectors.vectors_BV[0], tokenized.is_truncated(0)

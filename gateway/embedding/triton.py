@@ -6,6 +6,7 @@ Shapes: B rows of a request, T tokens of the longest row, D numbers of an encode
 import asyncio
 from bisect import bisect_left
 from collections.abc import Sequence
+from enum import IntEnum
 
 import numpy as np
 import tritonclient.grpc.aio as triton_grpc
@@ -36,20 +37,32 @@ _CHANNEL_ARGS = [
 _NORM_TOLERANCE = 1e-2
 
 
+class Priority(IntEnum):
+    """How a request is queued in Triton; the numbers are the levels of the published config.pbtxt."""
+
+    INTERACTIVE = 1
+    """Somebody waits for it: it passes every bulk request in the queue."""
+    BULK = 2
+    """Indexing."""
+
+
 class TritonClient:
-    """Runs encoders on a Triton server, with a bounded number of requests in flight to each."""
+    """Runs encoders on a Triton server, with a bounded number of requests in flight to each.
+
+    Each priority has its own bound: a query never waits for the slots of an index run.
+    """
 
     def __init__(self, url: str, *, concurrency: int) -> None:
         """Prepare a channel; nothing is sent yet.
 
         Args:
             url: `host:port` of Triton's gRPC endpoint.
-            concurrency: Requests to one encoder in flight at once.
+            concurrency: Requests of one priority to one encoder in flight at once.
         """
         self._url = url
         self._client = triton_grpc.InferenceServerClient(url, channel_args=_CHANNEL_ARGS)
         self._concurrency = concurrency
-        self._slots: dict[str, asyncio.Semaphore] = {}
+        self._slots: dict[tuple[str, Priority], asyncio.Semaphore] = {}
 
     async def close(self) -> None:
         """Close the channel."""
@@ -69,7 +82,13 @@ class TritonClient:
             raise TritonUnavailable(f"Triton at {self._url} does not serve {encoder.name} version {encoder.version}")
 
     async def encode(
-        self, encoder: Encoder, rows: Sequence[NDArray[np.int64]], input_type: InputType, *, timeout_s: float
+        self,
+        encoder: Encoder,
+        rows: Sequence[NDArray[np.int64]],
+        input_type: InputType,
+        *,
+        priority: Priority,
+        timeout_s: float,
     ) -> tuple[NDArray[np.float32], dict[int, BadVector]]:
         """Run an encoder over rows of tokens.
 
@@ -77,6 +96,7 @@ class TritonClient:
             encoder: The version that is asked for, and no other.
             rows: Token ids of each text.
             input_type: Chooses the task adapter, where the encoder has any.
+            priority: Its place in Triton's queue.
             timeout_s: Budget for the whole call, seconds.
 
         Returns:
@@ -91,12 +111,12 @@ class TritonClient:
         """
         vectors_BD = np.empty((len(rows), encoder.dimension), dtype=np.float32)
         by_length = sorted(range(len(rows)), key=lambda index: len(rows[index]))
-        slots = self._slots.setdefault(encoder.name, asyncio.Semaphore(self._concurrency))
+        slots = self._slots.setdefault((encoder.name, priority), asyncio.Semaphore(self._concurrency))
 
         async def run(indices: list[int]) -> None:
             async with slots:
                 vectors_BD[indices] = await self._infer(
-                    encoder, [rows[index] for index in indices], input_type, timeout_s
+                    encoder, [rows[index] for index in indices], input_type, priority, timeout_s
                 )
 
         size = min(ROWS_PER_REQUEST, encoder.max_batch_size)
@@ -109,7 +129,12 @@ class TritonClient:
         return vectors_BD, _unusable(vectors_BD, encoder)
 
     async def _infer(
-        self, encoder: Encoder, rows: list[NDArray[np.int64]], input_type: InputType, timeout_s: float
+        self,
+        encoder: Encoder,
+        rows: list[NDArray[np.int64]],
+        input_type: InputType,
+        priority: Priority,
+        timeout_s: float,
     ) -> NDArray[np.float32]:
         lengths_B = np.array([len(row) for row in rows])
         width = _padded_width(int(lengths_B.max()), encoder.length_buckets)
@@ -125,6 +150,7 @@ class TritonClient:
                 inputs,
                 model_version=str(encoder.version),
                 outputs=[triton_grpc.InferRequestedOutput("sentence_embedding")],
+                priority=priority,
                 client_timeout=timeout_s,
             )
         except InferenceServerException as exc:

@@ -10,6 +10,7 @@ from duovec.v1 import embedding_service_pb2_grpc as pb_grpc
 from duovec.v1 import vector_pb2
 from gateway.embedding.embedder import Embedder, TokenizedTexts, Vectors
 from gateway.embedding.space import InputType
+from gateway.embedding.triton import Priority
 from gateway.errors import DuovecError, InvalidInput
 from gateway.rpc import validation
 from gateway.rpc.admission import Admission
@@ -45,7 +46,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
                 for index in range(count):
                     if error := self._embedder.excess(tokenized, index, f"texts[{index}]"):
                         raise error
-            vectors = await self._embedder.encode(tokenized, timeout_s=self._timeout_s)
+            vectors = await self._embedder.encode(tokenized, priority=Priority.INTERACTIVE, timeout_s=self._timeout_s)
         for bad_vector in vectors.errors.values():
             raise bad_vector
         return pb.EmbedResponse(
@@ -92,7 +93,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         if good:
             selected = tokenized.select(good)
             try:
-                vectors = await self._embedder.encode(selected, timeout_s=self._timeout_s)
+                vectors = await self._embedder.encode(selected, priority=Priority.BULK, timeout_s=self._timeout_s)
             except DuovecError as exc:
                 errors |= dict.fromkeys(good, exc)
             else:

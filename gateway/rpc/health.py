@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gateway.embedding.embedder import Embedder
 from gateway.embedding.space import InputType
+from gateway.embedding.triton import Priority
 from gateway.errors import DeadlineExceeded, DuovecError, Overloaded
 from gateway.store.canary import find_canary
 from gateway.store.pool import Database
@@ -87,7 +88,7 @@ class HealthMonitor:
                     CANARY_QUERY, field="canary", truncate=False, timeout_s=_TIMEOUT_S
                 )
                 tokenized = await self._embedder.tokenize([CANARY_TEXT], InputType.PASSAGE)
-                vectors = await self._embedder.encode(tokenized, timeout_s=_TIMEOUT_S)
+                vectors = await self._embedder.encode(tokenized, priority=Priority.INTERACTIVE, timeout_s=_TIMEOUT_S)
         except (TimeoutError, DeadlineExceeded, Overloaded) as exc:
             if self._vectors_V is not None and self._embedder.encoded_count > encoded_count:
                 return

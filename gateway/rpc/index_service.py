@@ -11,6 +11,7 @@ from duovec.v1 import index_service_pb2 as pb
 from duovec.v1 import index_service_pb2_grpc as pb_grpc
 from gateway.embedding.embedder import Embedder
 from gateway.embedding.space import InputType
+from gateway.embedding.triton import Priority
 from gateway.errors import DuovecError, InvalidInput
 from gateway.rpc import paging, validation
 from gateway.rpc.admission import Admission
@@ -165,7 +166,9 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
             embedded_at.setdefault(rows[index].text_sha256, index)
         unique = list(embedded_at.values())
         if unique:
-            vectors = await self._embedder.encode(tokenized.select(unique), timeout_s=self._timeout_s)
+            vectors = await self._embedder.encode(
+                tokenized.select(unique), priority=Priority.BULK, timeout_s=self._timeout_s
+            )
             position = {rows[index].text_sha256: at for at, index in enumerate(unique)}
             good = []
             for index in new:

@@ -26,6 +26,7 @@ class Call:
     ids_BT: NDArray[np.int64]
     mask_BT: NDArray[np.int64]
     task_id_B1: NDArray[np.int64] | None
+    priority: int
 
 
 Answer = Callable[[Call, Any], Awaitable[NDArray[Any]]]
@@ -69,6 +70,7 @@ class FakeTriton(GRPCInferenceServiceServicer):
             tensors["input_ids"],
             tensors["attention_mask"],
             tensors.get("task_id"),
+            request.parameters["priority"].uint64_param,
         )
         self.calls.append(call)
         self._in_flight += 1

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from gateway.embedding.embedder import Embedder
 from gateway.embedding.space import Encoder, InputType, Space
+from gateway.embedding.triton import Priority
 from gateway.errors import BadVector, TextTooLong, TritonUnavailable
 
 
@@ -35,7 +36,13 @@ class StubTriton:
         self.calls: list[tuple[str, list[list[int]], InputType]] = []
 
     async def encode(
-        self, encoder: Encoder, rows: Sequence[NDArray[np.int64]], input_type: InputType, *, timeout_s: float
+        self,
+        encoder: Encoder,
+        rows: Sequence[NDArray[np.int64]],
+        input_type: InputType,
+        *,
+        priority: Priority,
+        timeout_s: float,
     ) -> Any:
         self.calls.append((encoder.role, [row.tolist() for row in rows], input_type))
         if self.failure and encoder.role == "text":
@@ -60,7 +67,9 @@ def embedder(space: Space, triton: StubTriton) -> Embedder:
 
 
 async def embed(embedder: Embedder, texts: list[str]) -> Any:
-    return await embedder.encode(await embedder.tokenize(texts, InputType.PASSAGE), timeout_s=5.0)
+    return await embedder.encode(
+        await embedder.tokenize(texts, InputType.PASSAGE), priority=Priority.BULK, timeout_s=5.0
+    )
 
 
 async def test_a_vector_is_both_parts_side_by_side(embedder: Embedder, triton: StubTriton) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tritonclient.grpc.service_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 
 from gateway.embedding.space import Encoder, InputType
-from gateway.embedding.triton import ROWS_PER_REQUEST, TritonClient
+from gateway.embedding.triton import ROWS_PER_REQUEST, Priority, TritonClient
 from gateway.errors import BackendFault, BadVector, DeadlineExceeded, DuovecError, Overloaded, TritonUnavailable
 
 from .fake_triton import DIMENSION, Call, FakeTriton, hang, one_hot, refuse
@@ -64,7 +64,7 @@ def row(first_id: int, length: int) -> NDArray[np.int64]:
 async def encode(
     client: TritonClient, rows: list[NDArray[np.int64]], *, encoder: Encoder = ENCODER, timeout_s: float = WAIT_S
 ) -> tuple[NDArray[np.float32], dict[int, BadVector]]:
-    return await client.encode(encoder, rows, InputType.PASSAGE, timeout_s=timeout_s)
+    return await client.encode(encoder, rows, InputType.PASSAGE, priority=Priority.BULK, timeout_s=timeout_s)
 
 
 async def failure(client: TritonClient, **options: Any) -> DuovecError:
@@ -160,6 +160,26 @@ async def test_requests_in_flight_have_a_limit(client: TritonClient, triton: Fak
     await asyncio.gather(*(encode(client, [row(1, 2)] * 48) for _ in range(3)))
     assert len(triton.calls) == 9
     assert triton.most_in_flight == 2
+
+
+async def test_a_query_does_not_wait_for_the_slots_of_bulk_work(client: TritonClient, triton: FakeTriton) -> None:
+    """All slots are taken by bulk requests that nobody answers yet; the query is answered, at its own priority."""
+    released = asyncio.Event()
+
+    async def answer(call: Call, context: Any) -> NDArray[Any]:
+        if call.priority == Priority.BULK:
+            await released.wait()
+        return await one_hot(call, context)
+
+    triton.answer = answer
+    bulk = asyncio.create_task(encode(client, [row(1, 2)] * 64))
+    while triton.most_in_flight < 2:
+        await asyncio.sleep(0.001)
+    await client.encode(ENCODER, [row(5, 2)], InputType.QUERY, priority=Priority.INTERACTIVE, timeout_s=WAIT_S)
+    assert triton.calls[-1].priority == Priority.INTERACTIVE
+    released.set()
+    await bulk
+    assert [call.priority for call in triton.calls].count(Priority.BULK) == 4
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from grpc_health.v1 import health, health_pb2
 
 from gateway.embedding.embedder import Vectors
+from gateway.embedding.triton import Priority
 from gateway.errors import DatabaseUnavailable, TritonUnavailable
 from gateway.rpc import health as health_module
 from gateway.rpc.health import HealthMonitor
@@ -37,7 +38,7 @@ class Embedder:
     async def tokenize(self, texts: Any, input_type: Any) -> Any:
         return texts
 
-    async def encode(self, tokenized: Any, *, timeout_s: float) -> Vectors:
+    async def encode(self, tokenized: Any, *, priority: Priority, timeout_s: float) -> Vectors:
         self.encoded_count += 1
         return Vectors(np.ones((1, 2560), dtype=np.float32), {})
 
