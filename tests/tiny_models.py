@@ -1,18 +1,19 @@
-"""Checkpoints of the full pair's architectures: true dimensions, few layers, random weights, bytes for tokens."""
+"""Checkpoints of the full pair's architectures: true dimensions, few layers, random weights."""
 
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import JinaEmbeddingsV3Config, JinaEmbeddingsV3Model, PreTrainedTokenizerFast, Qwen2Config, Qwen2Model
 
+from export.gate.samples import real_functions
 from export.source import task_folder
 from export.spec import EncoderSpec
 from export.transformer import quiet_transformers
 
-VOCAB_SIZE = 300
+VOCAB_SIZE = 2048
 
 
 def make_qwen2(folder: Path, *, layers: int = 2, seed: int = 0) -> Path:
@@ -67,14 +68,19 @@ def _enlarge(model: torch.nn.Module) -> None:
 
 
 def _save_tokenizer(folder: Path, special: list[str], *, template: str | None) -> None:
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: number for number, token in enumerate([*special, *alphabet])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    """A byte-level BPE trained on real code, so that a function has about as many tokens as with the real one."""
+    tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(special)
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCAB_SIZE,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(real_functions(), trainer)
     if template is not None:
-        ids = [(token, vocabulary[token]) for token in special if token in template]
+        ids = [(token, tokenizer.token_to_id(token)) for token in special if token in template]
         tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=ids)
     saved: Any = PreTrainedTokenizerFast
     saved(tokenizer_object=tokenizer, pad_token=special[1 if template else 0]).save_pretrained(folder)

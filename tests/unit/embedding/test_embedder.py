@@ -99,7 +99,7 @@ async def test_the_cosine_is_the_mean_of_both_cosines(embedder: Embedder, triton
 
 async def test_each_encoder_gets_its_own_tokens(embedder: Embedder, triton: StubTriton) -> None:
     """The code encoder's end token and the text encoder's prompt do not mix."""
-    await embedder.encode(await embedder.tokenize(["a"], InputType.QUERY), timeout_s=5.0)
+    await embedder.encode(await embedder.tokenize(["a"], InputType.QUERY), priority=Priority.BULK, timeout_s=5.0)
     assert sorted(triton.calls, key=lambda call: call[0]) == [
         ("code", [[3, 8]], InputType.QUERY),
         ("text", [[1, 6, 7, 3, 2]], InputType.QUERY),

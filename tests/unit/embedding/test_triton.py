@@ -128,7 +128,7 @@ async def test_the_task_is_sent_for_every_row(
     client: TritonClient, triton: FakeTriton, input_type: InputType, task_id: int
 ) -> None:
     """The task id chooses the adapter, one number a row."""
-    await client.encode(ENCODER, [row(1, 2), row(2, 2)], input_type, timeout_s=WAIT_S)
+    await client.encode(ENCODER, [row(1, 2), row(2, 2)], input_type, priority=Priority.BULK, timeout_s=WAIT_S)
     assert triton.calls[0].task_id_B1 is not None
     assert triton.calls[0].task_id_B1.tolist() == [[task_id], [task_id]]
 
