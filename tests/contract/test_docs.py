@@ -10,14 +10,14 @@ import pytest
 import typer
 from google.protobuf import json_format, message_factory
 
-import export.cli
+import export.cli.main
 import gateway.cli.main
 from duovec.v1 import codebase_service_pb2, embedding_service_pb2, index_service_pb2, search_service_pb2
 from gateway.client.client import Client
 
 ROOT = Path(__file__).parents[2]
 DOCS = ("README.md", "CONTRIBUTING.md")
-APPS = {"duovec": gateway.cli.main.app, "duovec-export": export.cli.app}
+APPS = {"duovec": gateway.cli.main.app, "duovec-export": export.cli.main.app}
 SERVICES = {
     service.full_name: service
     for module in (codebase_service_pb2, embedding_service_pb2, index_service_pb2, search_service_pb2)

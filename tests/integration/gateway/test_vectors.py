@@ -19,7 +19,7 @@ from gateway.client.client import Client
 from gateway.local.stack import Stack
 
 # Cosine to the reference that a precision must reach.
-MIN_COSINE = {"bf16": 0.999, "f32": 0.99999}
+MIN_COSINE = {"bf16": 0.999, "fp32": 0.99999}
 
 
 @pytest.fixture(scope="module")
