@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from export.spec import load_pair
+from export.tensorrt_script import TRITON_IMAGE
 from gateway.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +26,7 @@ def compose() -> dict[str, Any]:
 def test_services_and_their_images(compose: dict[str, Any]) -> None:
     """Every image carries a tag that is not `latest`."""
     images = {name: service["image"] for name, service in compose["services"].items()}
-    assert set(images) == {"postgres", "triton"}
+    assert set(images) == {"postgres", "triton-compact", "triton-full"}
     assert all(re.search(r":(?!latest$)[\w.-]+$", image) for image in images.values())
 
 
@@ -40,7 +41,7 @@ def test_every_volume_exists(compose: dict[str, Any]) -> None:
     """A volume is a path of the repository, or declared below."""
     sources = [volume.split(":")[0] for one in compose["services"].values() for volume in one["volumes"]]
     folders = [source for source in sources if source.startswith(".")]
-    assert folders == ["./model_repository"]
+    assert set(folders) == {"./model_repository"}
     assert all((ROOT / folder).is_dir() for folder in folders)
     assert set(sources) - set(folders) == set(compose["volumes"])
 
@@ -53,10 +54,34 @@ def test_variables_are_settings_of_the_gateway() -> None:
     assert {name for name, required in fields.items() if required} <= named
 
 
-def test_triton_loads_the_compact_pair_with_the_pinned_runtime(compose: dict[str, Any]) -> None:
-    """The same encoders, and the same OpenVINO, as on a developer's machine."""
-    command = " ".join(compose["services"]["triton"]["command"])
-    assert set(re.findall(r"--load-model=(\S+)", command)) == {spec.name for spec in load_pair("compact")}
+@pytest.mark.parametrize("pair", ["compact", "full"])
+def test_each_profile_loads_its_pair(compose: dict[str, Any], pair: str) -> None:
+    """One of the two Tritons runs, and only on request: both take the same port."""
+    service = compose["services"][f"triton-{pair}"]
+    assert service["profiles"] == [pair]
+    loaded = re.findall(r"--load-model=(\S+)", " ".join(service["command"]))
+    assert loaded == [spec.name for spec in load_pair(pair)]
+    assert "--model-control-mode=explicit" in " ".join(service["command"])
+
+
+def test_a_shared_gpu_is_reserved_and_taken_in_turns(compose: dict[str, Any]) -> None:
+    """Exactly where a configuration asks for a GPU; Triton heeds the rate limiter only when told to."""
+    for pair in ("compact", "full"):
+        configs = [(ROOT / "model_repository" / spec.name / "config.pbtxt").read_text() for spec in load_pair(pair)]
+        on_gpu = {"KIND_GPU" in config and "rate_limiter" in config for config in configs}
+        service = compose["services"][f"triton-{pair}"]
+        assert on_gpu == {"--rate-limit=execution_count" in service["command"]}
+        assert on_gpu == {"deploy" in service}
+
+
+def test_the_build_script_of_an_engine_names_the_same_image(compose: dict[str, Any]) -> None:
+    """An engine runs on the TensorRT that built it: the one in the image that serves."""
+    assert compose["services"]["triton-full"]["image"] == TRITON_IMAGE
+
+
+def test_triton_has_the_pinned_runtime(compose: dict[str, Any]) -> None:
+    """The same OpenVINO as on a developer's machine."""
+    command = " ".join(compose["services"]["triton-compact"]["command"])
     pinned = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     (openvino,) = re.findall(r"openvino==\S+", command)
     assert openvino in pinned["local"]
