@@ -194,7 +194,8 @@ def _explain(
         case HfHubHTTPError() if exc.response.status_code in (401, 403):
             message = f"{hub} refuses {name} ({exc.response.status_code}): check HF_TOKEN"
         case HfHubHTTPError():
-            message = f"{hub} answered {exc.response.status_code} for {exc.response.url}; run the command again later"
+            url = exc.response.url.copy_with(query=None)  # which may be a signature
+            message = f"{hub} answered {exc.response.status_code} for {url}; run the command again later"
         case _:
             message = (
                 f"no connection to {hub} that lasts ({type(exc).__name__}: {exc}), tried {patience.tries} times; run "

@@ -112,7 +112,10 @@ class EngineSession:
         import torch
 
         stream = torch.cuda.current_stream()
-        self._choose_profile(feeds, stream.cuda_stream)
+        profile = profile_for(self._engine, {name: values.shape for name, values in feeds.items()})
+        if profile != self._profile:
+            self._context.set_optimization_profile_async(profile, stream.cuda_stream)
+            self._profile = profile
         tensors = {name: torch.from_numpy(np.ascontiguousarray(values)).cuda() for name, values in feeds.items()}
         for name, tensor in tensors.items():
             self._context.set_input_shape(name, tuple(tensor.shape))
@@ -125,18 +128,22 @@ class EngineSession:
         vectors: Vectors = output.cpu().numpy()
         return vectors
 
-    def _choose_profile(self, feeds: Mapping[str, Ids], stream: int) -> None:
-        for index in range(self._engine.num_optimization_profiles):
-            if all(self._takes(name, values.shape, index) for name, values in feeds.items()):
-                if index != self._profile:
-                    self._context.set_optimization_profile_async(index, stream)
-                    self._profile = index
-                return
-        raise ExportError(f"no profile of the TensorRT engine takes the shape {feeds['input_ids'].shape}")
 
-    def _takes(self, name: str, shape: tuple[int, ...], index: int) -> bool:
-        least, _, most = self._engine.get_tensor_profile_shape(name, index)
-        return all(low <= size <= high for low, size, high in zip(least, shape, most, strict=True))
+def profile_for(engine: Any, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Index of the profile that takes the shapes of a request's inputs.
+
+    Raises:
+        ExportError: There is none.
+    """
+
+    def takes(index: int, name: str) -> bool:
+        least, _, most = engine.get_tensor_profile_shape(name, index)
+        return all(low <= size <= high for low, size, high in zip(least, shapes[name], most, strict=True))
+
+    for index in range(engine.num_optimization_profiles):
+        if all(takes(index, name) for name in shapes):
+            return index
+    raise ExportError(f"no profile of the TensorRT engine takes the shape {shapes['input_ids']}")
 
 
 def open_engine(folder: Path) -> EngineSession:

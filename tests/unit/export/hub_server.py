@@ -95,12 +95,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _resolve(self, name: str) -> None:
         if name.endswith(".safetensors"):
-            self._answer(302, {"Location": f"{self.hub.url}/lfs/{self._sha256(name)}"})
+            self._answer(302, {"Location": f"{self.hub.url}/lfs/{self._sha256(name)}?Signature=secret"})
         else:
             self._content(name)
 
     def _content(self, name: str) -> None:
         fault, content = self.hub.fault(name), self.hub.files[name]
+        if fault == "gated":
+            self._answer(403, {"X-Error-Code": "GatedRepo"})
+            return
         if fault.isdecimal():
             self._answer(int(fault), {"Retry-After": "0"})
             return

@@ -88,7 +88,7 @@ def test_an_interrupted_run_goes_on_in_the_next_one(hub: Hub, tmp_path: Path) ->
     """What a failed command left is not fetched again by the next command."""
     hub.faults["model.safetensors"].extend(["cut 1000000", "503", "503"])
     with pytest.raises(ExportError, match=r"answered 503 for http://127.0.0.1:\d+/lfs/\w+; run the command again"):
-        fetched(tmp_path)
+        fetched(tmp_path)  # without the signature of the address
     hub.requests.clear()
     folder, _, _ = fetched(tmp_path)
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
@@ -214,6 +214,13 @@ def test_a_refusal_is_one_line_with_the_next_step(
         download(source, cache_dir=tmp_path, patience=PATIENCE)
     assert "\n" not in str(caught.value)
     assert len(hub.requests) <= 1
+
+
+def test_terms_that_only_the_files_are_behind_are_told_too(hub: Hub, tmp_path: Path) -> None:
+    """The hub lists the files of a gated repository to everyone."""
+    hub.faults["config.json"].append("gated")
+    with pytest.raises(ExportError, match="tiny/encoder is gated: accept its terms"):
+        fetched(tmp_path)
 
 
 def test_no_connection_says_where_to_and_how_often(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

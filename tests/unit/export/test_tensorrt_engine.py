@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from deployments import SMALL
 
 from export.errors import ExportError
 from export.gpu import import_tensorrt
-from export.tensorrt_engine import EngineRecord, check_engine, open_engine, read_record
+from export.profiles import profiles_of
+from export.tensorrt_engine import EngineRecord, check_engine, open_engine, profile_for, read_record
 
 RECORD = EngineRecord("11.4.0", "NVIDIA H100 80GB HBM3", "9.0", version_compatible=False)
 COMPATIBLE = EngineRecord("11.4.0", "NVIDIA H100 80GB HBM3", "9.0", version_compatible=True)
@@ -72,6 +74,32 @@ def test_a_candidate_without_an_engine_says_how_to_get_one(tmp_path: Path) -> No
     """After `--emit-build-script`, before the script ran."""
     with pytest.raises(ExportError, match=r"has no model\.plan yet: run its build script on a GPU"):
         read_record(tmp_path)
+
+
+class ProfiledEngine:
+    """The part of TensorRT's ICudaEngine that tells the profiles, for `SMALL`."""
+
+    num_optimization_profiles = len(SMALL.length_buckets)
+
+    def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[tuple[int, int]]:
+        bounds = profiles_of(SMALL)[profile_index][name]
+        return [bounds.least, bounds.optimal, bounds.most]
+
+
+@pytest.mark.parametrize(("rows", "tokens", "index"), [(1, 1, 0), (8, 16, 0), (8, 17, 1), (3, 33, 2), (8, 48, 2)])
+def test_a_batch_runs_under_the_profile_of_its_bucket(rows: int, tokens: int, index: int) -> None:
+    """Kernels tuned for another length would be slower, and outside its bounds fail."""
+    shapes = {"input_ids": (rows, tokens), "attention_mask": (rows, tokens), "task_id": (rows, 1)}
+    assert profile_for(ProfiledEngine(), shapes) == index
+
+
+@pytest.mark.parametrize("shape", [(9, 16), (1, 49), (0, 16)])
+def test_a_shape_that_no_profile_takes_is_an_error(shape: tuple[int, int]) -> None:
+    """Rather than a vector of the wrong rows."""
+    with pytest.raises(
+        ExportError, match=rf"no profile of the TensorRT engine takes the shape \({shape[0]}, {shape[1]}"
+    ):
+        profile_for(ProfiledEngine(), {"input_ids": shape, "attention_mask": shape, "task_id": (shape[0], 1)})
 
 
 def find_gpu_under(folder: Path) -> str:
