@@ -154,10 +154,9 @@ def _tensorrt_provider(profile: Profile) -> dict[str, str]:
     def shapes(bound: str) -> str:
         return ",".join(f"{name}:{'x'.join(map(str, getattr(bounds, bound)))}" for name, bounds in profile.items())
 
+    # Triton refuses to load a model with a key that it does not know. `precision_mode` is left out: the types in the
+    # graph decide, norms, softmax and pooling are float32 in it for a reason.
     return {
-        # The types in the graph decide: norms, softmax and pooling are float32 in it for a reason.
-        "trt_fp16_enable": "0",
-        "trt_bf16_enable": "0",
         # Without bounds, every shape not seen before rebuilds the engine, for 36 to 100 seconds.
         "trt_profile_min_shapes": shapes("least"),
         "trt_profile_opt_shapes": shapes("optimal"),
