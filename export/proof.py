@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from export.build import BuildRequest, spec_digest
 from export.disk import replace_text, writing
 from export.errors import ExportError
+from export.gate.settings import GateSettings
 from export.repository import EncoderFolder
 from export.serving import Precision, Runtime, Serving
 from export.smoke import CANARY
@@ -21,7 +22,12 @@ OnStep = Callable[[str], None]
 
 
 def prove_candidate(
-    folder: EncoderFolder, request: BuildRequest, checkpoint: Checkpoint, *, on_step: OnStep = lambda step: None
+    folder: EncoderFolder,
+    request: BuildRequest,
+    checkpoint: Checkpoint,
+    settings: GateSettings | None = None,
+    *,
+    on_step: OnStep = lambda step: None,
 ) -> tuple[Version, "GateReport"]:
     """Run the gate on the candidate; the caller holds `folder.building`.
 
@@ -44,7 +50,7 @@ def prove_candidate(
         engine = {"engine": read_record(candidate.folder).as_manifest()}
         files |= {name: sha256_of(candidate.folder / name) for name in (ENGINE_FILE, RECORD_FILE)}
     try:
-        report = prove(candidate, request, checkpoint, on_step=on_step)
+        report = prove(candidate, request, checkpoint, settings, on_step=on_step)
     except GateFailure as exc:
         folder.update_candidate({"gate": exc.report.as_dict()})
         raise
@@ -62,7 +68,12 @@ def prove_candidate(
 
 
 def prove(
-    version: Version, request: BuildRequest, checkpoint: Checkpoint, *, on_step: OnStep = lambda step: None
+    version: Version,
+    request: BuildRequest,
+    checkpoint: Checkpoint,
+    settings: GateSettings | None = None,
+    *,
+    on_step: OnStep = lambda step: None,
 ) -> "GateReport":
     """Run the gate on a version folder, and write nothing.
 
@@ -73,7 +84,15 @@ def prove(
     on_step("load the libraries")
     from export.gate.gate import run_gate
 
-    return run_gate(request.spec, checkpoint, version.folder, request.serving, options=request.options, on_step=on_step)
+    return run_gate(
+        request.spec,
+        checkpoint,
+        version.folder,
+        request.serving,
+        options=request.options,
+        settings=settings,
+        on_step=on_step,
+    )
 
 
 def request_of(version: Version, spec: EncoderSpec) -> BuildRequest:

@@ -9,8 +9,9 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from export.gate.settings import LEAST_PAIRS, GateSettings
 from export.locks import DEFAULT_WAIT_S
-from export.serving import Runtime
+from export.serving import LENGTH_BUCKETS, Runtime
 
 _R = TypeVar("_R")
 
@@ -35,6 +36,19 @@ TritonTimeout = Annotated[
     float, typer.Option("--triton-timeout", min=0.1, help="How long Triton may take to load a version, seconds.")
 ]
 DEFAULT_TRITON_TIMEOUT_S = 600.0
+
+GatePairs = Annotated[
+    int, typer.Option("--gate-pairs", min=LEAST_PAIRS, help="(query, code) pairs that the gate searches.")
+]
+GateLongest = Annotated[
+    int,
+    typer.Option(
+        "--gate-longest",
+        min=LENGTH_BUCKETS[0],
+        help="Longest rows that the gate compares, tokens; the report names the buckets that were left out.",
+    ),
+]
+DEFAULT_GATE = GateSettings()
 
 
 class Pair(StrEnum):

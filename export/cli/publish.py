@@ -10,10 +10,13 @@ import typer
 from export.build import BuildRequest, answers, build, matching_candidate
 from export.cli.choosing import open_weights, requests_of
 from export.cli.options import (
+    DEFAULT_GATE,
     DEFAULT_TRITON_TIMEOUT_S,
     DEFAULT_WAIT_S,
     AsJson,
     Choice,
+    GateLongest,
+    GatePairs,
     Repository,
     TritonTimeout,
     TritonUrl,
@@ -21,6 +24,7 @@ from export.cli.options import (
     takes_choice,
 )
 from export.cli.output import print_json, remark, steps, summary
+from export.gate.settings import GateSettings
 from export.proof import prove_candidate
 from export.repository import EncoderFolder
 from export.version import is_proven
@@ -36,6 +40,8 @@ def publish(
     if_missing: Annotated[
         bool, typer.Option("--if-missing", help="Leave encoders alone whose served version is what is asked for.")
     ] = False,
+    gate_pairs: GatePairs = DEFAULT_GATE.pairs,
+    gate_longest: GateLongest = DEFAULT_GATE.longest_bucket,
     triton_url: TritonUrl = None,
     triton_timeout: TritonTimeout = DEFAULT_TRITON_TIMEOUT_S,
     wait: Wait = DEFAULT_WAIT_S,
@@ -54,9 +60,10 @@ def publish(
         --triton-url 127.0.0.1:8001
     """
     requests = requests_of(choice)
+    gate = GateSettings(gate_longest, gate_pairs)
     with ExitStack() as stack:
         triton = connect(stack, triton_url, triton_timeout)
-        rows = [_publish_one(repository, request, choice, triton, if_missing, wait) for request in requests]
+        rows = [_publish_one(repository, request, choice, gate, triton, if_missing, wait) for request in requests]
     if as_json:
         print_json({"repository": str(repository.resolve()), "triton": triton_url, "encoders": rows})
         return
@@ -94,6 +101,7 @@ def _publish_one(
     repository: Path,
     request: BuildRequest,
     choice: Choice,
+    gate: GateSettings,
     triton: "TritonControl | None",
     if_missing: bool,
     wait: float,
@@ -114,7 +122,7 @@ def _publish_one(
             if candidate is None:
                 candidate = build(folder, request, checkpoint, timing_cache=choice.timing_cache, on_step=on_step)
             if not is_proven(candidate):
-                prove_candidate(folder, request, checkpoint, on_step=on_step)
+                prove_candidate(folder, request, checkpoint, gate, on_step=on_step)
             from export.publish import publish_candidate
 
             with folder.publishing(wait_s=wait, on_wait=remark):

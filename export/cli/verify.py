@@ -7,9 +7,20 @@ import typer
 from rich.console import Console
 
 from export.cli.choosing import open_weights, spec_of
-from export.cli.options import DEFAULT_WAIT_S, AsJson, Choice, OneEncoder, Repository, Wait
+from export.cli.options import (
+    DEFAULT_GATE,
+    DEFAULT_WAIT_S,
+    AsJson,
+    Choice,
+    GateLongest,
+    GatePairs,
+    OneEncoder,
+    Repository,
+    Wait,
+)
 from export.cli.output import print_json, remark, steps
 from export.errors import ExportError
+from export.gate.settings import GateSettings
 from export.proof import prove, prove_candidate, request_of, require_same_source
 from export.repository import EncoderFolder, encoders
 from export.version import damaged_files
@@ -28,6 +39,8 @@ def verify(
     offline: Annotated[bool, typer.Option("--offline", help="Download nothing.")] = False,
     cache_dir: Annotated[Path | None, typer.Option(help="Where downloads are kept.")] = None,
     accept_license: Annotated[bool, typer.Option("--accept-license", help="Accept the license of a download.")] = False,
+    gate_pairs: GatePairs = DEFAULT_GATE.pairs,
+    gate_longest: GateLongest = DEFAULT_GATE.longest_bucket,
     wait: Wait = DEFAULT_WAIT_S,
     as_json: AsJson = False,
 ) -> None:
@@ -56,7 +69,7 @@ def verify(
 
         for folder in chosen:
             try:
-                reports.append(_run_gate(folder, choice, wait))
+                reports.append(_run_gate(folder, choice, GateSettings(gate_longest, gate_pairs), wait))
             except GateFailure as exc:
                 reports.append(exc.report)
                 failure = failure or exc
@@ -97,7 +110,7 @@ def _check_digests(repository: Path, folders: list[EncoderFolder]) -> int:
     return len(versions)
 
 
-def _run_gate(folder: EncoderFolder, choice: Choice, wait: float) -> "GateReport":
+def _run_gate(folder: EncoderFolder, choice: Choice, gate: GateSettings, wait: float) -> "GateReport":
     spec = spec_of(folder.encoder, choice.spec)
     with folder.building(wait_s=wait, on_wait=remark):
         candidate = folder.candidate()
@@ -109,8 +122,8 @@ def _run_gate(folder: EncoderFolder, choice: Choice, wait: float) -> "GateReport
         require_same_source(version, checkpoint)
         with steps(f"{folder.encoder}: gate") as on_step:
             if candidate is not None:
-                return prove_candidate(folder, request, checkpoint, on_step=on_step)[1]
-            return prove(version, request, checkpoint, on_step=on_step)
+                return prove_candidate(folder, request, checkpoint, gate, on_step=on_step)[1]
+            return prove(version, request, checkpoint, gate, on_step=on_step)
 
 
 def _show(reports: "list[GateReport]") -> None:

@@ -8,7 +8,7 @@ Shapes: N rows, D dimension.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +31,11 @@ from export.gate.report import (
 from export.gate.rows import Batch, PublishedTokenizer, Row, RowMaker, pad
 from export.gate.samples import Pair, retrieval_pairs
 from export.gate.sessions import open_exported
+from export.gate.settings import GateSettings
 from export.gate.tolerances import failures_of, tolerance_of
 from export.onnx_export import OUTPUT
 from export.python_backend.host import Session, group_by_length
-from export.serving import LENGTH_BUCKETS, Serving
+from export.serving import Serving
 from export.source import Checkpoint
 from export.spec import EncoderSpec
 
@@ -44,27 +45,6 @@ NEIGHBOURS = 63
 WORST = 10
 # As in the Python backend: padded tokens of one micro-batch.
 _TOKEN_BUDGET = 512
-
-
-@dataclass(frozen=True)
-class GateSettings:
-    """How much is measured.
-
-    Attributes:
-        longest_bucket: Longest length bucket that is run, tokens; longer ones are named in the report as skipped.
-        pairs: (query, code) pairs of the search, 20 or more.
-    """
-
-    longest_bucket: int = 2048
-    pairs: int = 200
-
-    def __post_init__(self) -> None:
-        if self.longest_bucket < LENGTH_BUCKETS[0]:
-            raise ExportError(
-                f"the gate's longest bucket must be {LENGTH_BUCKETS[0]} tokens or more, not {self.longest_bucket}"
-            )
-        if self.pairs < 20:
-            raise ExportError(f"the gate needs 20 retrieval pairs or more, not {self.pairs}")
 
 
 class GateFailure(ExportError):
