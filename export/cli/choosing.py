@@ -13,7 +13,7 @@ from export.cli.output import download_bar, remark
 from export.errors import ExportError
 from export.serving import Serving, cpu_flags, resolve_precision
 from export.source import Checkpoint, open_checkpoint
-from export.spec import EncoderSpec, HubSource, load_builtin, load_pair, load_spec
+from export.spec import EncoderSpec, HubSource, builtin_encoders, load_builtin, load_pair, load_spec
 
 
 def requests_of(choice: Choice) -> list[BuildRequest]:
@@ -68,17 +68,22 @@ def open_weights(spec: EncoderSpec, choice: Choice) -> Checkpoint:
         ExportError: It cannot be had, does not fit, or its license is not accepted.
     """
 
-    def confirm(size_bytes: int) -> None:
-        _accept_license(spec, size_bytes, accepted=choice.accept_license)
+    fetches = False
 
-    with download_bar(f"{spec.name}: download") as on_progress:
+    def confirm(size_bytes: int) -> None:
+        nonlocal fetches
+        _accept_license(spec, size_bytes, accepted=choice.accept_license)
+        fetches = True
+
+    with download_bar(f"{spec.name}: download") as show:
         return open_checkpoint(
             spec,
             choice.checkpoint,
             cache_dir=choice.cache_dir,
             offline=choice.offline,
             on_download=confirm,
-            on_progress=on_progress,
+            # What lies in the cache is reported too; a bar for it would say that something is downloaded.
+            on_progress=lambda done, total: show(done, total) if fetches else None,
         )
 
 
@@ -102,6 +107,8 @@ def spec_of(encoder: str, spec_file: Path | None) -> EncoderSpec:
     Raises:
         ExportError: There is none, or it is of another encoder.
     """
+    if spec_file is None and encoder not in builtin_encoders():
+        raise ExportError(f"{encoder} is no built-in encoder; give the spec that it was built from with --spec")
     spec = load_spec(spec_file) if spec_file else load_builtin(encoder)
     if spec.name != encoder:
         raise ExportError(f"{spec_file} is the spec of {spec.name}, not of {encoder}")
