@@ -146,6 +146,8 @@ def build(
     with folder.staging() as staged, writing(staged):
         spec = _write_graph(request, checkpoint, staged, on_step)
         write_tokenizer(checkpoint, staged / "tokenizer.json")
+        if request.serving.precision is Precision.INT8:
+            _quantize(spec, staged, on_step)
         if request.serving.runtime.backend == "python":
             for name in _HOST_FILES:
                 shutil.copyfile(str(resources.files("export.python_backend") / name), staged / name)
@@ -176,6 +178,13 @@ def _write_graph(request: BuildRequest, checkpoint: Checkpoint, staged: Path, on
     del encoder, adapters
     gc.collect()
     return spec
+
+
+def _quantize(spec: EncoderSpec, staged: Path, on_step: OnStep) -> None:
+    from export.quantize import calibration_feeds, quantize_int8
+
+    on_step("quantize to int8")
+    quantize_int8(staged, calibration_feeds(spec, staged / "tokenizer.json"))
 
 
 def _require_tensorrt() -> None:

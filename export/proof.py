@@ -13,12 +13,21 @@ from export.serving import Precision, Runtime, Serving
 from export.smoke import CANARY
 from export.source import Checkpoint, sha256_of
 from export.spec import EncoderSpec
-from export.version import Version
+from export.version import Version, is_proven
 
 if TYPE_CHECKING:
     from export.gate.report import GateReport
 
 OnStep = Callable[[str], None]
+
+
+def is_proven_by(candidate: Version, settings: GateSettings) -> bool:
+    """Whether the gate passed a candidate and measured no less than some settings ask for."""
+    if not is_proven(candidate):
+        return False
+    gate = candidate.manifest["gate"]
+    skipped = [length for length in gate["skipped_buckets"] if length <= settings.longest_bucket]
+    return bool(gate["retrieval"]["pairs"] >= settings.pairs) and not skipped
 
 
 def prove_candidate(

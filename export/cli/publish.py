@@ -25,9 +25,8 @@ from export.cli.options import (
 )
 from export.cli.output import print_json, remark, steps, summary
 from export.gate.settings import GateSettings
-from export.proof import prove_candidate
+from export.proof import is_proven_by, prove_candidate
 from export.repository import EncoderFolder
-from export.version import is_proven
 
 if TYPE_CHECKING:
     from export.triton_control import TritonControl
@@ -121,7 +120,7 @@ def _publish_one(
             candidate = matching_candidate(folder, request, checkpoint)
             if candidate is None:
                 candidate = build(folder, request, checkpoint, timing_cache=choice.timing_cache, on_step=on_step)
-            if not is_proven(candidate):
+            if not is_proven_by(candidate, gate):
                 prove_candidate(folder, request, checkpoint, gate, on_step=on_step)
             from export.publish import publish_candidate
 
