@@ -1,12 +1,20 @@
 """Checkpoints of the full pair's architectures: true dimensions, few layers, random weights."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import JinaEmbeddingsV3Config, JinaEmbeddingsV3Model, PreTrainedTokenizerFast, Qwen2Config, Qwen2Model
+from transformers import (
+    JinaEmbeddingsV3Config,
+    JinaEmbeddingsV3Model,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2Model,
+    Qwen2Tokenizer,
+)
 
 from export.gate.samples import real_functions
 from export.source import task_folder
@@ -32,7 +40,7 @@ def make_qwen2(folder: Path, *, layers: int = 2, seed: int = 0) -> Path:
     )
     with quiet_transformers():
         Qwen2Model(config).save_pretrained(folder)
-    _save_tokenizer(folder, ["<|endoftext|>"], template=None)
+    _save_qwen2_tokenizer(folder)
     return folder
 
 
@@ -55,7 +63,7 @@ def make_jina(folder: Path, spec: EncoderSpec, *, layers: int = 2, seed: int = 0
             model = get_peft_model(base, lora)
             _enlarge(model)
             model.save_pretrained(str(folder / task_folder(task)))
-    _save_tokenizer(folder, ["<s>", "<pad>", "</s>", "<unk>"], template="<s> $A </s>")
+    _save_jina_tokenizer(folder)
     return folder
 
 
@@ -67,11 +75,34 @@ def _enlarge(model: torch.nn.Module) -> None:
                 parameter.mul_(10)
 
 
-def _save_tokenizer(folder: Path, special: list[str], *, template: str | None) -> None:
-    """A byte-level BPE trained on real code, so that a function has about as many tokens as with the real one."""
+def _save_qwen2_tokenizer(folder: Path) -> None:
+    """Cut as Qwen2 cuts: transformers rebuilds that part from the class, whatever tokenizer.json says."""
+    plain: Any = Qwen2Tokenizer
+    own = plain().backend_tokenizer
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer, tokenizer.pre_tokenizer = own.normalizer, own.pre_tokenizer
+    _train(tokenizer, ["<|endoftext|>"])
+    trained = json.loads(tokenizer.to_str())["model"]
+    merges = [tuple(one) for one in trained["merges"]]
+    plain(vocab=trained["vocab"], merges=merges).save_pretrained(folder)
+
+
+def _save_jina_tokenizer(folder: Path) -> None:
+    """Rows begin and end with XLM-RoBERTa's tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    _train(tokenizer, special)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", special.index("<s>")), ("</s>", special.index("</s>"))]
+    )
+    fast: Any = PreTrainedTokenizerFast
+    fast(tokenizer_object=tokenizer, pad_token="<pad>").save_pretrained(folder)
+
+
+def _train(tokenizer: Tokenizer, special: list[str]) -> None:
+    """BPE trained on real code, so that a function has about as many tokens as with the real vocabulary."""
     trainer = trainers.BpeTrainer(
         vocab_size=VOCAB_SIZE,
         special_tokens=special,
@@ -79,8 +110,3 @@ def _save_tokenizer(folder: Path, special: list[str], *, template: str | None) -
         show_progress=False,
     )
     tokenizer.train_from_iterator(real_functions(), trainer)
-    if template is not None:
-        ids = [(token, tokenizer.token_to_id(token)) for token in special if token in template]
-        tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=ids)
-    saved: Any = PreTrainedTokenizerFast
-    saved(tokenizer_object=tokenizer, pad_token=special[1 if template else 0]).save_pretrained(folder)

@@ -51,7 +51,7 @@ def full_repository(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempP
             [
                 str(Path(sys.executable).with_name("duovec-export")),
                 *("publish", "--encoder", name, "--checkpoint", str(checkpoint)),
-                *("--repository", str(repository), "--precision", "fp32"),
+                *("--repository", str(repository), "--precision", "fp32", "--gate-pairs", "20", "--gate-longest", "64"),
             ],
             check=True,
         )
