@@ -34,7 +34,7 @@ def published(folder: Path, count: int) -> EncoderFolder:
 
 
 def killed_at(operation: int, repository: Path, work: Callable[[], object]) -> bool:
-    """Do some work in a forked process that is killed just before its n-th operation on the repository.
+    """Do some work in a forked process that is killed at its n-th operation on the repository.
 
     Returns:
         Whether it was killed; False when the work was done before.
@@ -45,12 +45,14 @@ def killed_at(operation: int, repository: Path, work: Callable[[], object]) -> b
 
         def hook(event: str, arguments: tuple[object, ...]) -> None:
             nonlocal count
-            changes = event in OPERATIONS or (event == "open" and int(str(arguments[2])) & WRITING)
+            opens = event == "open" and int(str(arguments[2])) & WRITING
             # A tree is removed by names that are relative to an open folder.
             inside = event in {"os.remove", "os.rmdir"} or str(arguments[0]).startswith(str(repository))
-            if changes and inside:
+            if (opens or event in OPERATIONS) and inside:
                 count += 1
                 if count == operation:
+                    if opens:  # killed after it: the file is there, or emptied, and nothing is written yet
+                        os.open(str(arguments[0]), int(str(arguments[2])), 0o644)
                     os.kill(os.getpid(), signal.SIGKILL)
 
         sys.addaudithook(hook)

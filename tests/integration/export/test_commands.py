@@ -129,3 +129,19 @@ async def test_what_the_gate_refuses_is_never_published(commands: Commands) -> N
 
     document, _ = await commands.run("list")
     assert [row["state"] for row in document["versions"]] == ["served", "candidate"]
+
+
+@pytest.mark.skipif(Path("/proc/driver/nvidia").exists(), reason="this machine builds engines itself")
+async def test_an_engine_is_built_by_a_script_where_there_is_no_gpu(commands: Commands) -> None:
+    """Without a GPU: one line that says so before the long export; with a script, a candidate that waits for it."""
+    checkpoint = write_checkpoint(commands.root / "checkpoint", seed=1)
+    chosen = ("--spec", commands.root / "small.toml", "--checkpoint", checkpoint)
+    chosen = (*chosen, "--runtime", "tensorrt", "--precision", "fp16")
+    _, stderr = await commands.run("build", *chosen, code=1)
+    assert len(stderr) == 1 and "--emit-build-script FILE" in stderr[0]
+    script = commands.root / "build.sh"
+    await commands.run("build", *chosen, "--emit-build-script", script)
+    assert "trtexec" in script.read_text() and script.stat().st_mode & 0o111
+    _, stderr = await commands.run("publish", *chosen, code=1)
+    assert "has no model.plan yet: run its build script on a GPU" in stderr[-1]
+    assert entries(commands.folder) == [".candidate"]

@@ -7,6 +7,8 @@ import pytest
 from small_encoder import build_small, commit_small, entries
 
 from export.errors import ExportError
+from export.gate.settings import GateSettings
+from export.proof import is_proven_by
 from export.publish import publish_candidate, roll_back
 from export.repository import EncoderFolder, ServingState
 from export.smoke import SmokeFailure
@@ -127,3 +129,14 @@ def test_a_rollback_that_cannot_be_is_refused(folder: EncoderFolder) -> None:
     with pytest.raises(ExportError, match=r"/1/manifest.json does not say how its version is served"):
         roll_back(folder, None)
     assert folder.config_path.read_bytes() == before
+
+
+def test_a_weaker_gate_than_asked_for_proves_nothing(folder: EncoderFolder) -> None:
+    """A quick verify while trying things out must not be what publishes a version."""
+    gate = {"passed": True, "retrieval": {"pairs": 20}, "skipped_buckets": [128, 256]}
+    candidate = build_small(folder, seed=2, changes={"gate": gate})
+    assert is_proven_by(candidate, GateSettings(longest_bucket=64, pairs=20))
+    assert not is_proven_by(candidate, GateSettings(longest_bucket=64, pairs=21))
+    assert not is_proven_by(candidate, GateSettings(longest_bucket=128, pairs=20))
+    failed = build_small(folder, seed=2, changes={"gate": {**gate, "passed": False}})
+    assert not is_proven_by(failed, GateSettings(longest_bucket=64, pairs=20))
