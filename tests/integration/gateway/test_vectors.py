@@ -11,10 +11,10 @@ from duovec.v1 import embedding_service_pb2 as pb
 from duovec.v1 import embedding_service_pb2_grpc as pb_grpc
 from duovec.v1 import vector_pb2
 from export.adapters import isometric_head
-from export.checkpoint import open_checkpoint
-from export.encoder import quiet_transformers
-from export.parity import real_functions
+from export.gate.samples import real_functions
+from export.source import open_checkpoint
 from export.spec import load_pair
+from export.transformer import quiet_transformers
 from gateway.client.client import Client
 from gateway.local.stack import Stack
 
