@@ -17,16 +17,17 @@ _FLOOR = 1e-16
 _Scale = Callable[[float], float]
 
 
-def distance_chart(rows: Sequence[tuple[str, Cosines]], limit: float) -> str:
+def distance_chart(rows: Sequence[tuple[str, Cosines]], limit: float | None) -> str:
     """Box plots of cosine distances on a logarithmic axis.
 
     Args:
         rows: Label and cosines of every box: whiskers to the extremes, box from 25 to 75 percent, line at the median.
-        limit: Largest distance that is allowed, drawn as a line.
+        limit: Largest distance that is allowed, drawn as a line; None for no limit.
     """
+    limits = [] if limit is None else [limit]
     values = [max(_FLOOR, value) for _, cosines in rows for value in cosines.distances if math.isfinite(value)]
-    low = math.floor(math.log10(min([*values, limit])))
-    high = math.ceil(math.log10(max([*values, limit]) * 1.2))
+    low = math.floor(math.log10(min([*values, *limits], default=_FLOOR)))
+    high = max(low + 1, math.ceil(math.log10(max([*values, *limits], default=1.0) * 1.2)))
 
     def at(value: float) -> float:
         share = (math.log10(max(_FLOOR, value)) - low) / (high - low)
@@ -40,14 +41,15 @@ def distance_chart(rows: Sequence[tuple[str, Cosines]], limit: float) -> str:
         parts.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">1e{decade}</text>')
     for index, (label, cosines) in enumerate(rows):
         parts.append(_box(label, cosines, 12 + _ROW * index, at))
-    x = at(limit)
-    parts.append(f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{bottom}"/>')
-    anchor, shift = ("end", -5) if x > _WIDTH / 2 else ("start", 5)
-    parts.append(
-        f'<text class="limit-label" x="{x + shift:.1f}" y="{bottom + 32}" text-anchor="{anchor}">'
-        f"limit {limit:.1e}</text>"
-    )
-    return _svg(bottom + 40, "Cosine distance to the reference, by shape", parts)
+    for value in limits:
+        x = at(value)
+        anchor, shift = ("end", -5) if x > _WIDTH / 2 else ("start", 5)
+        parts.append(f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{bottom}"/>')
+        parts.append(
+            f'<text class="limit-label" x="{x + shift:.1f}" y="{bottom + 32}" text-anchor="{anchor}">'
+            f"limit {value:.1e}</text>"
+        )
+    return _svg(bottom + (40 if limits else 24), "Cosine distances to the reference", parts)
 
 
 def _box(label: str, cosines: Cosines, top: float, at: _Scale) -> str:

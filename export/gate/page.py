@@ -107,7 +107,7 @@ def _retrieval(report: GateReport) -> str:
         'quantized<span class="key" style="background:var(--exported)"></span>exported model</p>'
         f"{quality_chart(retrieval.reference, retrieval.exported)}"
         "<h3>Cosine distance of the searched vectors to the reference's</h3>"
-        f"{distance_chart(spread, 1.0 - report.tolerance.min_cosine)}"
+        f"{distance_chart(spread, None)}"
         "<h3>The queries that changed most</h3>"
         '<table><tr><th>query</th><th>its function</th><th class="number">rank</th>'
         f'<th class="number">top-10 in common</th></tr>{rows}</table>'

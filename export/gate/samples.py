@@ -95,8 +95,11 @@ def real_functions(modules: tuple[str, ...] = MODULES) -> tuple[str, ...]:
     texts: list[str] = []
     for name in modules:
         source = module_source(name)
-        functions = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef))
-        texts.extend(ast.get_source_segment(source, node) or "" for node in functions)
+        lines = source.splitlines()
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef):
+                first = lines[node.lineno - 1][node.col_offset :]
+                texts.append("\n".join([first, *lines[node.lineno : node.end_lineno]]))
     return tuple(texts)
 
 
@@ -112,32 +115,33 @@ def retrieval_pairs(count: int) -> tuple[Pair, ...]:
     Raises:
         ExportError: This Python's library has fewer of them.
     """
-    found = _all_pairs()
+    found = all_pairs()
     if count > len(found):
         raise ExportError(f"the gate was asked for {count} retrieval pairs, this Python's library has {len(found)}")
     return tuple(found[index * len(found) // count] for index in range(count))
 
 
 @functools.cache
-def _all_pairs() -> tuple[Pair, ...]:
+def all_pairs() -> tuple[Pair, ...]:
+    """Every pair of the modules, no query twice."""
     pairs: dict[str, Pair] = {}
     for module in PAIR_MODULES:
         source = module_source(module)
+        lines = source.splitlines()
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                pair = _pair(module, source, node)
+                pair = _pair(module, lines, node)
                 # Of functions that share a docstring none answers it alone; the first one stands for them.
                 if pair is not None and pair.query not in pairs:
                     pairs[pair.query] = pair
     return tuple(pairs.values())
 
 
-def _pair(module: str, source: str, node: ast.FunctionDef | ast.AsyncFunctionDef) -> Pair | None:
+def _pair(module: str, lines: list[str], node: ast.FunctionDef | ast.AsyncFunctionDef) -> Pair | None:
     docstring = ast.get_docstring(node)
     if docstring is None or len(node.body) < 2:
         return None
     query = " ".join(docstring.split("\n\n")[0].split())
-    lines = source.splitlines()
     quoted = node.body[0]
     # A docstring that shares a line with other code cannot be cut out by lines.
     if (quoted.end_lineno or 0) >= node.body[1].lineno or quoted.lineno <= node.lineno:
