@@ -1,1 +1,1 @@
-"""Turns a checkpoint into what Triton serves: ONNX, a parity report and a versioned model repository."""
+"""Turns a checkpoint into what Triton serves: ONNX or an engine, proven by a gate, in a versioned model repository."""

@@ -21,8 +21,8 @@ from export.serving import Precision
 #   refused: the same per tensor      0.893         0.913       2.6e-02           0.821    −0.5 %
 #
 # Dynamic int8 scales activations by the whole batch: a vector depends on its batch mates.
-# Pruned (compact-code, fp32): a feed-forward width of 1280 of 1536 passes, at overlap 0.705 and nDCG@10 −1.7 %; one layer
-# less of six is refused, at −3.1 %.
+# Pruned (compact-code, fp32): a feed-forward width of 1280 of 1536 passes, at overlap 0.705 and nDCG@10 −1.7 %; one
+# layer less of six is refused, at −3.1 %.
 TOLERANCES: dict[Precision, Tolerance] = {
     Precision.FP32: Tolerance(
         min_cosine=0.99999,

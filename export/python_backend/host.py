@@ -1,6 +1,6 @@
 """Runs one encoder's ONNX file over rows of mixed length: micro-batches sorted by length.
 
-Copied beside `model.py` into the version folder, so it imports nothing of duovec. The parity check of the export
+Copied beside `model.py` into the version folder, so it imports nothing of duovec. The gate of the export
 runs this same code: what was proven is what serves.
 
 Shapes: B rows, S tokens of the longest row, D dimension.
