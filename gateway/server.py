@@ -89,7 +89,8 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
         await migrate(settings.database_url)
         database = await Database.connect(settings.database_url, max_size=settings.database_pool_size)
         stack.push_async_callback(database.close)
-        spaces = SpaceStore(database)
+        system = database.as_system()
+        spaces = SpaceStore(system)
         active = await spaces.ensure_active(space.fingerprint, space.identity)
         index_builder = _IndexBuilder(spaces, active.space_key)
         await stack.enter_async_context(_running(index_builder.run()))
@@ -111,7 +112,7 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
         # The last to start is the first to end: health says NOT_SERVING, then requests in flight finish.
         stack.push_async_callback(server.stop, settings.drain_s)
         stack.push_async_callback(health_servicer.enter_graceful_shutdown)
-        monitor = HealthMonitor(health_servicer, names, embedder, database, space_key=active.space_key)
+        monitor = HealthMonitor(health_servicer, names, embedder, system, space_key=active.space_key)
         await stack.enter_async_context(_running(monitor.run()))
         logger.info("listening on %s, space %s", settings.listen, space.fingerprint)
         yield port

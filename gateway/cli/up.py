@@ -33,9 +33,7 @@ class Pair(StrEnum):
     FULL = "full"
 
 
-WhichPair = Annotated[
-    Pair, typer.Option("--pair", help="Two small encoders, or Qodo and Jina once published.")
-]
+WhichPair = Annotated[Pair, typer.Option("--pair", help="Two small encoders, or Qodo and Jina once published.")]
 Listen = Annotated[str, typer.Option(help="host:port of the gateway; port 0 takes a free one.")]
 Report = Callable[[str, dict[str, Any]], None]
 

@@ -96,7 +96,7 @@ class ChunkStore:
             return []
         position_by_key = {_key(row): position for position, row in enumerate(rows)}
         keys = sorted(position_by_key)
-        async with self._database.acquire(timeout_s) as connection, connection.transaction():
+        async with self._database.acquire(timeout_s) as connection:
             ids, embedded = await _upsert(
                 connection, codebase_key, space_key, [rows[position_by_key[key]] for key in keys]
             )
@@ -136,7 +136,7 @@ class ChunkStore:
             return []
         row_by_key = {_key(row): row for row in rows}
         keys = sorted(row_by_key)
-        async with self._database.acquire(timeout_s) as connection, connection.transaction():
+        async with self._database.acquire(timeout_s) as connection:
             ids, embedded = await _upsert(connection, codebase_key, space_key, [row_by_key[key] for key in keys])
             missing = [chunk_id for chunk_id in ids.values() if chunk_id not in embedded]
             copied = await connection.fetch(_QUERIES["reuse_embeddings"], codebase_key, space_key, missing)

@@ -83,7 +83,7 @@ class CodebaseStore:
         Raises:
             NotFound: There is no codebase of this id.
         """
-        async with self._database.acquire(timeout_s) as connection, connection.transaction():
+        async with self._database.acquire(timeout_s) as connection:
             key = await connection.fetchval(_QUERIES["lock_codebase"], codebase_id)
             if key is None:
                 raise _not_found(codebase_id)

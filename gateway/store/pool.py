@@ -28,11 +28,12 @@ class Database:
     It outlives the server: connections that were lost are made again when they are next asked for.
     """
 
-    def __init__(self, pool: "Pool", *, timeout_s: float, max_size: int) -> None:
+    def __init__(self, pool: "Pool", *, timeout_s: float, max_size: int, is_system: bool = False) -> None:
         """Wrap a pool; use `connect`."""
         self._pool = pool
         self._timeout_s = timeout_s
         self._max_size = max_size
+        self._is_system = is_system
 
     def __repr__(self) -> str:
         busy_count = self._pool.get_size() - self._pool.get_idle_size()
@@ -62,6 +63,10 @@ class Database:
             raise DatabaseUnavailable(f"PostgreSQL did not accept a connection within {timeout_s:g} s") from None
         return cls(pool, timeout_s=timeout_s, max_size=max_size)
 
+    def as_system(self) -> "Database":
+        """The same pool for work that is nobody's request: start-up, canary, index builds. It sees every row."""
+        return Database(self._pool, timeout_s=self._timeout_s, max_size=self._max_size, is_system=True)
+
     async def close(self) -> None:
         """Close all connections; those in use get the pool's timeout to come back, then are cut."""
         try:
@@ -71,13 +76,15 @@ class Database:
             self._pool.terminate()
 
     @asynccontextmanager
-    async def acquire(self, timeout_s: float) -> AsyncIterator["Connection"]:
-        """Lend a connection for the length of the block, which must end within the timeout.
+    async def acquire(self, timeout_s: float, *, autocommit: bool = False) -> AsyncIterator["Connection"]:
+        """Lend a connection for the length of the block, which is one transaction and must end within the timeout.
 
-        When the time is over, or the caller is cancelled, the running query is cancelled on the server too.
+        The transaction is committed when the block ends, and undone when it raises. When the time is over, or the
+        caller is cancelled, the running query is cancelled on the server too.
 
         Args:
             timeout_s: Budget for the wait and the block together, seconds.
+            autocommit: Without transaction, for what PostgreSQL refuses inside one, such as VACUUM.
 
         Yields:
             A connection with the codecs of pgvector.
@@ -90,7 +97,11 @@ class Database:
             async with asyncio.timeout(timeout_s):
                 connection = await self._take(timeout_s)
                 try:
-                    yield connection
+                    if autocommit:
+                        yield connection
+                    else:
+                        async with connection.transaction():
+                            yield connection
                 except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
                     # Raised for misuse, but also for a connection that was lost under a transaction.
                     if _is_lost(connection):

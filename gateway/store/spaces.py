@@ -41,7 +41,7 @@ class SpaceStore:
         Raises:
             StartupError: Another space is active and holds vectors, which this one cannot be compared with.
         """
-        async with self._database.acquire(timeout_s) as connection, connection.transaction():
+        async with self._database.acquire(timeout_s) as connection:
             await connection.execute(_QUERIES["lock_spaces"])
             record = await connection.fetchrow(_QUERIES["get_active_space"])
             if record is not None and record["fingerprint"] != fingerprint:
@@ -79,7 +79,7 @@ class SpaceStore:
         Returns:
             True when this call built the index; False when it is there, not needed, or being built by another.
         """
-        async with self._database.acquire(timeout_s) as connection:
+        async with self._database.acquire(timeout_s, autocommit=True) as connection:
             if await connection.fetchval(_QUERIES["is_hnsw_index_valid"], space_key):
                 return False
             if await connection.fetchval(_QUERIES["largest_codebase"], space_key) <= above_chunk_count:

@@ -56,8 +56,9 @@ async def url(empty_url: str) -> str:
 
 @pytest.fixture
 async def database(url: str) -> AsyncIterator[Database]:
+    """As the system: most tests are about what is stored, not about who may see it."""
     database = await Database.connect(url)
-    yield database
+    yield database.as_system()
     await database.close()
 
 

@@ -177,7 +177,8 @@ async def test_the_database_itself_refuses_other_dimensions_and_zero_vectors(
     update = "UPDATE embeddings SET embedding = $2 WHERE chunk_id = $1"
     async with database.acquire(5) as connection:
         with pytest.raises(asyncpg.DataError, match="expected 2560 dimensions, not 384"):
-            await connection.execute(update, ids[0], HalfVector(make_vectors(1)[0, :384]))
+            async with connection.transaction():
+                await connection.execute(update, ids[0], HalfVector(make_vectors(1)[0, :384]))
         with pytest.raises(asyncpg.CheckViolationError, match="embeddings_unit_norm"):
             await connection.execute(update, ids[0], HalfVector(np.zeros(2560)))
 
