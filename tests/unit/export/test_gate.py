@@ -27,7 +27,7 @@ from export.serving import Precision, Runtime, Serving
 from export.source import Checkpoint, write_tokenizer
 from export.spec import EncoderSpec
 
-FP32 = Serving(Runtime.ONNXRUNTIME, Precision.FP32, 2)
+FP32 = Serving(Runtime.ONNXRUNTIME, Precision.FP32, 1)
 FEW = GateSettings(longest_bucket=32, pairs=20)
 
 
