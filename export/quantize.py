@@ -85,12 +85,40 @@ def quantize_int8(folder: Path, feeds: Iterable[Mapping[str, NDArray[np.int64]]]
             advanced_parameters=advanced,
         )
     del model
+    make_activations_unsigned(quantized.graph)
     written = onnx_ir.from_proto(quantized)
     strip_metadata(written)
     weight_bytes = sum(value.const_value.nbytes for value in written.graph.initializers.values() if value.const_value)
     (folder / WEIGHTS_FILE).unlink(missing_ok=True)
     onnx_ir.save(written, path, external_data=WEIGHTS_FILE if weight_bytes > EMBEDDED_BYTES else None)
     check_graph(path)
+
+
+def make_activations_unsigned(graph: onnx.GraphProto) -> None:
+    """Store activations as uint8 instead of int8, zero point and all 128 higher: the same numbers, in place.
+
+    onnxruntime on x86 has no integer product of int8 by int8, and multiplied those matrices in fp32: a forward pass of
+    compact-code took 64 ms of CPU time, as long as fp32's 66, and takes 48 ms so. OpenVINO takes either.
+    """
+    constants = {one.name: one for one in graph.initializer}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    for node in graph.node:
+        if node.op_type != "QuantizeLinear" or constants[node.input[2]].data_type != onnx.TensorProto.INT8:
+            continue
+        zero_point = onnx.numpy_helper.to_array(constants[node.input[2]]).astype(np.int16) + 128
+        name = f"{node.output[0]}_unsigned_zero_point"
+        graph.initializer.append(onnx.numpy_helper.from_array(zero_point.astype(np.uint8), name))
+        node.input[2] = name
+        for reader in readers[node.output[0]]:
+            reader.input[2] = name
+    used = {name for node in graph.node for name in node.input}
+    unused = [one for one in graph.initializer if one.name not in used]
+    for one in unused:
+        graph.initializer.remove(one)
+    del graph.value_info[:]  # it states the types as they were
 
 
 def _import_nncf() -> ModuleType:
