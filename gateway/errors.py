@@ -32,16 +32,76 @@ class TextTooLong(InvalidInput):
     reason = "TEXT_TOO_LONG"
 
 
+class Unauthenticated(DuovecError):
+    """The API key is malformed or unknown."""
+
+    reason = "API_KEY_INVALID"
+
+
+class ApiKeyMissing(Unauthenticated):
+    """The call carries no API key."""
+
+    reason = "API_KEY_MISSING"
+
+
+class ApiKeyExpired(Unauthenticated):
+    """The API key was valid until some time ago."""
+
+    reason = "API_KEY_EXPIRED"
+
+
+class ApiKeyRevoked(Unauthenticated):
+    """The API key was taken back."""
+
+    reason = "API_KEY_REVOKED"
+
+
+class PermissionDenied(DuovecError):
+    """The caller sees the codebase, but has too low a role on it."""
+
+    reason = "ROLE_REQUIRED"
+
+
+class AdminRequired(PermissionDenied):
+    """Only an administrator may do this."""
+
+    reason = "ADMIN_REQUIRED"
+
+
 class NotFound(DuovecError):
-    """No such codebase."""
+    """No such codebase, or none that the caller may see."""
 
     reason = "CODEBASE_NOT_FOUND"
 
 
+class PrincipalNotFound(NotFound):
+    """No such principal, or none that the caller may see."""
+
+    reason = "PRINCIPAL_NOT_FOUND"
+
+
+class ApiKeyNotFound(NotFound):
+    """No such API key, or none that the caller may see."""
+
+    reason = "API_KEY_NOT_FOUND"
+
+
+class GrantNotFound(NotFound):
+    """The principal has no grant on the codebase."""
+
+    reason = "GRANT_NOT_FOUND"
+
+
 class AlreadyExists(DuovecError):
-    """The codebase exists."""
+    """A codebase of this id exists."""
 
     reason = "CODEBASE_EXISTS"
+
+
+class PrincipalExists(AlreadyExists):
+    """A principal of this id exists."""
+
+    reason = "PRINCIPAL_EXISTS"
 
 
 class Overloaded(DuovecError):

@@ -22,6 +22,8 @@ from duovec.v1 import (
     embedding_service_pb2_grpc,
     index_service_pb2,
     index_service_pb2_grpc,
+    principal_service_pb2,
+    principal_service_pb2_grpc,
     search_service_pb2,
     search_service_pb2_grpc,
 )
@@ -30,17 +32,24 @@ from gateway.embedding.space import Space
 from gateway.embedding.triton import TritonClient
 from gateway.errors import DuovecError, StartupError
 from gateway.rpc.admission import Admission
+from gateway.rpc.authentication import AuthenticationInterceptor
 from gateway.rpc.codebase_service import CodebaseServicer
 from gateway.rpc.embedding_service import EmbeddingServicer
 from gateway.rpc.health import HealthMonitor
 from gateway.rpc.index_service import IndexServicer
 from gateway.rpc.interceptors import ErrorInterceptor
+from gateway.rpc.principal_service import PrincipalServicer
 from gateway.rpc.search_service import SearchServicer
 from gateway.settings import Settings
+from gateway.store.admin import ensure_admin_key
+from gateway.store.api_key import ApiKey
+from gateway.store.api_keys import ApiKeyStore
 from gateway.store.chunks import ChunkStore
 from gateway.store.codebases import CodebaseStore
+from gateway.store.grants import GrantStore
 from gateway.store.migrations import migrate
 from gateway.store.pool import Database
+from gateway.store.principals import PrincipalStore
 from gateway.store.search import SearchStore
 from gateway.store.spaces import SpaceStore
 
@@ -53,6 +62,7 @@ SERVICES = tuple(
         (index_service_pb2, "IndexService"),
         (search_service_pb2, "SearchService"),
         (codebase_service_pb2, "CodebaseService"),
+        (principal_service_pb2, "PrincipalService"),
     )
 )
 _OPTIONS = [
@@ -90,13 +100,17 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
         database = await Database.connect(settings.database_url, max_size=settings.database_pool_size)
         stack.push_async_callback(database.close)
         system = database.as_system()
+        await ensure_admin_key(system, given=_admin_key(settings), file=settings.admin_key_file)
         spaces = SpaceStore(system)
         active = await spaces.ensure_active(space.fingerprint, space.identity)
         index_builder = _IndexBuilder(spaces, active.space_key)
         await stack.enter_async_context(_running(index_builder.run()))
-        server = grpc.aio.server(
-            interceptors=[ErrorInterceptor(timeout_s=settings.request_timeout_s)], options=_OPTIONS
+        timeout_s = settings.request_timeout_s
+        interceptors = (
+            ErrorInterceptor(timeout_s=timeout_s),
+            AuthenticationInterceptor(PrincipalStore(database), timeout_s=timeout_s),
         )
+        server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
         _add_services(server, settings, embedder, database, active.space_key, index_builder)
         health_servicer = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
@@ -128,9 +142,9 @@ def _add_services(
 ) -> None:
     timeout_s = settings.request_timeout_s
     admission = Admission(max_pending_texts=settings.max_pending_texts, max_streams=settings.max_streams)
-    codebases = CodebaseStore(database)
+    codebases, principals = CodebaseStore(database), PrincipalStore(database)
     embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(
-        EmbeddingServicer(embedder, admission, timeout_s=timeout_s), server
+        EmbeddingServicer(embedder, principals, admission, timeout_s=timeout_s), server
     )
     index_service_pb2_grpc.add_IndexServiceServicer_to_server(
         IndexServicer(
@@ -149,8 +163,20 @@ def _add_services(
         server,
     )
     codebase_service_pb2_grpc.add_CodebaseServiceServicer_to_server(
-        CodebaseServicer(codebases, space_key=space_key, timeout_s=timeout_s), server
+        CodebaseServicer(codebases, GrantStore(database), space_key=space_key, timeout_s=timeout_s), server
     )
+    principal_service_pb2_grpc.add_PrincipalServiceServicer_to_server(
+        PrincipalServicer(principals, ApiKeyStore(database), timeout_s=timeout_s), server
+    )
+
+
+def _admin_key(settings: Settings) -> ApiKey | None:
+    if settings.admin_key is None:
+        return None
+    key = ApiKey.parse(settings.admin_key.get_secret_value())
+    if key is None:
+        raise StartupError("DUOVEC_ADMIN_KEY is not of the form duovec_<12 of a-z and 0-9>_<64 hex digits>")
+    return key
 
 
 class _IndexBuilder:

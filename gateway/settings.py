@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.errors import StartupError
@@ -24,6 +24,10 @@ class Settings(BaseSettings):
     """The repository that Triton serves; the tokenizers and manifests are read from it."""
     listen: str = "127.0.0.1:50051"
     """Address of the gRPC port. There is no encryption yet: keep it on loopback."""
+    admin_key_file: Path | None = None
+    """File that holds a valid administrator's key once the gateway has started: one is made where it does not."""
+    admin_key: SecretStr | None = None
+    """An administrator's key, `duovec_<12 of a-z and 0-9>_<64 hex digits>`, taken where nobody has a valid one."""
     code_encoder: str = "compact-code"
     """Folder of the encoder of the first 1536 numbers."""
     text_encoder: str = "compact-text"

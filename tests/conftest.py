@@ -58,5 +58,6 @@ async def stack(published_models: Path, session_dir: Path) -> AsyncIterator[Stac
 
 @pytest.fixture
 def client(stack: Stack) -> Iterator[Client]:
-    with Client(stack.endpoint) as client:
+    """As an administrator."""
+    with Client(stack.endpoint, api_key=stack.api_key) as client:
         yield client

@@ -72,7 +72,9 @@ async def _run(settings: "StackSettings", code: Path, codebase: str, queries: Se
     async with Stack(
         settings, on_event=lambda event: report("part", part_fields(event, started_at=started_at))
     ) as stack:
-        await asyncio.to_thread(index, code, codebase=codebase, endpoint=stack.endpoint)
+        await asyncio.to_thread(index, code, codebase=codebase, endpoint=stack.endpoint, api_key=stack.api_key)
         for query in queries:
             typer.secho(f"\nsearch: {query}", bold=True)
-            await asyncio.to_thread(search, query, codebase=codebase, limit=limit, endpoint=stack.endpoint)
+            await asyncio.to_thread(
+                search, query, codebase=codebase, limit=limit, endpoint=stack.endpoint, api_key=stack.api_key
+            )

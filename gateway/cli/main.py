@@ -9,7 +9,10 @@ from typer.core import TyperGroup
 from gateway.cli.demo import demo
 from gateway.cli.doctor import doctor
 from gateway.cli.embed import embed
+from gateway.cli.grant import grant
 from gateway.cli.index import index
+from gateway.cli.key import key
+from gateway.cli.principal import principal
 from gateway.cli.search import search
 from gateway.cli.status import status
 from gateway.cli.up import up
@@ -61,3 +64,5 @@ def _options(
 
 for command in (up, demo, index, search, embed, status, doctor):
     app.command()(command)
+for name, group in (("principal", principal), ("key", key), ("grant", grant)):
+    app.add_typer(group, name=name)

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import typer
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway.client.client import DEFAULT_ENDPOINT
 
@@ -12,8 +13,16 @@ Endpoint = Annotated[
 ]
 ApiKey = Annotated[
     str | None,
-    typer.Option(envvar="DUOVEC_API_KEY", show_envvar=True, help="Key of the caller, where the service asks for one."),
+    typer.Option(
+        envvar="DUOVEC_API_KEY",
+        help="Your API key; when not given, the one that is kept for the endpoint, which a running `duovec up` does.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, for programs.")]
 
-__all__ = ["DEFAULT_ENDPOINT", "ApiKey", "AsJson", "Endpoint"]
+__all__ = ["DEFAULT_ENDPOINT", "ApiKey", "AsJson", "Endpoint", "when"]
+
+
+def when(time: Timestamp) -> str:
+    """A time in UTC, as tables show it."""
+    return time.ToDatetime().strftime("%Y-%m-%d %H:%M")

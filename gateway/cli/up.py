@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.client.credentials import forget_api_key, save_api_key
 from gateway.errors import DuovecError
 
 if TYPE_CHECKING:
-    from gateway.local.stack import PartEvent, StackSettings
+    from gateway.local.stack import PartEvent, Stack, StackSettings
 
 DEFAULT_DATA_DIR = Path("~/.local/share/duovec")
 DataDir = Annotated[
@@ -102,7 +103,10 @@ async def _run(settings: "StackSettings", report: Report) -> None:
     try:
         await _start_unless_stopped(stack.start(), stop)
         if not stop.is_set():
-            report("ready", {"endpoint": stack.endpoint, "elapsed_s": round(time.monotonic() - started_at, 3)})
+            _keep_key(stack)
+            elapsed_s = round(time.monotonic() - started_at, 3)
+            fields = {"endpoint": stack.endpoint, "admin_key_file": str(stack.admin_key_file), "elapsed_s": elapsed_s}
+            report("ready", fields)
             await stack.run_until(stop)
     except StackFailure as exc:
         report("error", {"message": str(exc), "part": exc.part, "log_tail": exc.log_tail})
@@ -111,8 +115,19 @@ async def _run(settings: "StackSettings", report: Report) -> None:
         report("error", {"message": str(exc)})
         raise
     finally:
+        if stack.api_key:
+            forget_api_key(stack.reachable_at, stack.api_key)
         await stack.stop()
     report("stopped", {})
+
+
+def _keep_key(stack: "Stack") -> None:
+    """Let the commands of this account find the administrator's key by the endpoint for as long as it runs."""
+    try:
+        save_api_key(stack.reachable_at, stack.api_key)
+    except OSError as exc:
+        hint = f'export DUOVEC_API_KEY="$(cat {stack.admin_key_file})"'
+        typer.echo(f"note: the key cannot be kept for other commands ({exc}); run {hint}", err=True)
 
 
 async def _start_unless_stopped(start: Any, stop: asyncio.Event) -> None:
@@ -153,6 +168,7 @@ def lines_reporter() -> Report:
             console.print(line)
         elif event == "ready":
             console.print(Text(f"duovec is ready on {fields['endpoint']}", style="bold green"))
+            console.print(Text(f"The administrator's key is in {fields['admin_key_file']}.", style="bright_black"))
             console.print(Text("Ctrl-C stops it.", style="bright_black"))
         elif event == "error" and fields.get("log_tail"):
             console.print(Text(f"The end of the log of {fields['part']}:\n{fields['log_tail']}", style="bright_black"))

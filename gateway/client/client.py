@@ -20,6 +20,8 @@ from duovec.v1.codebase_service_pb2_grpc import CodebaseServiceStub
 from duovec.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 from duovec.v1.index_service_pb2_grpc import IndexServiceStub
 from duovec.v1.search_service_pb2_grpc import SearchServiceStub
+from gateway.client.access import Access
+from gateway.client.credentials import find_api_key
 from gateway.client.errors import ClientError, from_rpc_error
 
 DEFAULT_ENDPOINT = "127.0.0.1:50051"
@@ -62,6 +64,9 @@ class Client:
     Calls that only read, or that may be repeated without harm, are repeated up to three times when the service is
     overloaded or away, after the delay that it asks for, within their deadline. Every method raises ClientError
     when its call fails.
+
+    Attributes:
+        access: Principals, API keys and grants.
     """
 
     def __init__(self, endpoint: str | None = None, *, api_key: str | None = None, timeout_s: float = 60.0) -> None:
@@ -69,12 +74,14 @@ class Client:
 
         Args:
             endpoint: `host:port`, or `https://host:port` for TLS; None means 127.0.0.1:50051.
-            api_key: Sent as `authorization: Bearer`.
+            api_key: Sent as `authorization: Bearer`; None takes DUOVEC_API_KEY, or else the key that is kept for this
+                endpoint (`gateway.client.credentials`), which `duovec up` does.
             timeout_s: Deadline of each call with its repetitions, seconds.
         """
         self.endpoint = endpoint or DEFAULT_ENDPOINT
         self._timeout_s = timeout_s
-        self._metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
+        key = api_key or find_api_key(self.endpoint)
+        self._metadata = (("authorization", f"Bearer {key}"),) if key else ()
         if self.endpoint.startswith("https://"):
             target = self.endpoint.removeprefix("https://")
             self._channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(), _CHANNEL_OPTIONS)
@@ -86,6 +93,7 @@ class Client:
         self._codebases = make(CodebaseServiceStub)
         self._index = make(IndexServiceStub)
         self._search = make(SearchServiceStub)
+        self.access = Access(self._channel, self._codebases, self._call)
 
     def __enter__(self) -> Self:
         """Give the client itself."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from gateway.errors import StartupError
 from gateway.local.account import Account
 
-_WILDCARDS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104  # listening everywhere is probed on loopback
+WILDCARDS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104  # listening everywhere is probed on loopback
 
 # The kernel sends a signal when the parent is gone, however it died. A launcher sets this up and then becomes the
 # program, because a `preexec_fn` may deadlock in a process that has threads, and gRPC starts some. It also changes
@@ -320,7 +320,7 @@ class GatewayServer:
         from grpc_health.v1 import health_pb2, health_pb2_grpc
 
         host, port = split_address(self.url)
-        host = _WILDCARDS.get(host, host)
+        host = WILDCARDS.get(host, host)
         await wait_for_listener(host.strip("[]"), port)
         async with grpc.aio.insecure_channel(f"{host}:{port}") as channel:
             check = health_pb2_grpc.HealthStub(channel).Check

@@ -13,7 +13,15 @@ from typing import IO, Protocol, Self
 from gateway.errors import DuovecError, StartupError
 from gateway.local.models import PAIRS, verify_repository
 from gateway.local.postgres import Postgres
-from gateway.local.process import GatewayServer, check_port_is_free, describe_exit, free_port, split_address, tail
+from gateway.local.process import (
+    WILDCARDS,
+    GatewayServer,
+    check_port_is_free,
+    describe_exit,
+    free_port,
+    split_address,
+    tail,
+)
 from gateway.local.triton import Triton
 
 _STOP_GRACE_S = {"gateway": 15.0, "triton": 10.0, "postgres": 15.0}  # the gateway's own `drain_s` is 10
@@ -103,6 +111,9 @@ class Stack:
 
     Attributes:
         endpoint: `host:port` of the gateway.
+        reachable_at: The same, with an address of this machine where the gateway listens on all of them.
+        admin_key_file: Where the gateway leaves the key of its administrator.
+        api_key: That key; empty before the start.
     """
 
     def __init__(self, settings: StackSettings, *, on_event: Callable[[PartEvent], None] = lambda event: None) -> None:
@@ -117,6 +128,9 @@ class Stack:
         host, port = split_address(settings.listen)
         self.endpoint = f"{host}:{port or free_port()}"
         self._logs = {name: settings.data_dir / "logs" / f"{name}.log" for name in _STOP_GRACE_S}
+        self.reachable_at = f"{WILDCARDS.get(host, host)}:{self.endpoint.rpartition(':')[2]}"
+        self.api_key = ""
+        self.admin_key_file = settings.data_dir / "admin.key"
         self._parts: dict[str, _Part] = {}
         self._watchers: dict[str, asyncio.Task[int]] = {}
         self._lock: IO[str] | None = None
@@ -144,6 +158,7 @@ class Stack:
             await self._verify_models()
             await self._start_backends()
             await self._unless_a_part_dies(self._start_gateway())
+            self.api_key = self.admin_key_file.read_text().strip()
         except BaseException:
             await self.stop()
             raise
@@ -233,6 +248,7 @@ class Stack:
             "DUOVEC_TRITON_URL": triton.url,
             "DUOVEC_MODEL_REPOSITORY": str(self._settings.repository.resolve()),
             "DUOVEC_LISTEN": self.endpoint,
+            "DUOVEC_ADMIN_KEY_FILE": str(self.admin_key_file),
             "DUOVEC_CODE_ENCODER": self._settings.encoders[0],
             "DUOVEC_TEXT_ENCODER": self._settings.encoders[1],
         }

@@ -1,4 +1,4 @@
-"""CodebaseService: create, get, list, delete."""
+"""CodebaseService: codebases, and who may do what with them."""
 
 from typing import Any
 
@@ -7,18 +7,21 @@ import grpc
 from duovec.v1 import codebase_service_pb2 as pb
 from duovec.v1 import codebase_service_pb2_grpc as pb_grpc
 from gateway.rpc import paging, validation
+from gateway.store.access import GrantRow
 from gateway.store.codebases import CodebaseStore
+from gateway.store.grants import GrantStore
 from gateway.store.rows import CodebaseRow
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class CodebaseServicer(pb_grpc.CodebaseServiceServicer):
-    """Translates between the protos and the store."""
+    """Translates between the protos and the stores, which check what the caller may do."""
 
-    def __init__(self, codebases: CodebaseStore, *, space_key: int, timeout_s: float) -> None:
+    def __init__(self, codebases: CodebaseStore, grants: GrantStore, *, space_key: int, timeout_s: float) -> None:
         """Args: space_key: The space that chunks are counted in. timeout_s: Budget of a call, seconds."""
         self._codebases = codebases
+        self._grants = grants
         self._space_key = space_key
         self._timeout_s = timeout_s
 
@@ -60,6 +63,43 @@ class CodebaseServicer(pb_grpc.CodebaseServiceServicer):
         codebase_id = validation.codebase_id(request.codebase_id)
         count = await self._codebases.delete(codebase_id, timeout_s=self._timeout_s)
         return pb.DeleteCodebaseResponse(deleted_chunk_count=count)
+
+    async def SetGrant(self, request: pb.SetGrantRequest, context: Context) -> pb.SetGrantResponse:  # noqa: N802
+        """Give a principal a role on a codebase."""
+        codebase_id = validation.slug("grant.codebase_id", request.grant.codebase_id)
+        principal_id = validation.slug("grant.principal_id", request.grant.principal_id)
+        role = validation.role("grant.role", request.grant.role)
+        row = await self._grants.set(codebase_id, principal_id, role, timeout_s=self._timeout_s)
+        return pb.SetGrantResponse(grant=_grant(codebase_id, row))
+
+    async def ListGrants(  # noqa: N802
+        self, request: pb.ListGrantsRequest, context: Context
+    ) -> pb.ListGrantsResponse:
+        """List the grants on a codebase."""
+        codebase_id = validation.codebase_id(request.codebase_id)
+        page_size = validation.page_size(request.page_size, default=100, limit=1000)
+        (after,) = paging.decode(request.page_token, 1) or ("",)
+        rows = await self._grants.list(codebase_id, after, page_size + 1, timeout_s=self._timeout_s)
+        more, rows = len(rows) > page_size, rows[:page_size]
+        return pb.ListGrantsResponse(
+            grants=[_grant(codebase_id, row) for row in rows],
+            next_page_token=paging.encode(rows[-1].principal_id) if more else "",
+        )
+
+    async def DeleteGrant(  # noqa: N802
+        self, request: pb.DeleteGrantRequest, context: Context
+    ) -> pb.DeleteGrantResponse:
+        """Take a principal's role on a codebase away."""
+        codebase_id = validation.codebase_id(request.codebase_id)
+        principal_id = validation.slug("principal_id", request.principal_id)
+        await self._grants.delete(codebase_id, principal_id, timeout_s=self._timeout_s)
+        return pb.DeleteGrantResponse()
+
+
+def _grant(codebase_id: str, row: GrantRow) -> pb.Grant:
+    grant = pb.Grant(codebase_id=codebase_id, principal_id=row.principal_id, role=f"ROLE_{row.role}")
+    grant.create_time.FromDatetime(row.create_time)
+    return grant
 
 
 def _codebase(row: CodebaseRow) -> pb.Codebase:

@@ -16,6 +16,7 @@ from gateway.rpc import validation
 from gateway.rpc.admission import Admission
 from gateway.rpc.interceptors import status_of
 from gateway.rpc.streaming import in_batches
+from gateway.store.principals import PrincipalStore
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -26,9 +27,12 @@ _VALUES_HEADER = b"\x0a\x80\x50"
 class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
     """Translates between the protos and the embedder."""
 
-    def __init__(self, embedder: Embedder, admission: Admission, *, timeout_s: float) -> None:
+    def __init__(
+        self, embedder: Embedder, principals: PrincipalStore, admission: Admission, *, timeout_s: float
+    ) -> None:
         """Args: timeout_s: Budget of a unary call, and of one batch of a stream, seconds."""
         self._embedder = embedder
+        self._principals = principals
         self._admission = admission
         self._timeout_s = timeout_s
 
@@ -63,6 +67,8 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
                 yield response
 
     async def _answer(self, requests: Sequence[pb.StreamEmbedRequest]) -> list[pb.StreamEmbedResponse]:
+        # Again for every batch: a key that is revoked ends a stream that is open, too.
+        await self._principals.check_key(timeout_s=self._timeout_s)
         responses: list[pb.StreamEmbedResponse] = []
         by_type: dict[InputType, list[pb.StreamEmbedRequest]] = {}
         for request in requests:

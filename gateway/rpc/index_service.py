@@ -17,6 +17,7 @@ from gateway.rpc import paging, validation
 from gateway.rpc.admission import Admission
 from gateway.rpc.interceptors import status_of
 from gateway.rpc.streaming import in_batches
+from gateway.store.access import Role
 from gateway.store.chunks import ChunkStore
 from gateway.store.codebases import CodebaseStore
 from gateway.store.rows import ChunkRow, StoredChunk
@@ -92,10 +93,11 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
             if first is None:
                 return
             codebase_id = validation.codebase_id(first.codebase_id)
-            codebase_key = await self._codebases.get_key(codebase_id, timeout_s=self._timeout_s)
+            await self._key(codebase_id, role="WRITE")
 
             async def answer(batch: list[pb.IndexChunksRequest]) -> list[pb.IndexChunksResponse]:
-                return await self._answer(codebase_id, codebase_key, batch)
+                # Asked again for every batch: a key or a role that is taken away ends a stream that is open, too.
+                return await self._answer(codebase_id, await self._key(codebase_id, role="WRITE"), batch)
 
             try:
                 async for response in in_batches(
@@ -191,7 +193,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
     async def ListFiles(self, request: pb.ListFilesRequest, context: Context) -> pb.ListFilesResponse:  # noqa: N802
         """List the stored versions of files."""
         page_size = validation.page_size(request.page_size, default=1000, limit=10_000)
-        codebase_key = await self._key(request.codebase_id)
+        codebase_key = await self._key(request.codebase_id, role="READ")
         path, digest = paging.decode(request.page_token, 2) or ("", "")
         try:
             after = (path, bytes.fromhex(digest)) if request.page_token else None
@@ -229,12 +231,12 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
                 # Each would delete the version that the other keeps.
                 raise InvalidInput(f"{field}.path", f"is {path[:80]!r} a second time; send one selector a path")
             kept[path] = validation.sha256(f"{field}.keep_file_sha256", keep) if keep else None
-        codebase_key = await self._key(request.codebase_id)
+        codebase_key = await self._key(request.codebase_id, role="WRITE")
         count = await self._chunks.delete_files(codebase_key, list(kept.items()), timeout_s=self._timeout_s)
         return pb.DeleteChunksResponse(deleted_chunk_count=count)
 
-    async def _key(self, codebase_id: str) -> int:
-        return await self._codebases.get_key(validation.codebase_id(codebase_id), timeout_s=self._timeout_s)
+    async def _key(self, codebase_id: str, *, role: Role) -> int:
+        return await self._codebases.get_key(validation.codebase_id(codebase_id), role=role, timeout_s=self._timeout_s)
 
 
 def _item(codebase_id: str, request: pb.IndexChunksRequest) -> _Item:

@@ -20,6 +20,8 @@ DOMAIN = "duovec"
 # The first class that matches decides: subclasses stand before their bases.
 _CODES: tuple[tuple[type[errors.DuovecError], "code_pb2.Code"], ...] = (
     (errors.InvalidInput, code_pb2.INVALID_ARGUMENT),
+    (errors.Unauthenticated, code_pb2.UNAUTHENTICATED),
+    (errors.PermissionDenied, code_pb2.PERMISSION_DENIED),
     (errors.NotFound, code_pb2.NOT_FOUND),
     (errors.AlreadyExists, code_pb2.ALREADY_EXISTS),
     (errors.Overloaded, code_pb2.RESOURCE_EXHAUSTED),

@@ -3,9 +3,10 @@
 import hashlib
 import re
 
-from duovec.v1 import chunk_pb2, vector_pb2
+from duovec.v1 import chunk_pb2, codebase_service_pb2, vector_pb2
 from gateway.embedding.space import InputType, passage_of
 from gateway.errors import InvalidInput
+from gateway.store.access import Role
 from gateway.store.rows import ChunkRow
 
 MAX_TEXTS = 256
@@ -18,9 +19,15 @@ MAX_LABEL_CHARS = 1024
 MAX_DISPLAY_NAME_CHARS = 256
 SHA256_BYTES = 32
 
-_CODEBASE_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_SLUG = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_KEY_ID = re.compile(r"[a-z0-9]{12}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _KINDS = frozenset({"function", "method", "class", "text"})
+_ROLES: dict[int, Role] = {
+    codebase_service_pb2.ROLE_READ: "READ",
+    codebase_service_pb2.ROLE_WRITE: "WRITE",
+    codebase_service_pb2.ROLE_OWNER: "OWNER",
+}
 _INPUT_TYPES: dict[int, InputType] = {
     vector_pb2.INPUT_TYPE_QUERY: InputType.QUERY,
     vector_pb2.INPUT_TYPE_PASSAGE: InputType.PASSAGE,
@@ -66,12 +73,31 @@ def vector_format(field: str, value: int) -> int:
 
 def codebase_id(value: str) -> str:
     """An id that could be a codebase's."""
-    if not _CODEBASE_ID.fullmatch(value):
+    return slug("codebase_id", value)
+
+
+def slug(field: str, value: str) -> str:
+    """An id that people choose: of a codebase, or of a principal."""
+    if not _SLUG.fullmatch(value):
         raise InvalidInput(
-            "codebase_id",
-            f"is {value[:80]!r}; use 1 to 63 of a-z, 0-9 and '-', with a letter or digit first and last",
+            field, f"is {value[:80]!r}; use 1 to 63 of a-z, 0-9 and '-', with a letter or digit first and last"
         )
     return value
+
+
+def key_id(value: str) -> str:
+    """The public part of an API key; whoever sends a whole key by mistake gets no part of it back."""
+    if not _KEY_ID.fullmatch(value):
+        raise InvalidInput("key_id", "is not 12 of a-z and 0-9, the part of the key after `duovec_`")
+    return value
+
+
+def role(field: str, value: int) -> Role:
+    """A role on a codebase."""
+    known = _ROLES.get(value)
+    if known is None:
+        raise InvalidInput(field, f"is {value}; set ROLE_READ (1), ROLE_WRITE (2) or ROLE_OWNER (3)")
+    return known
 
 
 def page_size(value: int, *, default: int, limit: int) -> int:
@@ -99,12 +125,18 @@ def path(field: str, value: str) -> str:
     return value
 
 
+def kind(field: str, value: str) -> str:
+    """A known kind of chunk."""
+    if value not in _KINDS:
+        raise InvalidInput(field, f"is {value[:80]!r}; use one of {', '.join(sorted(_KINDS))}")
+    return value
+
+
 def chunk(field: str, value: chunk_pb2.Chunk) -> tuple[ChunkRow, str]:
     """A chunk as a row, and the text that is embedded for it."""
     content = text(f"{field}.content", value.content)
     symbol = label(f"{field}.symbol", value.symbol)
-    if value.kind not in _KINDS:
-        raise InvalidInput(f"{field}.kind", f"is {value.kind[:80]!r}; use one of {', '.join(sorted(_KINDS))}")
+    kind(f"{field}.kind", value.kind)
     if not 1 <= value.start_line <= value.end_line:
         raise InvalidInput(
             f"{field}.start_line", f"is {value.start_line} and end_line {value.end_line}; lines count from 1"

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from gateway.store.pool import Connection
 
 _QUERIES = load_queries("chunks.sql")
-_EMBEDDING_COLUMNS = ("space_key", "chunk_id", "codebase_key", "embedding")
 _DEFAULT_TIMEOUT_S = 30.0
 
 # What makes a chunk the same chunk within its codebase: path, version of the file, position in it.
@@ -101,14 +100,13 @@ class ChunkStore:
                 connection, codebase_key, space_key, [rows[position_by_key[key]] for key in keys]
             )
             # Their rows are locked until the end, so nobody else gives these chunks a vector meanwhile.
-            await connection.copy_records_to_table(
-                "embeddings",
-                columns=_EMBEDDING_COLUMNS,
-                records=[
-                    (space_key, chunk_id, codebase_key, HalfVector(halves_BD[position_by_key[key]]))
-                    for key, chunk_id in ids.items()
-                    if chunk_id not in embedded
-                ],
+            missing = {key: chunk_id for key, chunk_id in ids.items() if chunk_id not in embedded}
+            await connection.execute(
+                _QUERIES["insert_embeddings"],
+                codebase_key,
+                space_key,
+                list(missing.values()),
+                [HalfVector(halves_BD[position_by_key[key]]) for key in missing],
             )
         return [ids[_key(row)] for row in rows]
 

@@ -1,13 +1,20 @@
 """Codebases: the unit of search and of permission."""
 
+from typing import TYPE_CHECKING
+
 import asyncpg
 
-from gateway.errors import AlreadyExists, NotFound
+from gateway.errors import AlreadyExists, NotFound, PermissionDenied
+from gateway.store.access import Role
 from gateway.store.pool import Database
 from gateway.store.queries import load_queries
 from gateway.store.rows import CodebaseRow
 
+if TYPE_CHECKING:
+    from gateway.store.pool import Connection
+
 _QUERIES = load_queries("codebases.sql")
+_RANK: dict[Role, int] = {"READ": 0, "WRITE": 1, "OWNER": 2}
 
 
 class CodebaseStore:
@@ -18,7 +25,7 @@ class CodebaseStore:
         self._database = database
 
     async def create(self, codebase_id: str, display_name: str, *, timeout_s: float) -> CodebaseRow:
-        """Add a codebase.
+        """Add a codebase, whose owner the caller becomes.
 
         Args:
             codebase_id: 1 to 63 of a-z, 0-9 and "-", a letter or digit first and last.
@@ -26,22 +33,23 @@ class CodebaseStore:
             timeout_s: Deadline, seconds.
 
         Raises:
-            AlreadyExists: A codebase of this id exists.
+            AlreadyExists: The id is taken, be it by a codebase that the caller may not see.
         """
         async with self._database.acquire(timeout_s) as connection:
             try:
-                record = await connection.fetchrow(_QUERIES["create_codebase"], codebase_id, display_name)
+                key = await connection.fetchval(_QUERIES["create_codebase"], codebase_id, display_name)
             except asyncpg.UniqueViolationError as error:
-                raise AlreadyExists(f"codebase {codebase_id!r} exists already") from error
+                raise AlreadyExists(f"the codebase id {codebase_id!r} is taken; choose another") from error
+            record = await connection.fetchrow(_QUERIES["get_new_codebase"], key)
         if record is None:
-            raise RuntimeError("INSERT ... RETURNING gave no row")
+            raise RuntimeError("the codebase that was created is not there")
         return CodebaseRow(**record)
 
     async def get(self, codebase_id: str, *, space_key: int, timeout_s: float) -> CodebaseRow:
         """Get a codebase, its chunks counted in one space.
 
         Raises:
-            NotFound: There is no codebase of this id.
+            NotFound: There is no codebase of this id, or the caller may not see it.
         """
         async with self._database.acquire(timeout_s) as connection:
             record = await connection.fetchrow(_QUERIES["get_codebase"], codebase_id, space_key)
@@ -50,7 +58,7 @@ class CodebaseStore:
         return CodebaseRow(**record)
 
     async def list(self, after: str, limit: int, *, space_key: int, timeout_s: float) -> list[CodebaseRow]:
-        """List codebases by id, their chunks counted in one space.
+        """List the codebases that the caller may see by id, their chunks counted in one space.
 
         Args:
             after: The last id of the page before; "" for the first page.
@@ -62,17 +70,15 @@ class CodebaseStore:
             records = await connection.fetch(_QUERIES["list_codebases"], after, space_key, limit)
         return [CodebaseRow(**record) for record in records]
 
-    async def get_key(self, codebase_id: str, *, timeout_s: float) -> int:
-        """Get the key of a codebase without counting its chunks.
+    async def get_key(self, codebase_id: str, *, role: Role = "READ", timeout_s: float) -> int:
+        """Get the key of a codebase on which the caller has a role, or a higher one.
 
         Raises:
-            NotFound: There is no codebase of this id.
+            NotFound: There is no codebase of this id, or the caller may not see it.
+            PermissionDenied: The caller has a lower role on it.
         """
         async with self._database.acquire(timeout_s) as connection:
-            key: int | None = await connection.fetchval(_QUERIES["get_codebase_key"], codebase_id)
-        if key is None:
-            raise _not_found(codebase_id)
-        return key
+            return await require_role(connection, codebase_id, role)
 
     async def delete(self, codebase_id: str, *, timeout_s: float) -> int:
         """Delete a codebase with all its chunks and their vectors in every space.
@@ -81,15 +87,37 @@ class CodebaseStore:
             How many chunks were deleted.
 
         Raises:
-            NotFound: There is no codebase of this id.
+            NotFound: There is no codebase of this id, or the caller may not see it.
+            PermissionDenied: The caller does not own it.
         """
         async with self._database.acquire(timeout_s) as connection:
+            await require_role(connection, codebase_id, "OWNER")
             key = await connection.fetchval(_QUERIES["lock_codebase"], codebase_id)
             if key is None:
                 raise _not_found(codebase_id)
             chunk_count: int = await connection.fetchval(_QUERIES["count_chunks"], key)
             await connection.execute(_QUERIES["delete_codebase"], key)
         return chunk_count
+
+
+async def require_role(connection: "Connection", codebase_id: str, role: Role) -> int:
+    """Go on only if the caller of this transaction has a role on a codebase, or a higher one.
+
+    Returns:
+        The codebase's key.
+
+    Raises:
+        NotFound: There is no codebase of this id, or the caller may not see it.
+        PermissionDenied: The caller has a lower role on it.
+    """
+    record = await connection.fetchrow(_QUERIES["get_codebase_key"], codebase_id)
+    if record is None:
+        raise _not_found(codebase_id)
+    held: Role = record["role"]
+    if _RANK[held] < _RANK[role]:
+        raise PermissionDenied(f"this takes the role {role} on codebase {codebase_id!r}; yours is {held}")
+    key: int = record["codebase_key"]
+    return key
 
 
 def _not_found(codebase_id: str) -> NotFound:

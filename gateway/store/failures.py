@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import asyncpg
 
-from gateway.errors import DatabaseUnavailable, DeadlineExceeded, NotFound
+from gateway.errors import DatabaseUnavailable, DeadlineExceeded, NotFound, PermissionDenied, PrincipalNotFound
 
 # What asyncpg raises when the server is gone, coming up, going down or full, or when the connection was cut.
 CONNECTION_FAILURES: tuple[type[Exception], ...] = (
@@ -25,7 +25,9 @@ def translate_failures() -> Iterator[None]:
     Raises:
         DeadlineExceeded: The client or the server ran into the time limit; the server dropped the work.
         DatabaseUnavailable: The server cannot be reached, or ended the transaction for another's sake.
-        NotFound: The codebase was deleted while it was written to.
+        NotFound: The codebase, or the principal, was deleted while it was written to.
+        PermissionDenied: Row-level security refused a write that the gateway's own check had let pass, or had
+            forgotten.
     """
     try:
         yield
@@ -36,5 +38,11 @@ def translate_failures() -> Iterator[None]:
         raise DatabaseUnavailable(f"PostgreSQL cannot be reached: {error or type(error).__name__}") from error
     except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as error:
         raise DatabaseUnavailable(f"PostgreSQL gave way to another transaction, try again: {error}") from error
+    except asyncpg.InsufficientPrivilegeError as error:
+        if "row-level security" not in str(error):
+            raise
+        raise PermissionDenied("the caller may not write this codebase") from error
     except asyncpg.ForeignKeyViolationError as error:
+        if (error.constraint_name or "").endswith("_principal_key_fkey"):
+            raise PrincipalNotFound("the principal was deleted meanwhile") from error
         raise NotFound(f"the codebase was deleted meanwhile: {error.detail}") from error

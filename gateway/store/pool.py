@@ -10,6 +10,7 @@ import asyncpg
 from pgvector.asyncpg import register_vector
 
 from gateway.errors import DatabaseUnavailable, DeadlineExceeded, StartupError
+from gateway.store.caller import enter
 from gateway.store.failures import CONNECTION_FAILURES, translate_failures
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Database:
         return cls(pool, timeout_s=timeout_s, max_size=max_size)
 
     def as_system(self) -> "Database":
-        """The same pool for work that is nobody's request: start-up, canary, index builds. It sees every row."""
+        """The same pool for what is nobody's request: start-up, canary, index builds. No policy holds it."""
         return Database(self._pool, timeout_s=self._timeout_s, max_size=self._max_size, is_system=True)
 
     async def close(self) -> None:
@@ -79,12 +80,15 @@ class Database:
     async def acquire(self, timeout_s: float, *, autocommit: bool = False) -> AsyncIterator["Connection"]:
         """Lend a connection for the length of the block, which is one transaction and must end within the timeout.
 
-        The transaction is committed when the block ends, and undone when it raises. When the time is over, or the
+        The transaction is that of the caller whose key is acted with (`gateway.store.caller`), and row-level security
+        holds it to what the caller may do; with `as_system` it may do everything. It is committed when the block ends,
+        and undone when it raises. When the time is over, or the
         caller is cancelled, the running query is cancelled on the server too.
 
         Args:
             timeout_s: Budget for the wait and the block together, seconds.
-            autocommit: Without transaction, for what PostgreSQL refuses inside one, such as VACUUM.
+            autocommit: Without transaction, for what PostgreSQL refuses inside one, such as VACUUM. Only the system
+                may.
 
         Yields:
             A connection with the codecs of pgvector.
@@ -92,7 +96,11 @@ class Database:
         Raises:
             DeadlineExceeded: The block, or the wait, took longer than `timeout_s`.
             DatabaseUnavailable: The server cannot be reached, or no connection came free within the pool's limit.
+            Unauthenticated: The key is unknown, or revoked or expired by now.
+            PermissionDenied: The block wrote what its caller may not.
         """
+        if autocommit and not self._is_system:
+            raise ValueError("a caller's role lasts as long as its transaction: only the system does without")
         with translate_failures():
             async with asyncio.timeout(timeout_s):
                 connection = await self._take(timeout_s)
@@ -101,6 +109,8 @@ class Database:
                         yield connection
                     else:
                         async with connection.transaction():
+                            if not self._is_system:
+                                await enter(connection)
                             yield connection
                 except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
                     # Raised for misuse, but also for a connection that was lost under a transaction.

@@ -33,10 +33,10 @@ def median_ms(call: Callable[[], object], repetitions: int) -> float:
     return statistics.median(times)
 
 
-def measure(endpoint: str) -> dict[str, float]:
+def measure(endpoint: str, api_key: str) -> dict[str, float]:
     """Every figure, one after the other on an otherwise idle service."""
     figures: dict[str, float] = {}
-    with Client(endpoint) as client:
+    with Client(endpoint, api_key=api_key) as client:
         report = index_tree(client, SOURCE, "benchmark")
         figures["index_chunks_per_s"] = report.chunks_embedded / report.elapsed_s
         figures["index_chunks"] = report.chunks_embedded
@@ -60,7 +60,7 @@ async def main() -> None:
         )
         async with Stack(settings) as stack:
             ready_s = time.perf_counter() - started
-            figures = {"ready_s": ready_s} | await asyncio.to_thread(measure, stack.endpoint)
+            figures = {"ready_s": ready_s} | await asyncio.to_thread(measure, stack.endpoint, stack.api_key)
     for name, figure in figures.items():
         print(f"{name:<24}{figure:10.1f}")
     print(json.dumps({name: round(figure, 3) for name, figure in figures.items()}))

@@ -12,7 +12,13 @@ from google.protobuf import json_format, message_factory
 
 import export.cli.main
 import gateway.cli.main
-from duovec.v1 import codebase_service_pb2, embedding_service_pb2, index_service_pb2, search_service_pb2
+from duovec.v1 import (
+    codebase_service_pb2,
+    embedding_service_pb2,
+    index_service_pb2,
+    principal_service_pb2,
+    search_service_pb2,
+)
 from gateway.client.client import Client
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +26,13 @@ DOCS = ("README.md", "CONTRIBUTING.md")
 APPS = {"duovec": gateway.cli.main.app, "duovec-export": export.cli.main.app}
 SERVICES = {
     service.full_name: service
-    for module in (codebase_service_pb2, embedding_service_pb2, index_service_pb2, search_service_pb2)
+    for module in (
+        codebase_service_pb2,
+        embedding_service_pb2,
+        index_service_pb2,
+        principal_service_pb2,
+        search_service_pb2,
+    )
     for service in module.DESCRIPTOR.services_by_name.values()
 }
 
@@ -68,6 +80,9 @@ def test_command_parses(words: list[str]) -> None:
     """The command takes these arguments and options."""
     program, name, *arguments = words
     command = typer.main.get_command(APPS[program]).commands[name]  # type: ignore[attr-defined]
+    if hasattr(command, "commands"):
+        name, *arguments = arguments
+        command = command.commands[name]
     known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     assert {word.split("=")[0] for word in arguments if word.startswith("-") and word != "-"} <= known
 

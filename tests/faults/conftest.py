@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from fault_caller import Parts
+from fault_caller import API_KEY, Parts
+from pydantic import SecretStr
 
 from gateway.local.postgres import Postgres
 from gateway.local.triton import Triton
@@ -38,7 +39,12 @@ async def parts(repository: Path, fault_dir: Path) -> AsyncIterator[Parts]:
     await postgres.start()
     await triton.start()
     settings = Settings(
-        database_url=postgres.url, triton_url=triton.url, model_repository=repository, listen="127.0.0.1:0", drain_s=1
+        database_url=postgres.url,
+        triton_url=triton.url,
+        model_repository=repository,
+        listen="127.0.0.1:0",
+        admin_key=SecretStr(API_KEY),
+        drain_s=1,
     )
     async with serve(settings) as port:
         yield Parts(postgres, triton, f"127.0.0.1:{port}")

@@ -25,6 +25,8 @@ from gateway.local.postgres import Postgres
 from gateway.local.triton import Triton
 
 T = TypeVar("T")
+API_KEY = f"duovec_faulttests01_{'0f' * 32}"
+METADATA = (("authorization", f"Bearer {API_KEY}"),)
 SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
@@ -77,26 +79,26 @@ class Caller:
 
     async def embed(self, texts: list[str], *, timeout_s: float = 10) -> embedding_service_pb2.EmbedResponse:
         request = embedding_service_pb2.EmbedRequest(texts=texts, input_type=2)
-        return await self._decoded(self._embedding.Embed(request, timeout=timeout_s))
+        return await self._decoded(self._embedding.Embed(request, timeout=timeout_s, metadata=METADATA))
 
     async def search(self, codebase_id: str, query: str) -> search_service_pb2.SearchResponse:
-        request = search_service_pb2.SearchRequest(codebase_id=codebase_id, query=query)
-        return await self._decoded(self._search.Search(request, timeout=10))
+        request = search_service_pb2.SearchRequest(codebase_ids=[codebase_id], query=query)
+        return await self._decoded(self._search.Search(request, timeout=10, metadata=METADATA))
 
     async def create(self, codebase_id: str) -> None:
         request = codebase_service_pb2.CreateCodebaseRequest(codebase_id=codebase_id)
-        await self._decoded(self._codebases.CreateCodebase(request, timeout=10))
+        await self._decoded(self._codebases.CreateCodebase(request, timeout=10, metadata=METADATA))
 
     async def chunk_count(self, codebase_id: str) -> tuple[int, int]:
         """Chunks with and without a vector."""
         request = codebase_service_pb2.GetCodebaseRequest(codebase_id=codebase_id)
-        codebase = (await self._decoded(self._codebases.GetCodebase(request, timeout=10))).codebase
+        codebase = (await self._decoded(self._codebases.GetCodebase(request, timeout=10, metadata=METADATA))).codebase
         return codebase.chunk_count, codebase.pending_chunk_count
 
     async def index(
         self, requests: Iterable[index_service_pb2.IndexChunksRequest]
     ) -> list[index_service_pb2.IndexChunksResponse]:
-        call = self._index.IndexChunks(iter(list(requests)), timeout=60)
+        call = self._index.IndexChunks(iter(list(requests)), timeout=60, metadata=METADATA)
         return [reply async for reply in call]
 
     async def is_serving(self) -> bool:

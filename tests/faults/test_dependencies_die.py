@@ -58,8 +58,9 @@ async def test_postgresql_is_killed_and_comes_back(parts: Parts, caller: Caller)
     error = await error_of(lambda: caller.search("faults", "multiply"))
     assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE")
     await caller.until_serving(False)
-    # Embedding needs no database.
-    assert len((await caller.embed(["x = 1"])).embeddings) == 1
+    # Who calls cannot be told without the database, and nobody is let in for that.
+    error = await error_of(lambda: caller.embed(["x = 1"]))
+    assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE")
 
     await parts.postgres.stop()
     await parts.postgres.start()

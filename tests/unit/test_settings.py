@@ -43,6 +43,15 @@ def test_a_variable_replaces_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings.from_environment().max_streams == 7
 
 
+def test_an_administrator_s_key_does_not_show_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever logs the settings does not log it."""
+    monkeypatch.setenv("DUOVEC_ADMIN_KEY", "hunter2")
+    settings = Settings.from_environment()
+    assert settings.admin_key is not None
+    assert settings.admin_key.get_secret_value() == "hunter2"
+    assert "hunter2" not in repr(settings) + str(settings)
+
+
 def test_every_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """One message names all that is missing, by the name in the environment."""
     for name in REQUIRED:

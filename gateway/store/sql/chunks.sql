@@ -51,6 +51,12 @@ JOIN chunks c ON c.codebase_key = $1 AND c.path = sent.path AND c.file_sha256 = 
              AND c.ordinal = sent.ordinal
 ORDER BY sent.n
 
+-- name: insert_embeddings
+-- Adds vectors of a codebase's chunks. COPY, which is a little faster, PostgreSQL refuses under row-level security.
+INSERT INTO embeddings (space_key, chunk_id, codebase_key, embedding)
+SELECT $2, sent.chunk_id, $1, sent.embedding
+FROM unnest($3::bigint[], $4::halfvec[]) AS sent (chunk_id, embedding)
+
 -- name: reuse_embeddings
 -- Gives chunks the vector that another chunk of the codebase has for the same text.
 INSERT INTO embeddings (space_key, chunk_id, codebase_key, embedding)

@@ -1,7 +1,11 @@
 -- name: create_codebase
--- Adds a codebase.
-INSERT INTO codebases (codebase_id, display_name) VALUES ($1, $2)
-RETURNING codebase_key, codebase_id, display_name, create_time, 0::bigint AS chunk_count, 0::bigint AS pending_chunk_count
+-- Adds a codebase, whose owner the caller becomes; gives its key.
+SELECT create_codebase($1, $2)
+
+-- name: get_new_codebase
+-- Gets a codebase that has no chunks yet.
+SELECT codebase_key, codebase_id, display_name, create_time, 0::bigint AS chunk_count, 0::bigint AS pending_chunk_count
+FROM codebases WHERE codebase_key = $1
 
 -- name: get_codebase
 -- Gets one codebase, counted in a space.
@@ -38,5 +42,9 @@ SELECT count(*) FROM chunks WHERE codebase_key = $1
 DELETE FROM codebases WHERE codebase_key = $1
 
 -- name: get_codebase_key
--- Gets the key of a codebase.
-SELECT codebase_key FROM codebases WHERE codebase_id = $1
+-- Gets the key of a codebase that is visible, and the role on it; who is no mere caller may do everything.
+SELECT c.codebase_key,
+       CASE WHEN current_user = 'duovec_caller' THEN (
+           SELECT g.role FROM grants g WHERE g.codebase_key = c.codebase_key AND g.principal_key = current_principal()
+       ) ELSE 'OWNER' END::text AS role
+FROM codebases c WHERE c.codebase_id = $1

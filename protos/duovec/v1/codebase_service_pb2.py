@@ -25,13 +25,15 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n duovec/v1/codebase_service.proto\x12\tduovec.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x98\x01\n\x08\x43odebase\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x63hunk_count\x18\x04 \x01(\x03\x12\x1b\n\x13pending_chunk_count\x18\x05 \x01(\x03\"B\n\x15\x43reateCodebaseRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\"?\n\x16\x43reateCodebaseResponse\x12%\n\x08\x63odebase\x18\x01 \x01(\x0b\x32\x13.duovec.v1.Codebase\")\n\x12GetCodebaseRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\"<\n\x13GetCodebaseResponse\x12%\n\x08\x63odebase\x18\x01 \x01(\x0b\x32\x13.duovec.v1.Codebase\"=\n\x14ListCodebasesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"X\n\x15ListCodebasesResponse\x12&\n\tcodebases\x18\x01 \x03(\x0b\x32\x13.duovec.v1.Codebase\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\",\n\x15\x44\x65leteCodebaseRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\"5\n\x16\x44\x65leteCodebaseResponse\x12\x1b\n\x13\x64\x65leted_chunk_count\x18\x01 \x01(\x03\x32\xe1\x02\n\x0f\x43odebaseService\x12U\n\x0e\x43reateCodebase\x12 .duovec.v1.CreateCodebaseRequest\x1a!.duovec.v1.CreateCodebaseResponse\x12L\n\x0bGetCodebase\x12\x1d.duovec.v1.GetCodebaseRequest\x1a\x1e.duovec.v1.GetCodebaseResponse\x12R\n\rListCodebases\x12\x1f.duovec.v1.ListCodebasesRequest\x1a .duovec.v1.ListCodebasesResponse\x12U\n\x0e\x44\x65leteCodebase\x12 .duovec.v1.DeleteCodebaseRequest\x1a!.duovec.v1.DeleteCodebaseResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n duovec/v1/codebase_service.proto\x12\tduovec.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x98\x01\n\x08\x43odebase\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x63hunk_count\x18\x04 \x01(\x03\x12\x1b\n\x13pending_chunk_count\x18\x05 \x01(\x03\"B\n\x15\x43reateCodebaseRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\"?\n\x16\x43reateCodebaseResponse\x12%\n\x08\x63odebase\x18\x01 \x01(\x0b\x32\x13.duovec.v1.Codebase\")\n\x12GetCodebaseRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\"<\n\x13GetCodebaseResponse\x12%\n\x08\x63odebase\x18\x01 \x01(\x0b\x32\x13.duovec.v1.Codebase\"=\n\x14ListCodebasesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"X\n\x15ListCodebasesResponse\x12&\n\tcodebases\x18\x01 \x03(\x0b\x32\x13.duovec.v1.Codebase\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\",\n\x15\x44\x65leteCodebaseRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\"5\n\x16\x44\x65leteCodebaseResponse\x12\x1b\n\x13\x64\x65leted_chunk_count\x18\x01 \x01(\x03\"\x82\x01\n\x05Grant\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12\x14\n\x0cprincipal_id\x18\x02 \x01(\t\x12\x1d\n\x04role\x18\x03 \x01(\x0e\x32\x0f.duovec.v1.Role\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"2\n\x0fSetGrantRequest\x12\x1f\n\x05grant\x18\x01 \x01(\x0b\x32\x10.duovec.v1.Grant\"3\n\x10SetGrantResponse\x12\x1f\n\x05grant\x18\x01 \x01(\x0b\x32\x10.duovec.v1.Grant\"O\n\x11ListGrantsRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"O\n\x12ListGrantsResponse\x12 \n\x06grants\x18\x01 \x03(\x0b\x32\x10.duovec.v1.Grant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"?\n\x12\x44\x65leteGrantRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12\x14\n\x0cprincipal_id\x18\x02 \x01(\t\"\x15\n\x13\x44\x65leteGrantResponse*K\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tROLE_READ\x10\x01\x12\x0e\n\nROLE_WRITE\x10\x02\x12\x0e\n\nROLE_OWNER\x10\x03\x32\xbf\x04\n\x0f\x43odebaseService\x12U\n\x0e\x43reateCodebase\x12 .duovec.v1.CreateCodebaseRequest\x1a!.duovec.v1.CreateCodebaseResponse\x12L\n\x0bGetCodebase\x12\x1d.duovec.v1.GetCodebaseRequest\x1a\x1e.duovec.v1.GetCodebaseResponse\x12R\n\rListCodebases\x12\x1f.duovec.v1.ListCodebasesRequest\x1a .duovec.v1.ListCodebasesResponse\x12U\n\x0e\x44\x65leteCodebase\x12 .duovec.v1.DeleteCodebaseRequest\x1a!.duovec.v1.DeleteCodebaseResponse\x12\x43\n\x08SetGrant\x12\x1a.duovec.v1.SetGrantRequest\x1a\x1b.duovec.v1.SetGrantResponse\x12I\n\nListGrants\x12\x1c.duovec.v1.ListGrantsRequest\x1a\x1d.duovec.v1.ListGrantsResponse\x12L\n\x0b\x44\x65leteGrant\x12\x1d.duovec.v1.DeleteGrantRequest\x1a\x1e.duovec.v1.DeleteGrantResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'duovec.v1.codebase_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_ROLE']._serialized_start=1215
+  _globals['_ROLE']._serialized_end=1290
   _globals['_CODEBASE']._serialized_start=81
   _globals['_CODEBASE']._serialized_end=233
   _globals['_CREATECODEBASEREQUEST']._serialized_start=235
@@ -50,6 +52,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELETECODEBASEREQUEST']._serialized_end=670
   _globals['_DELETECODEBASERESPONSE']._serialized_start=672
   _globals['_DELETECODEBASERESPONSE']._serialized_end=725
-  _globals['_CODEBASESERVICE']._serialized_start=728
-  _globals['_CODEBASESERVICE']._serialized_end=1081
+  _globals['_GRANT']._serialized_start=728
+  _globals['_GRANT']._serialized_end=858
+  _globals['_SETGRANTREQUEST']._serialized_start=860
+  _globals['_SETGRANTREQUEST']._serialized_end=910
+  _globals['_SETGRANTRESPONSE']._serialized_start=912
+  _globals['_SETGRANTRESPONSE']._serialized_end=963
+  _globals['_LISTGRANTSREQUEST']._serialized_start=965
+  _globals['_LISTGRANTSREQUEST']._serialized_end=1044
+  _globals['_LISTGRANTSRESPONSE']._serialized_start=1046
+  _globals['_LISTGRANTSRESPONSE']._serialized_end=1125
+  _globals['_DELETEGRANTREQUEST']._serialized_start=1127
+  _globals['_DELETEGRANTREQUEST']._serialized_end=1190
+  _globals['_DELETEGRANTRESPONSE']._serialized_start=1192
+  _globals['_DELETEGRANTRESPONSE']._serialized_end=1213
+  _globals['_CODEBASESERVICE']._serialized_start=1293
+  _globals['_CODEBASESERVICE']._serialized_end=1868
 # @@protoc_insertion_point(module_scope)

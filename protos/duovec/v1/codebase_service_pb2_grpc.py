@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class CodebaseServiceStub:
-    """Codebases: the unit of search and of permission.
+    """Codebases: the unit of search and of permission. A codebase on which the
+    caller has no grant is NOT_FOUND, as one that does not exist.
     """
 
     def __init__(self, channel):
@@ -55,35 +56,75 @@ class CodebaseServiceStub:
                 request_serializer=duovec_dot_v1_dot_codebase__service__pb2.DeleteCodebaseRequest.SerializeToString,
                 response_deserializer=duovec_dot_v1_dot_codebase__service__pb2.DeleteCodebaseResponse.FromString,
                 _registered_method=True)
+        self.SetGrant = channel.unary_unary(
+                '/duovec.v1.CodebaseService/SetGrant',
+                request_serializer=duovec_dot_v1_dot_codebase__service__pb2.SetGrantRequest.SerializeToString,
+                response_deserializer=duovec_dot_v1_dot_codebase__service__pb2.SetGrantResponse.FromString,
+                _registered_method=True)
+        self.ListGrants = channel.unary_unary(
+                '/duovec.v1.CodebaseService/ListGrants',
+                request_serializer=duovec_dot_v1_dot_codebase__service__pb2.ListGrantsRequest.SerializeToString,
+                response_deserializer=duovec_dot_v1_dot_codebase__service__pb2.ListGrantsResponse.FromString,
+                _registered_method=True)
+        self.DeleteGrant = channel.unary_unary(
+                '/duovec.v1.CodebaseService/DeleteGrant',
+                request_serializer=duovec_dot_v1_dot_codebase__service__pb2.DeleteGrantRequest.SerializeToString,
+                response_deserializer=duovec_dot_v1_dot_codebase__service__pb2.DeleteGrantResponse.FromString,
+                _registered_method=True)
 
 
 class CodebaseServiceServicer:
-    """Codebases: the unit of search and of permission.
+    """Codebases: the unit of search and of permission. A codebase on which the
+    caller has no grant is NOT_FOUND, as one that does not exist.
     """
 
     def CreateCodebase(self, request, context):
-        """Creates a codebase.
+        """Creates a codebase, whose owner the caller becomes. An id that is taken is
+        ALREADY_EXISTS, also by a codebase that the caller may not see.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetCodebase(self, request, context):
-        """Gets one codebase.
+        """Gets one codebase. Takes ROLE_READ.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListCodebases(self, request, context):
-        """Lists codebases by id.
+        """Lists the codebases that the caller may see, by id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteCodebase(self, request, context):
-        """Deletes a codebase with all its chunks and vectors.
+        """Deletes a codebase with all its chunks and vectors. Takes ROLE_OWNER.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetGrant(self, request, context):
+        """Gives a principal a role on a codebase, in place of the one that it had.
+        Takes ROLE_OWNER.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListGrants(self, request, context):
+        """Lists the grants on a codebase by principal. Takes ROLE_OWNER.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteGrant(self, request, context):
+        """Takes a principal's role on a codebase away, from its next request on, and
+        for a stream that is open from its next batch on. Takes ROLE_OWNER.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,6 +153,21 @@ def add_CodebaseServiceServicer_to_server(servicer, server):
                     request_deserializer=duovec_dot_v1_dot_codebase__service__pb2.DeleteCodebaseRequest.FromString,
                     response_serializer=duovec_dot_v1_dot_codebase__service__pb2.DeleteCodebaseResponse.SerializeToString,
             ),
+            'SetGrant': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetGrant,
+                    request_deserializer=duovec_dot_v1_dot_codebase__service__pb2.SetGrantRequest.FromString,
+                    response_serializer=duovec_dot_v1_dot_codebase__service__pb2.SetGrantResponse.SerializeToString,
+            ),
+            'ListGrants': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListGrants,
+                    request_deserializer=duovec_dot_v1_dot_codebase__service__pb2.ListGrantsRequest.FromString,
+                    response_serializer=duovec_dot_v1_dot_codebase__service__pb2.ListGrantsResponse.SerializeToString,
+            ),
+            'DeleteGrant': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteGrant,
+                    request_deserializer=duovec_dot_v1_dot_codebase__service__pb2.DeleteGrantRequest.FromString,
+                    response_serializer=duovec_dot_v1_dot_codebase__service__pb2.DeleteGrantResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'duovec.v1.CodebaseService', rpc_method_handlers)
@@ -121,7 +177,8 @@ def add_CodebaseServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CodebaseService:
-    """Codebases: the unit of search and of permission.
+    """Codebases: the unit of search and of permission. A codebase on which the
+    caller has no grant is NOT_FOUND, as one that does not exist.
     """
 
     @staticmethod
@@ -222,6 +279,87 @@ class CodebaseService:
             '/duovec.v1.CodebaseService/DeleteCodebase',
             duovec_dot_v1_dot_codebase__service__pb2.DeleteCodebaseRequest.SerializeToString,
             duovec_dot_v1_dot_codebase__service__pb2.DeleteCodebaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetGrant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/duovec.v1.CodebaseService/SetGrant',
+            duovec_dot_v1_dot_codebase__service__pb2.SetGrantRequest.SerializeToString,
+            duovec_dot_v1_dot_codebase__service__pb2.SetGrantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListGrants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/duovec.v1.CodebaseService/ListGrants',
+            duovec_dot_v1_dot_codebase__service__pb2.ListGrantsRequest.SerializeToString,
+            duovec_dot_v1_dot_codebase__service__pb2.ListGrantsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteGrant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/duovec.v1.CodebaseService/DeleteGrant',
+            duovec_dot_v1_dot_codebase__service__pb2.DeleteGrantRequest.SerializeToString,
+            duovec_dot_v1_dot_codebase__service__pb2.DeleteGrantResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x64uovec/v1/error_reason.proto\x12\tduovec.v1*\xf7\x02\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_INPUT\x10\x01\x12\x1e\n\x1a\x45RROR_REASON_TEXT_TOO_LONG\x10\x02\x12#\n\x1f\x45RROR_REASON_CODEBASE_NOT_FOUND\x10\x03\x12 \n\x1c\x45RROR_REASON_CODEBASE_EXISTS\x10\x04\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\x05\x12#\n\x1f\x45RROR_REASON_TRITON_UNAVAILABLE\x10\x06\x12%\n!ERROR_REASON_DATABASE_UNAVAILABLE\x10\x07\x12\"\n\x1e\x45RROR_REASON_DEADLINE_EXCEEDED\x10\x08\x12\x1b\n\x17\x45RROR_REASON_BAD_VECTOR\x10\t\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\nb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x64uovec/v1/error_reason.proto\x12\tduovec.v1*\xcf\x05\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_INPUT\x10\x01\x12\x1e\n\x1a\x45RROR_REASON_TEXT_TOO_LONG\x10\x02\x12#\n\x1f\x45RROR_REASON_CODEBASE_NOT_FOUND\x10\x03\x12 \n\x1c\x45RROR_REASON_CODEBASE_EXISTS\x10\x04\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\x05\x12#\n\x1f\x45RROR_REASON_TRITON_UNAVAILABLE\x10\x06\x12%\n!ERROR_REASON_DATABASE_UNAVAILABLE\x10\x07\x12\"\n\x1e\x45RROR_REASON_DEADLINE_EXCEEDED\x10\x08\x12\x1b\n\x17\x45RROR_REASON_BAD_VECTOR\x10\t\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\n\x12 \n\x1c\x45RROR_REASON_API_KEY_MISSING\x10\x0b\x12 \n\x1c\x45RROR_REASON_API_KEY_INVALID\x10\x0c\x12 \n\x1c\x45RROR_REASON_API_KEY_EXPIRED\x10\r\x12 \n\x1c\x45RROR_REASON_API_KEY_REVOKED\x10\x0e\x12\x1e\n\x1a\x45RROR_REASON_ROLE_REQUIRED\x10\x0f\x12\x1f\n\x1b\x45RROR_REASON_ADMIN_REQUIRED\x10\x10\x12$\n ERROR_REASON_PRINCIPAL_NOT_FOUND\x10\x11\x12\"\n\x1e\x45RROR_REASON_API_KEY_NOT_FOUND\x10\x12\x12 \n\x1c\x45RROR_REASON_GRANT_NOT_FOUND\x10\x13\x12!\n\x1d\x45RROR_REASON_PRINCIPAL_EXISTS\x10\x14\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'duovec.v1.error_reason_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ERRORREASON']._serialized_start=44
-  _globals['_ERRORREASON']._serialized_end=419
+  _globals['_ERRORREASON']._serialized_end=763
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class IndexServiceStub:
-    """Stores chunks with their vectors, and says what is stored.
+    """Stores chunks with their vectors, and says what is stored. A codebase on
+    which the caller has no grant is NOT_FOUND.
     """
 
     def __init__(self, channel):
@@ -53,14 +54,16 @@ class IndexServiceStub:
 
 
 class IndexServiceServicer:
-    """Stores chunks with their vectors, and says what is stored.
+    """Stores chunks with their vectors, and says what is stored. A codebase on
+    which the caller has no grant is NOT_FOUND.
     """
 
     def IndexChunks(self, request_iterator, context):
         """Embeds and stores chunks as they come. Every item gets one reply, sent
         after its transaction was committed; replies may come in another order
         than the requests. Idempotent: a chunk that is there already is not
-        embedded again. A stream carries chunks of one codebase.
+        embedded again. A stream carries chunks of one codebase, and ends when the
+        caller's key or role does. Takes ROLE_WRITE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -68,7 +71,7 @@ class IndexServiceServicer:
 
     def ListFiles(self, request, context):
         """Lists the stored versions of files, so that a client sends only what
-        changed.
+        changed. Takes ROLE_READ.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -76,7 +79,7 @@ class IndexServiceServicer:
 
     def DeleteChunks(self, request, context):
         """Deletes the chunks of up to 1,000 files. A file that is not there is no
-        error.
+        error. Takes ROLE_WRITE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -109,7 +112,8 @@ def add_IndexServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class IndexService:
-    """Stores chunks with their vectors, and says what is stored.
+    """Stores chunks with their vectors, and says what is stored. A codebase on
+    which the caller has no grant is NOT_FOUND.
     """
 
     @staticmethod

@@ -31,7 +31,8 @@ def test_a_bad_text_is_refused_by_name(
 ) -> None:
     with grpc.insecure_channel(stack.endpoint) as channel, pytest.raises(grpc.RpcError) as raised:
         request = pb.EmbedRequest(texts=texts, input_type=input_type)
-        pb_grpc.EmbeddingServiceStub(channel).Embed(request, timeout=30)
+        metadata = [("authorization", f"Bearer {stack.api_key}")]
+        pb_grpc.EmbeddingServiceStub(channel).Embed(request, timeout=30, metadata=metadata)
     error = from_rpc_error(raised.value, stack.endpoint)
     assert error.code == grpc.StatusCode.INVALID_ARGUMENT
     assert error.reason == reason

@@ -15,8 +15,9 @@ from gateway.local.stack import Stack
 class ForeignClient:
     """Calls any method of a server that reflects."""
 
-    def __init__(self, channel: grpc.Channel) -> None:
+    def __init__(self, channel: grpc.Channel, api_key: str) -> None:
         self._channel = channel
+        self._metadata = (("authorization", f"Bearer {api_key}"),)
         self.database = ProtoReflectionDescriptorDatabase(channel)
         self._pool = DescriptorPool(self.database)
 
@@ -34,14 +35,15 @@ class ForeignClient:
         )
         if isinstance(fields, list):
             requests = (request_class(**one) for one in fields)
-            return list(self._channel.stream_stream(path, **codec)(requests, timeout=60))
-        return [self._channel.unary_unary(path, **codec)(request_class(**fields), timeout=60)]
+            return list(self._channel.stream_stream(path, **codec)(requests, timeout=60, metadata=self._metadata))
+        call = self._channel.unary_unary(path, **codec)
+        return [call(request_class(**fields), timeout=60, metadata=self._metadata)]
 
 
 @pytest.fixture
 def foreign(stack: Stack) -> Iterator[ForeignClient]:
     with grpc.insecure_channel(stack.endpoint) as channel:
-        yield ForeignClient(channel)
+        yield ForeignClient(channel, stack.api_key)
 
 
 def test_it_lists_the_services(foreign: ForeignClient) -> None:
@@ -50,6 +52,7 @@ def test_it_lists_the_services(foreign: ForeignClient) -> None:
         "duovec.v1.IndexService",
         "duovec.v1.SearchService",
         "duovec.v1.CodebaseService",
+        "duovec.v1.PrincipalService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
     }

@@ -70,7 +70,7 @@ async def full_stack(full_repository: Path, session_dir: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def full_client(full_stack: Stack) -> Iterator[Client]:
-    with Client(full_stack.endpoint) as client:
+    with Client(full_stack.endpoint, api_key=full_stack.api_key) as client:
         yield client
 
 

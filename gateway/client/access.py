@@ -1,0 +1,139 @@
+"""Principals, API keys and grants: the part of the client that says who may do what."""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import Any, Literal, cast
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from duovec.v1 import codebase_service_pb2 as codebase_pb
+from duovec.v1 import principal_service_pb2 as principal_pb
+from duovec.v1.principal_service_pb2_grpc import PrincipalServiceStub
+
+Role = Literal["read", "write", "owner"]
+
+
+class Access:
+    """Every method raises ClientError when its call fails. A principal_id of "" stands for the caller."""
+
+    def __init__(self, channel: grpc.Channel, codebases: Any, call: Callable[..., Any]) -> None:
+        """Use `Client.access`."""
+        # The generated stubs carry no annotations.
+        self._principals = cast(Callable[[grpc.Channel], Any], PrincipalServiceStub)(channel)
+        self._codebases = codebases
+        self._call = call
+
+    def create_principal(
+        self, principal_id: str, *, display_name: str = "", admin: bool = False
+    ) -> principal_pb.Principal:
+        """Create a principal; administrators only."""
+        request = principal_pb.CreatePrincipalRequest(principal_id=principal_id, display_name=display_name, admin=admin)
+        response: principal_pb.CreatePrincipalResponse = self._call(
+            self._principals.CreatePrincipal, request, repeatable=False
+        )
+        return response.principal
+
+    def get_principal(self, principal_id: str = "") -> principal_pb.Principal:
+        """Get a principal that the caller sees."""
+        request = principal_pb.GetPrincipalRequest(principal_id=principal_id)
+        response: principal_pb.GetPrincipalResponse = self._call(self._principals.GetPrincipal, request)
+        return response.principal
+
+    def list_principals(self) -> Iterator[principal_pb.Principal]:
+        """Yield the principals that the caller sees by id, page by page."""
+        token = ""
+        while True:
+            request = principal_pb.ListPrincipalsRequest(page_size=1000, page_token=token)
+            response: principal_pb.ListPrincipalsResponse = self._call(self._principals.ListPrincipals, request)
+            yield from response.principals
+            token = response.next_page_token
+            if not token:
+                return
+
+    def delete_principal(self, principal_id: str) -> None:
+        """Delete a principal with its keys and grants; administrators only."""
+        request = principal_pb.DeletePrincipalRequest(principal_id=principal_id)
+        self._call(self._principals.DeletePrincipal, request, repeatable=False)
+
+    def create_api_key(
+        self, principal_id: str = "", *, display_name: str = "", expire_time: datetime | None = None
+    ) -> principal_pb.CreateApiKeyResponse:
+        """Make an API key; the reply's `key` is shown this once.
+
+        Args:
+            principal_id: Whose; another's takes an administrator.
+            display_name: What it is for.
+            expire_time: With a time zone; None for never.
+        """
+        request = principal_pb.CreateApiKeyRequest(
+            principal_id=principal_id, display_name=display_name, expire_time=_timestamp(expire_time)
+        )
+        response: principal_pb.CreateApiKeyResponse = self._call(
+            self._principals.CreateApiKey, request, repeatable=False
+        )
+        return response
+
+    def list_api_keys(self, principal_id: str = "") -> Iterator[principal_pb.ApiKey]:
+        """Yield the API keys of a principal by id, page by page; revoked and expired ones too."""
+        token = ""
+        while True:
+            request = principal_pb.ListApiKeysRequest(principal_id=principal_id, page_size=1000, page_token=token)
+            response: principal_pb.ListApiKeysResponse = self._call(self._principals.ListApiKeys, request)
+            yield from response.api_keys
+            token = response.next_page_token
+            if not token:
+                return
+
+    def rotate_api_key(
+        self, key_id: str, *, expire_time: datetime | None = None, old_key_lifetime: timedelta = timedelta(0)
+    ) -> principal_pb.RotateApiKeyResponse:
+        """Make an API key in place of another, which goes on for `old_key_lifetime`, at most 30 days."""
+        duration = Duration()
+        duration.FromTimedelta(old_key_lifetime)
+        request = principal_pb.RotateApiKeyRequest(
+            key_id=key_id, expire_time=_timestamp(expire_time), old_key_lifetime=duration
+        )
+        response: principal_pb.RotateApiKeyResponse = self._call(
+            self._principals.RotateApiKey, request, repeatable=False
+        )
+        return response
+
+    def revoke_api_key(self, key_id: str) -> principal_pb.ApiKey:
+        """End an API key now."""
+        request = principal_pb.RevokeApiKeyRequest(key_id=key_id)
+        response: principal_pb.RevokeApiKeyResponse = self._call(self._principals.RevokeApiKey, request)
+        return response.api_key
+
+    def set_grant(self, codebase_id: str, principal_id: str, role: Role) -> codebase_pb.Grant:
+        """Give a principal a role on a codebase that the caller owns, in place of the one that it had."""
+        grant = codebase_pb.Grant(codebase_id=codebase_id, principal_id=principal_id, role=f"ROLE_{role.upper()}")
+        response: codebase_pb.SetGrantResponse = self._call(
+            self._codebases.SetGrant, codebase_pb.SetGrantRequest(grant=grant)
+        )
+        return response.grant
+
+    def list_grants(self, codebase_id: str) -> Iterator[codebase_pb.Grant]:
+        """Yield the grants on a codebase that the caller owns by principal, page by page."""
+        token = ""
+        while True:
+            request = codebase_pb.ListGrantsRequest(codebase_id=codebase_id, page_size=1000, page_token=token)
+            response: codebase_pb.ListGrantsResponse = self._call(self._codebases.ListGrants, request)
+            yield from response.grants
+            token = response.next_page_token
+            if not token:
+                return
+
+    def delete_grant(self, codebase_id: str, principal_id: str) -> None:
+        """Take a principal's role on a codebase away that the caller owns."""
+        request = codebase_pb.DeleteGrantRequest(codebase_id=codebase_id, principal_id=principal_id)
+        self._call(self._codebases.DeleteGrant, request, repeatable=False)
+
+
+def _timestamp(time: datetime | None) -> Timestamp | None:
+    if time is None:
+        return None
+    timestamp = Timestamp()
+    timestamp.FromDatetime(time)
+    return timestamp

@@ -1,0 +1,78 @@
+"""Who calls: every call of duovec's own services proves an API key before anything else is done for it."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any
+
+import grpc
+
+from gateway.errors import ApiKeyMissing, Unauthenticated
+from gateway.store.api_key import ApiKey
+from gateway.store.caller import set_api_key
+from gateway.store.principals import PrincipalStore
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+def api_key_of(metadata: Iterable[tuple[str, str | bytes]]) -> ApiKey:
+    """Read the API key of a call.
+
+    Raises:
+        ApiKeyMissing: The call has no `authorization`.
+        Unauthenticated: It has another than one bearer token of the form of a key.
+    """
+    values = [value for name, value in metadata if name == "authorization"]
+    if not values:
+        raise ApiKeyMissing("the call has no API key; send the metadata `authorization: Bearer duovec_<id>_<secret>`")
+    scheme, _, token = str(values[0]).partition(" ")
+    key = ApiKey.parse(token.strip())
+    if len(values) > 1 or scheme.lower() != "bearer" or key is None:
+        raise Unauthenticated("the authorization is not one `Bearer duovec_<id>_<secret>`; check the API key")
+    return key
+
+
+class AuthenticationInterceptor(grpc.aio.ServerInterceptor):
+    """Lets a call through with a valid key, which the store then acts with; stands inside the ErrorInterceptor."""
+
+    def __init__(self, principals: PrincipalStore, *, timeout_s: float) -> None:
+        """Args: timeout_s: Budget of the look-up of the key, seconds."""
+        self._principals = principals
+        self._timeout_s = timeout_s
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Wrap the handler of a call of duovec's own services; health and reflection are open to all."""
+        handler = await continuation(handler_call_details)
+        if handler is None or not handler_call_details.method.startswith("/duovec."):
+            return handler
+        wrap, method = (
+            (grpc.unary_unary_rpc_method_handler, self._unary(handler.unary_unary))
+            if handler.unary_unary
+            else (grpc.stream_stream_rpc_method_handler, self._stream(handler.stream_stream))
+        )
+        return wrap(
+            method,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _unary(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def call(request: Any, context: Context) -> Any:
+            await self._authenticate(context)
+            return await method(request, context)
+
+        return call
+
+    def _stream(self, method: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+        async def call(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+            await self._authenticate(context)
+            async for response in method(requests, context):
+                yield response
+
+        return call
+
+    async def _authenticate(self, context: Context) -> None:
+        set_api_key(api_key_of(context.invocation_metadata() or ()))
+        await self._principals.check_key(timeout_s=self._timeout_s)

@@ -1,0 +1,164 @@
+"""PrincipalService: principals and their API keys."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from duovec.v1 import principal_service_pb2 as pb
+from duovec.v1 import principal_service_pb2_grpc as pb_grpc
+from gateway.errors import InvalidInput
+from gateway.rpc import paging, validation
+from gateway.store.access import ApiKeyRow, PrincipalRow
+from gateway.store.api_keys import ApiKeyStore
+from gateway.store.principals import PrincipalStore
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+MAX_OLD_KEY_LIFETIME = timedelta(days=30)
+
+
+class PrincipalServicer(pb_grpc.PrincipalServiceServicer):
+    """Translates between the protos and the stores, which check what the caller may do."""
+
+    def __init__(self, principals: PrincipalStore, api_keys: ApiKeyStore, *, timeout_s: float) -> None:
+        """Args: timeout_s: Budget of a call, seconds."""
+        self._principals = principals
+        self._api_keys = api_keys
+        self._timeout_s = timeout_s
+
+    async def CreatePrincipal(  # noqa: N802
+        self, request: pb.CreatePrincipalRequest, context: Context
+    ) -> pb.CreatePrincipalResponse:
+        """Create a principal."""
+        principal_id = validation.slug("principal_id", request.principal_id)
+        display_name = validation.label("display_name", request.display_name, limit=validation.MAX_DISPLAY_NAME_CHARS)
+        row = await self._principals.create(
+            principal_id, display_name or principal_id, is_admin=request.admin, timeout_s=self._timeout_s
+        )
+        return pb.CreatePrincipalResponse(principal=_principal(row))
+
+    async def GetPrincipal(  # noqa: N802
+        self, request: pb.GetPrincipalRequest, context: Context
+    ) -> pb.GetPrincipalResponse:
+        """Get one principal, or the caller."""
+        row = await self._principals.get(_optional_principal(request.principal_id), timeout_s=self._timeout_s)
+        return pb.GetPrincipalResponse(principal=_principal(row))
+
+    async def ListPrincipals(  # noqa: N802
+        self, request: pb.ListPrincipalsRequest, context: Context
+    ) -> pb.ListPrincipalsResponse:
+        """List the principals that the caller sees."""
+        page_size = validation.page_size(request.page_size, default=100, limit=1000)
+        (after,) = paging.decode(request.page_token, 1) or ("",)
+        rows = await self._principals.list(after, page_size + 1, timeout_s=self._timeout_s)
+        more, rows = len(rows) > page_size, rows[:page_size]
+        return pb.ListPrincipalsResponse(
+            principals=[_principal(row) for row in rows],
+            next_page_token=paging.encode(rows[-1].principal_id) if more else "",
+        )
+
+    async def DeletePrincipal(  # noqa: N802
+        self, request: pb.DeletePrincipalRequest, context: Context
+    ) -> pb.DeletePrincipalResponse:
+        """Delete a principal with its keys and grants."""
+        principal_id = validation.slug("principal_id", request.principal_id)
+        await self._principals.delete(principal_id, timeout_s=self._timeout_s)
+        return pb.DeletePrincipalResponse()
+
+    async def CreateApiKey(  # noqa: N802
+        self, request: pb.CreateApiKeyRequest, context: Context
+    ) -> pb.CreateApiKeyResponse:
+        """Make an API key."""
+        key, row = await self._api_keys.create(
+            _optional_principal(request.principal_id),
+            validation.label("display_name", request.display_name, limit=validation.MAX_DISPLAY_NAME_CHARS),
+            _expire_time(request),
+            timeout_s=self._timeout_s,
+        )
+        return pb.CreateApiKeyResponse(key=key.text, api_key=_api_key(row))
+
+    async def ListApiKeys(  # noqa: N802
+        self, request: pb.ListApiKeysRequest, context: Context
+    ) -> pb.ListApiKeysResponse:
+        """List the API keys of a principal."""
+        page_size = validation.page_size(request.page_size, default=100, limit=1000)
+        (after,) = paging.decode(request.page_token, 1) or ("",)
+        rows = await self._api_keys.list(
+            _optional_principal(request.principal_id), after, page_size + 1, timeout_s=self._timeout_s
+        )
+        more, rows = len(rows) > page_size, rows[:page_size]
+        return pb.ListApiKeysResponse(
+            api_keys=[_api_key(row) for row in rows], next_page_token=paging.encode(rows[-1].key_id) if more else ""
+        )
+
+    async def RotateApiKey(  # noqa: N802
+        self, request: pb.RotateApiKeyRequest, context: Context
+    ) -> pb.RotateApiKeyResponse:
+        """Make an API key in place of another."""
+        key, row = await self._api_keys.rotate(
+            validation.key_id(request.key_id),
+            _expire_time(request),
+            _old_key_lifetime(request),
+            timeout_s=self._timeout_s,
+        )
+        return pb.RotateApiKeyResponse(key=key.text, api_key=_api_key(row))
+
+    async def RevokeApiKey(  # noqa: N802
+        self, request: pb.RevokeApiKeyRequest, context: Context
+    ) -> pb.RevokeApiKeyResponse:
+        """End an API key."""
+        row = await self._api_keys.revoke(validation.key_id(request.key_id), timeout_s=self._timeout_s)
+        return pb.RevokeApiKeyResponse(api_key=_api_key(row))
+
+
+def _optional_principal(principal_id: str) -> str:
+    return validation.slug("principal_id", principal_id) if principal_id else ""
+
+
+def _expire_time(request: pb.CreateApiKeyRequest | pb.RotateApiKeyRequest) -> datetime | None:
+    if not request.HasField("expire_time"):
+        return None
+    try:
+        expire_time = request.expire_time.ToDatetime(UTC)
+    except (ValueError, OverflowError) as exc:
+        raise InvalidInput("expire_time", "is not a time between the years 1 and 9999") from exc
+    if expire_time <= datetime.now(UTC):
+        raise InvalidInput("expire_time", f"is {expire_time.isoformat()}, which has passed")
+    return expire_time
+
+
+def _old_key_lifetime(request: pb.RotateApiKeyRequest) -> timedelta:
+    try:
+        lifetime = request.old_key_lifetime.ToTimedelta()
+    except (ValueError, OverflowError) as exc:
+        raise InvalidInput("old_key_lifetime", "is not a duration") from exc
+    if not timedelta(0) <= lifetime <= MAX_OLD_KEY_LIFETIME:
+        raise InvalidInput("old_key_lifetime", f"is {lifetime}, the limits are 0 and {MAX_OLD_KEY_LIFETIME.days} days")
+    return lifetime
+
+
+def _principal(row: PrincipalRow) -> pb.Principal:
+    principal = pb.Principal(principal_id=row.principal_id, display_name=row.display_name, admin=row.is_admin)
+    principal.create_time.FromDatetime(row.create_time)
+    return principal
+
+
+def _api_key(row: ApiKeyRow) -> pb.ApiKey:
+    return pb.ApiKey(
+        key_id=row.key_id,
+        principal_id=row.principal_id,
+        display_name=row.display_name,
+        create_time=_timestamp(row.create_time),
+        expire_time=_timestamp(row.expire_time),
+        revoke_time=_timestamp(row.revoke_time),
+    )
+
+
+def _timestamp(time: datetime | None) -> Timestamp | None:
+    if time is None:
+        return None
+    timestamp = Timestamp()
+    timestamp.FromDatetime(time)
+    return timestamp

@@ -1,0 +1,65 @@
+"""Who a request comes from. Every transaction of a request begins by proving its key again."""
+
+import hmac
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from gateway.errors import ApiKeyExpired, ApiKeyRevoked, Unauthenticated
+from gateway.store.api_key import ApiKey
+from gateway.store.queries import load_queries
+
+if TYPE_CHECKING:
+    from gateway.store.pool import Connection
+
+_QUERIES = load_queries("caller.sql")
+_key: ContextVar[ApiKey] = ContextVar("duovec_api_key")
+# Compared where there is no such key, so that this takes as long as where the secret is wrong.
+_NOBODY = bytes(32)
+
+
+def set_api_key(key: ApiKey) -> None:
+    """Let the store act with a key, in this task and the tasks that it starts.
+
+    Each RPC runs in a task of its own, so that there is nothing to take back.
+    """
+    _key.set(key)
+
+
+@contextmanager
+def acting_with(key: ApiKey) -> Iterator[None]:
+    """Let the store act with a key for the length of the block."""
+    token = _key.set(key)
+    try:
+        yield
+    finally:
+        _key.reset(token)
+
+
+def current_key_id() -> str:
+    """The id of the key that is acted with."""
+    return _key.get().key_id
+
+
+async def enter(connection: "Connection") -> None:
+    """Give the running transaction the role and the principal of the key that is acted with.
+
+    Args:
+        connection: In a transaction that has done nothing yet.
+
+    Raises:
+        Unauthenticated: There is no such key, or it is revoked or expired by now.
+        RuntimeError: No key is acted with: a fault of ours, which must not read or write anything.
+    """
+    key = _key.get(None)
+    if key is None:
+        raise RuntimeError("the store was asked by nobody: act with a key, or take Database.as_system()")
+    record = await connection.fetchrow(_QUERIES["enter"], key.key_id)
+    stored_sha256: bytes = _NOBODY if record is None else record["secret_sha256"]
+    if not hmac.compare_digest(stored_sha256, key.secret_sha256) or record is None:
+        raise Unauthenticated("the API key is not one of this service's; ask its administrator for one")
+    if record["revoked"]:
+        raise ApiKeyRevoked(f"the API key {key.key_id} was revoked; use another")
+    if record["expired"]:
+        raise ApiKeyExpired(f"the API key {key.key_id} expired at {record['expire_time']:%Y-%m-%d %H:%M} UTC")

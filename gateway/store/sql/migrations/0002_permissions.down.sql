@@ -1,0 +1,33 @@
+-- The roles stay: they belong to the whole server, and another database of it may use them.
+DROP POLICY caller_delete ON embeddings;
+DROP POLICY caller_update ON embeddings;
+DROP POLICY caller_insert ON embeddings;
+DROP POLICY caller_select ON embeddings;
+DROP POLICY admin_all ON embeddings;
+DROP POLICY caller_delete ON chunks;
+DROP POLICY caller_update ON chunks;
+DROP POLICY caller_insert ON chunks;
+DROP POLICY caller_select ON chunks;
+DROP POLICY admin_all ON chunks;
+DROP POLICY caller_delete ON codebases;
+DROP POLICY caller_update ON codebases;
+DROP POLICY caller_select ON codebases;
+DROP POLICY admin_all ON codebases;
+ALTER TABLE embeddings DISABLE ROW LEVEL SECURITY;
+ALTER TABLE chunks DISABLE ROW LEVEL SECURITY;
+ALTER TABLE codebases DISABLE ROW LEVEL SECURITY;
+REVOKE ALL ON embeddings, chunks, codebases FROM duovec_caller, duovec_admin;
+-- The policies and functions that hold each other's tables go first.
+DROP POLICY caller_select ON principals;
+DROP POLICY caller_delete ON grants;
+DROP POLICY caller_update ON grants;
+DROP POLICY caller_insert ON grants;
+DROP POLICY caller_select ON grants;
+DROP FUNCTION principal_key_of(text);
+DROP FUNCTION create_codebase(text, text);
+DROP FUNCTION codebases_with(codebase_role);
+DROP TABLE grants;
+DROP TABLE api_keys;
+DROP TABLE principals;
+DROP FUNCTION current_principal();
+DROP TYPE codebase_role;
