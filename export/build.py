@@ -216,23 +216,36 @@ def _write_engine(
 
 def _manifest(request: BuildRequest, spec: EncoderSpec, checkpoint: Checkpoint, staged: Path) -> dict[str, Any]:
     return {
+        "version": 0,
+        **stated(request, spec, checkpoint),
+        "files": {path.name: sha256_of(path) for path in sorted(staged.iterdir())},
+        "gate": None,
+        "versions": {name: importlib.metadata.version(name) for name in _TOOLS},
+        "exporter": _exporter(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def stated(request: BuildRequest, spec: EncoderSpec, checkpoint: Checkpoint) -> dict[str, Any]:
+    """What the manifest says of a version before it is built; all that whoever serves it goes by, files aside.
+
+    Args:
+        request: What is built.
+        spec: The spec of what is built, see `export.encoder.effective_spec`.
+        checkpoint: The weights.
+    """
+    return {
         "schema": MANIFEST_SCHEMA,
         "encoder": spec.name,
-        "version": 0,
         "role": spec.role,
         "dimension": spec.dimension,
         "runtime": request.serving.runtime,
         "precision": request.serving.precision,
         "serving": plan_deployment(spec, request.serving).as_manifest(),
         "spec": spec_manifest(spec, checkpoint.config["vocab_size"]),
-        "files": {path.name: sha256_of(path) for path in sorted(staged.iterdir())},
         "source": dict(checkpoint.origin),
         "options": request.as_manifest(),
         "inputs": _inputs(request, checkpoint),
-        "gate": None,
-        "versions": {name: importlib.metadata.version(name) for name in _TOOLS},
-        "exporter": _exporter(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 

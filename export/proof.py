@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from export.build import BuildRequest, spec_digest
+from export.build import BuildRequest, spec_digest, stated
 from export.disk import replace_text, writing
 from export.errors import ExportError
 from export.gate.settings import GateSettings
@@ -13,7 +13,7 @@ from export.serving import Precision, Runtime, Serving
 from export.smoke import CANARY
 from export.source import Checkpoint, sha256_of
 from export.spec import EncoderSpec
-from export.version import Version, is_proven
+from export.version import Version, is_proven, seal
 
 if TYPE_CHECKING:
     from export.gate.report import GateReport
@@ -45,11 +45,12 @@ def prove_candidate(
 
     Raises:
         GateFailure: It is out of tolerance; the report is in its manifest all the same, and it cannot be published.
-        ExportError: The runtime cannot be had here, or the disk refuses.
+        ExportError: Its manifest is not what the build wrote, the runtime cannot be had here, or the disk refuses.
     """
     from export.gate.gate import GateFailure
 
     candidate = folder.update_candidate({"gate": None})
+    _require_stated(candidate, request, checkpoint)
     files = dict(candidate.manifest["files"])
     engine = {}
     if request.serving.runtime is Runtime.TENSORRT:
@@ -70,10 +71,28 @@ def prove_candidate(
     graph = [name for name in files if engine and name.startswith("model.onnx")]
     for name in graph:
         del files[name]
-    proven = folder.update_candidate({"files": files, "gate": report.as_dict(), **engine})
+    changes = {"files": files, **engine}
+    sealed = {**report.as_dict(), "seal": seal({**candidate.manifest, **changes})}
+    proven = folder.update_candidate({**changes, "gate": sealed})
     for name in graph:  # the engine holds the weights
         (candidate.folder / name).unlink()
     return proven, report
+
+
+def _require_stated(candidate: Version, request: BuildRequest, checkpoint: Checkpoint) -> None:
+    """Make sure that the manifest tells whoever serves the candidate what the gate is about to prove.
+
+    Raises:
+        ExportError: It says something else.
+    """
+    from export.encoder import effective_spec
+
+    expected = stated(request, effective_spec(request.spec, request.options), checkpoint)
+    for key, value in json.loads(json.dumps(expected)).items():
+        if candidate.manifest.get(key) != value:
+            raise ExportError(
+                f"{candidate.folder / 'manifest.json'}: {key} is not what the build writes there; build it again"
+            )
 
 
 def prove(

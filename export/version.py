@@ -1,5 +1,6 @@
 """A version folder and its manifest.json."""
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -33,16 +34,29 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
         replace_text(folder / "manifest.json", json.dumps(manifest, indent=2) + "\n")
 
 
+def seal(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 of what a manifest states; the number and the gate's report, which holds this, are no part of it.
+
+    Prompts, precision, limits: nothing but the gate shows that they are right, and a file's digest does not cover them.
+    """
+    stated = {key: value for key, value in manifest.items() if key not in ("gate", "version")}
+    return hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
+
+
 def is_proven(version: Version) -> bool:
-    """Whether the gate passed a version."""
-    return bool((version.manifest.get("gate") or {}).get("passed"))
+    """Whether the gate passed a version that states what it states now."""
+    gate = version.manifest.get("gate") or {}
+    return bool(gate.get("passed")) and gate.get("seal") == seal(version.manifest)
 
 
 def damaged_files(version: Version) -> list[Path]:
-    """Files of a version that are missing or differ from its manifest."""
+    """Files of a version that are missing or differ from its manifest, which itself may differ from the gate's seal."""
     from export.source import sha256_of
 
-    damaged = []
+    gate = version.manifest.get("gate") or {}
+    stated = seal(version.manifest)
+    # Versions of older exporters have no seal.
+    damaged = [] if gate.get("seal", stated) == stated else [version.folder / "manifest.json"]
     for name, digest in version.manifest["files"].items():
         path = version.folder / name
         if not path.is_file() or sha256_of(path) != digest:

@@ -15,7 +15,7 @@ from export.deployment import deployment_of
 from export.repository import NEWEST_PARAMETER, EncoderFolder
 from export.source import sha256_of
 from export.triton_config import build_config, format_config
-from export.version import MANIFEST_SCHEMA, Version, write_manifest
+from export.version import MANIFEST_SCHEMA, Version, seal, write_manifest
 
 VOCABULARY, DIMENSION = 64, 8
 CANARY_IDS = [2, 7, 11, 3]
@@ -89,7 +89,7 @@ def build_small(
         vector = vector_of(seed if canary_seed is None else canary_seed, CANARY_IDS).tolist()
         canary = {"input_ids": CANARY_IDS, "task_id": None, "vector": vector}
         (staged / "canary.json").write_text(json.dumps(canary))
-        manifest = {
+        manifest: dict[str, Any] = {
             "schema": MANIFEST_SCHEMA,
             "encoder": folder.encoder,
             "version": 0,
@@ -103,7 +103,10 @@ def build_small(
             "gate": {"passed": True},
             "created": "2026-11-21T12:00:00+00:00",
         }
-        write_manifest(staged, {**manifest, **(changes or {})})
+        manifest |= changes or {}
+        if manifest["gate"]:
+            manifest["gate"] = {**manifest["gate"], "seal": seal(manifest)}
+        write_manifest(staged, manifest)
         return folder.keep_candidate(staged)
 
 

@@ -13,6 +13,7 @@ from export.publish import publish_candidate, roll_back
 from export.repository import EncoderFolder, ServingState
 from export.smoke import SmokeFailure
 from export.triton_config import parse_config
+from export.version import write_manifest
 
 
 @pytest.fixture
@@ -73,6 +74,25 @@ def test_a_damaged_candidate_is_not_published(folder: EncoderFolder) -> None:
         publish_candidate(folder, None)
     with pytest.raises(ExportError, match="holds no candidate; run: duovec-export build"):
         publish_candidate(EncoderFolder(folder.path.parent, "other"), None)
+
+
+@pytest.mark.parametrize("changes", [{"precision": "fp16"}, {"spec": {"max_tokens": 64, "tasks": [], "vocab_size": 9}}])
+def test_a_manifest_edited_after_the_gate_is_not_published(folder: EncoderFolder, changes: dict[str, object]) -> None:
+    """Precision, prompts and limits are in no other file, and the canary's one row does not show them."""
+    candidate = build_small(folder, seed=2)
+    write_manifest(candidate.folder, {**candidate.manifest, **changes})
+    with pytest.raises(ExportError, match=r"/.candidate is not proven; run: duovec-export verify"):
+        publish_candidate(folder, None)
+    assert entries(folder) == [".candidate", "1", "config.pbtxt"]
+
+
+def test_a_manifest_edited_later_is_not_rolled_back_to(folder: EncoderFolder) -> None:
+    """It is one of the version's files."""
+    commit_small(folder, seed=2)
+    older = folder.versions()[0]
+    write_manifest(older.folder, {**older.manifest, "precision": "fp16"})
+    with pytest.raises(ExportError, match=r"/1/manifest.json; choose another version with --to"):
+        roll_back(folder, None)
 
 
 def test_an_engine_that_does_not_run_here_says_so(folder: EncoderFolder) -> None:
