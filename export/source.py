@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 
 from export.errors import ExportError
+from export.modules import transformer_folder
 from export.spec import EncoderSpec, HubSource, PackageSource
 
 ADAPTERS_FILE = "adapters.safetensors"
@@ -77,7 +78,7 @@ def open_checkpoint(
         return _checked(spec, base, base if _holds_adapters(base, spec) else None, origin)
     if not folder.is_dir():
         raise ExportError(f"the checkpoint {folder} is no folder")
-    base = _transformer_folder(folder)
+    base = transformer_folder(spec, folder)
     if (base / "config.json").is_file():
         adapters = folder if _holds_adapters(folder, spec) else None
         return _checked(spec, base, adapters, {"folder": folder.name, "files": _digests(folder)})
@@ -108,7 +109,7 @@ def _open_source(
         folder, commit, files = download(
             source, cache_dir=cache_dir, offline=offline, on_download=on_download, on_progress=on_progress
         )
-        return folder, {"repository": source.repository, "commit": commit, "files": files}
+        return transformer_folder(spec, folder), {"repository": source.repository, "commit": commit, "files": files}
     folder = _package_folder(spec, source)
     verify_folder(folder, source)
     return folder, {"package": source.package, "version": source.version, "files": dict(source.files)}
@@ -140,21 +141,6 @@ def verify_folder(folder: Path, source: PackageSource) -> None:
         actual = sha256_of(path)
         if actual != expected:
             raise ExportError(f"{path} has SHA-256 {actual}, the spec pins {expected}; {fix}")
-
-
-def _transformer_folder(folder: Path) -> Path:
-    """The folder of the transformer: sentence-transformers may keep it in the subfolder of its first module."""
-    modules = folder / "modules.json"
-    if not modules.is_file():
-        return folder
-    try:
-        first = str(json.loads(modules.read_text(encoding="utf-8"))[0]["path"])
-    except (OSError, ValueError, LookupError, TypeError) as exc:
-        raise ExportError(f"{modules} is not a list of sentence-transformers modules: {exc!r}") from exc
-    inside = (folder / first).resolve()
-    if not inside.is_relative_to(folder.resolve()):
-        raise ExportError(f"{modules} points outside its folder, to {first}")
-    return folder / first
 
 
 def _holds_adapters(folder: Path, spec: EncoderSpec) -> bool:

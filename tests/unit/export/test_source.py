@@ -69,6 +69,18 @@ def test_sentence_transformers_folder_is_a_checkpoint(text_spec: EncoderSpec, co
     assert {"model.safetensors", "config.json", "tokenizer.json"} <= opened.origin["files"].keys()
 
 
+def test_poolings_are_known_by_either_of_their_names(text_spec: EncoderSpec, copied: Path) -> None:
+    """sentence-transformers 6 writes one mode where older versions write a flag for each."""
+    (copied / "1_Pooling" / "config.json").write_text('{"embedding_dimension": 384, "pooling_mode": "mean"}')
+    assert open_checkpoint(text_spec, copied).folder.resolve() == copied.resolve()
+    left_out = {"pooling_mode": "mean", "include_prompt": False}
+    (copied / "1_Pooling" / "config.json").write_text(json.dumps(left_out))
+    assert open_checkpoint(text_spec, copied)
+    prompted = dataclasses.replace(text_spec, query=dataclasses.replace(text_spec.query, prompt="Find: "))
+    with pytest.raises(ExportError, match="include_prompt is false, compact-text pools its prompts as well"):
+        open_checkpoint(prompted, copied)
+
+
 def test_checkpoint_without_adapters_of_a_trained_encoder_is_refused(jina_folder: Path, tmp_path: Path) -> None:
     """Jina without its task adapters is another model."""
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
@@ -86,6 +98,23 @@ def edit_config(**changes: object) -> Callable[[Path], None]:
         path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
     return edit
+
+
+def edit_pooling(**changes: object) -> Callable[[Path], None]:
+    """A change of what sentence-transformers does with the hidden states."""
+
+    def edit(folder: Path) -> None:
+        path = folder / "1_Pooling" / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return edit
+
+
+def add_dense(folder: Path) -> None:
+    """A trained layer after the pooling, as sentence-transformers keeps it."""
+    path = folder / "modules.json"
+    dense = {"idx": 3, "name": "3", "path": "3_Dense", "type": "sentence_transformers.models.Dense"}
+    path.write_text(json.dumps([*json.loads(path.read_text()), dense]))
 
 
 def truncate(folder: Path) -> None:
@@ -125,9 +154,17 @@ def widen_vocabulary(folder: Path) -> None:
         (lambda folder: (folder / "config.json").write_text("[]"), r"config\.json is not the configuration"),
         (lambda folder: (folder / "config.json").unlink(), "holds neither config.json"),
         (
-            lambda folder: (folder / "modules.json").write_text('[{"path": "../elsewhere"}]'),
+            lambda folder: (folder / "modules.json").write_text('[{"path": "../elsewhere", "type": "a.Transformer"}]'),
             "points outside its folder",
         ),
+        (lambda folder: (folder / "modules.json").write_text("[]"), r"modules\.json is not a list of sentence"),
+        (add_dense, r"modules\.json: a module Dense is not exported"),
+        (
+            edit_pooling(pooling_mode_mean_tokens=False, pooling_mode_cls_token=True),
+            r"1_Pooling/config\.json: pooling is",
+        ),
+        (edit_pooling(pooling_mode_cls_token=True), r"pooling is .*cls.*mean.*, the spec of compact-text says mean"),
+        (edit_pooling(pooling_mode="lasttoken"), r"pooling is 'lasttoken', the spec of compact-text says mean"),
     ],
 )
 def test_damaged_checkpoint_is_refused_in_one_line(
