@@ -74,6 +74,12 @@ class NotFound(DuovecError):
     reason = "CODEBASE_NOT_FOUND"
 
 
+class ChunkNotFound(NotFound):
+    """No such chunk in the codebases that were named, or none with a vector."""
+
+    reason = "CHUNK_NOT_FOUND"
+
+
 class PrincipalNotFound(NotFound):
     """No such principal, or none that the caller may see."""
 

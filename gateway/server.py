@@ -52,6 +52,7 @@ from gateway.store.pool import Database
 from gateway.store.principals import PrincipalStore
 from gateway.store.search import SearchStore
 from gateway.store.spaces import SpaceStore
+from gateway.store.word_counts import WordCounts
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
         await ensure_admin_key(system, given=_admin_key(settings), file=settings.admin_key_file)
         spaces = SpaceStore(system)
         active = await spaces.ensure_active(space.fingerprint, space.identity)
-        index_builder = _IndexBuilder(spaces, active.space_key)
+        index_builder = _IndexBuilder(spaces, WordCounts(system), active.space_key)
         await stack.enter_async_context(_running(index_builder.run()))
         timeout_s = settings.request_timeout_s
         interceptors = (
@@ -180,10 +181,11 @@ def _admin_key(settings: Settings) -> ApiKey | None:
 
 
 class _IndexBuilder:
-    """Builds the space's HNSW index when a codebase has outgrown exact search, beside the service."""
+    """Builds the space's HNSW index and counts words when a codebase has outgrown exact search, beside the service."""
 
-    def __init__(self, spaces: SpaceStore, space_key: int) -> None:
+    def __init__(self, spaces: SpaceStore, word_counts: WordCounts, space_key: int) -> None:
         self._spaces = spaces
+        self._word_counts = word_counts
         self._space_key = space_key
         self._requested = asyncio.Event()
         self.request()
@@ -199,6 +201,8 @@ class _IndexBuilder:
             try:
                 if await self._spaces.build_hnsw_index(self._space_key):
                     logger.info("built the HNSW index of space %s", self._space_key)
+                if counted := await self._word_counts.refresh():
+                    logger.info("counted the words of %d large codebases", len(counted))
             except DuovecError as exc:
                 # Exact search goes on answering; the next stream that ends asks again.
                 logger.warning("the HNSW index was not built: %s", exc)

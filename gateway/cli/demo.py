@@ -76,5 +76,5 @@ async def _run(settings: "StackSettings", code: Path, codebase: str, queries: Se
         for query in queries:
             typer.secho(f"\nsearch: {query}", bold=True)
             await asyncio.to_thread(
-                search, query, codebase=codebase, limit=limit, endpoint=stack.endpoint, api_key=stack.api_key
+                search, query, codebase=[codebase], limit=limit, endpoint=stack.endpoint, api_key=stack.api_key
             )

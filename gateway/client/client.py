@@ -162,10 +162,62 @@ class Client:
         return np.frombuffer(data, dtype="<f4").reshape(-1, DIMENSION).astype(np.float32)
 
     def search(
-        self, codebase_id: str, query: str, *, limit: int = 10, truncate: bool = False
+        self,
+        codebase_ids: str | Sequence[str],
+        query: str = "",
+        *,
+        code: str = "",
+        like_chunk_id: int | None = None,
+        limit: int = 10,
+        page_token: str = "",
+        paths: Sequence[str] = (),
+        languages: Sequence[str] = (),
+        kinds: Sequence[str] = (),
+        min_score: float | None = None,
+        blend: float | None = None,
+        lexical_weight: float | None = None,
+        allow_degraded: bool = False,
+        truncate: bool = False,
     ) -> search_pb.SearchResponse:
-        """Rank a codebase's chunks by cosine similarity to a query; `limit` hits at most, 1 to 100."""
-        request = search_pb.SearchRequest(codebase_id=codebase_id, query=query, page_size=limit, truncate=truncate)
+        """Rank the chunks of codebases by similarity to a query; gives one page, whose reply says how it came about.
+
+        Args:
+            codebase_ids: One codebase, or up to 100.
+            query: Words or identifiers. Exactly one of `query`, `code` and `like_chunk_id` is required.
+            code: A piece of code that hits are to resemble.
+            like_chunk_id: A stored chunk that hits are to resemble; it is not among them.
+            limit: Hits of a page at most, 1 to 100.
+            page_token: `next_page_token` of the page before, all else as it was there.
+            paths: Patterns of paths, such as `src/**/*.py`; one must match.
+            languages: One must be that of the chunk.
+            kinds: One must be that of the chunk.
+            min_score: Leaves out hits with a lower score.
+            blend: The code encoder's share of the similarity, 0 to 1; None means 0.5.
+            lexical_weight: The share of matching words in the score, 0 to 1; None leaves it to the service.
+            allow_degraded: When one encoder is down, search by the other; the reply says so.
+            truncate: Cut a query that exceeds an encoder's token limit instead of refusing it.
+        """
+        request = search_pb.SearchRequest(
+            codebase_ids=[codebase_ids] if isinstance(codebase_ids, str) else codebase_ids,
+            page_size=limit,
+            page_token=page_token,
+            filter=search_pb.SearchFilter(path_globs=paths, languages=languages, kinds=kinds),
+            min_score=min_score,
+            blend=blend,
+            lexical_weight=lexical_weight,
+            allow_degraded=allow_degraded,
+            truncate=truncate,
+        )
+        if sum((bool(query), bool(code), like_chunk_id is not None)) > 1:
+            raise ClientError(
+                "search: give one of query, code and like_chunk_id", code=grpc.StatusCode.INVALID_ARGUMENT
+            )
+        if code:
+            request.code = code
+        elif like_chunk_id is not None:
+            request.like_chunk_id = like_chunk_id
+        else:
+            request.query = query
         response: search_pb.SearchResponse = self._call(self._search.Search, request)
         return response
 

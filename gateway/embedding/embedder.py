@@ -12,13 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.concurrency import run_all
+from gateway.embedding.blend import CODE_WEIGHT, reweighted
 from gateway.embedding.space import CODE_DIM, VECTOR_DIM, Encoder, InputType, Space
 from gateway.embedding.tokenizer import Tokenizer, Tokens
 from gateway.embedding.triton import Priority, TritonClient
-from gateway.errors import BadVector, TextTooLong
-
-# v = normalize([√w·code ; √(1−w)·text]) makes the cosine in the space the weighted mean of both cosines.
-CODE_WEIGHT = 0.5
+from gateway.errors import BackendFault, BadVector, TextTooLong, TritonUnavailable
 
 EncoderOutput = tuple[NDArray[np.float32], dict[int, BadVector]]
 
@@ -50,6 +48,20 @@ class Vectors:
     """(B, 2560), each row of L2 norm 1 ± 1e-5; undefined where `errors` has the index."""
     errors: dict[int, BadVector]
     """The texts for which an encoder answered no usable vector."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryVector:
+    """A query, ready to be compared with the stored vectors."""
+
+    vector_V: NDArray[np.float32]
+    """(2560,), norm 1 ± 1e-5."""
+    scale: float
+    """What a cosine with `vector_V` is multiplied by, to be the weighted mean of the encoders' cosines."""
+    truncated: bool
+    """Whether an encoder read only part of the text."""
+    missing_encoder: str
+    """Name of the encoder that was down and is left out; empty where none is."""
 
 
 class Embedder:
@@ -128,8 +140,16 @@ class Embedder:
         return await run_all([run(self.space.code, tokenized.code), run(self.space.text, tokenized.text)])
 
     async def embed_query(
-        self, query: str, *, field: str, truncate: bool, timeout_s: float
-    ) -> tuple[NDArray[np.float32], bool]:
+        self,
+        query: str,
+        *,
+        field: str,
+        truncate: bool,
+        timeout_s: float,
+        input_type: InputType = InputType.QUERY,
+        blend: float = CODE_WEIGHT,
+        allow_degraded: bool = False,
+    ) -> QueryVector:
         """Embed one query.
 
         Args:
@@ -137,22 +157,61 @@ class Embedder:
             field: Its name in the caller's request.
             truncate: Cut it at the encoders' limit instead of raising.
             timeout_s: Budget, seconds.
-
-        Returns:
-            query_V (2560,) of norm 1 ± 1e-5, and whether the query was cut.
+            input_type: Passage, where code is to be found that resembles the query.
+            blend: The code encoder's share of the similarity, 0 to 1; see `gateway.embedding.blend`.
+            allow_degraded: Go on with one encoder where the other is down; `blend` then has no meaning.
 
         Raises:
             TextTooLong: The query is longer than an encoder reads and `truncate` is false.
             BadVector: An encoder answered no usable vector.
             TritonUnavailable, Overloaded, DeadlineExceeded, BackendFault: As `encode`.
         """
-        tokenized = await self.tokenize([query], InputType.QUERY)
+        tokenized = await self.tokenize([query], input_type)
         if not truncate and (error := self.excess(tokenized, 0, field)):
             raise error
-        vectors = await self.encode(tokenized, priority=Priority.INTERACTIVE, timeout_s=timeout_s)
-        if vectors.errors:
-            raise vectors.errors[0]
-        return vectors.vectors_BV[0], tokenized.is_truncated(0)
+        missing: Encoder | None = None
+        try:
+            vectors = await self.encode(tokenized, priority=Priority.INTERACTIVE, timeout_s=timeout_s)
+            if vectors.errors:
+                raise vectors.errors[0]
+            vector_V = vectors.vectors_BV[0]
+        except (TritonUnavailable, BackendFault) as failure:
+            if not allow_degraded:
+                raise
+            vector_V, missing = await self._encode_by_one(tokenized, failure, timeout_s)
+        if missing is not None:
+            blend = 1.0 if missing is self.space.text else 0.0
+        vector_V, scale = reweighted(vector_V, blend)
+        return QueryVector(vector_V, scale, tokenized.is_truncated(0), missing.name if missing is not None else "")
+
+    async def _encode_by_one(
+        self, tokenized: TokenizedTexts, failure: Exception, timeout_s: float
+    ) -> tuple[NDArray[np.float32], Encoder]:
+        """The vector of one text with zeros for the half whose encoder is down, and that encoder.
+
+        Raises:
+            Exception: `failure`, when neither encoder answers.
+        """
+        halves = (
+            (self.space.code, tokenized.code, slice(None, CODE_DIM), CODE_WEIGHT, self.space.text),
+            (self.space.text, tokenized.text, slice(CODE_DIM, None), 1 - CODE_WEIGHT, self.space.code),
+        )
+        for encoder, rows, half, weight, missing in halves:
+            try:
+                vectors_BD, errors = await self._triton.encode(
+                    encoder,
+                    [rows[0].ids_T],
+                    tokenized.input_type,
+                    priority=Priority.INTERACTIVE,
+                    timeout_s=timeout_s,
+                )
+            except (TritonUnavailable, BackendFault):
+                continue
+            if not errors:
+                vector_V = np.zeros(VECTOR_DIM, dtype=np.float32)
+                vector_V[half] = vectors_BD[0] / np.linalg.norm(vectors_BD[0]) * weight**0.5
+                return vector_V, missing
+        raise failure
 
     async def check_ready(self, *, timeout_s: float) -> None:
         """Check that Triton serves both versions of the space.

@@ -84,7 +84,7 @@ class HealthMonitor:
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 await self._embedder.check_ready(timeout_s=_TIMEOUT_S)
-                query_V, _ = await self._embedder.embed_query(
+                query = await self._embedder.embed_query(
                     CANARY_QUERY, field="canary", truncate=False, timeout_s=_TIMEOUT_S
                 )
                 tokenized = await self._embedder.tokenize([CANARY_TEXT], InputType.PASSAGE)
@@ -95,7 +95,7 @@ class HealthMonitor:
             raise DeadlineExceeded(f"the canary was not embedded in {_TIMEOUT_S:g} s, nor anything else") from exc
         if vectors.errors:
             raise vectors.errors[0]
-        self._vectors_V = query_V, vectors.vectors_BV[0]
+        self._vectors_V = query.vector_V, vectors.vectors_BV[0]
 
     async def _find(self) -> None:
         assert self._vectors_V is not None  # noqa: S101 - for mypy: without them `_embed` raised

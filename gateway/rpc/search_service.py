@@ -1,5 +1,6 @@
 """SearchService: a query in, ranked chunks out."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
@@ -7,17 +8,31 @@ import grpc
 from duovec.v1 import chunk_pb2
 from duovec.v1 import search_service_pb2 as pb
 from duovec.v1 import search_service_pb2_grpc as pb_grpc
-from gateway.embedding.embedder import Embedder
-from gateway.rpc import validation
+from gateway.embedding.blend import reweighted
+from gateway.embedding.embedder import Embedder, QueryVector
+from gateway.embedding.space import InputType
 from gateway.rpc.admission import Admission
+from gateway.rpc.search_request import (
+    CheckedRequest,
+    Page,
+    check,
+    decode_page,
+    digest,
+    encode_page,
+    partial_reasons,
+)
 from gateway.store.codebases import CodebaseStore
-from gateway.store.rows import ChunkRow
+from gateway.store.rows import ChunkRow, HitRow, SearchQuery
 from gateway.store.search import SearchStore
+from gateway.store.search_plan import Method
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-MAX_PAGE_SIZE = 100
-DEFAULT_PAGE_SIZE = 10
+_METHODS = {
+    Method.EXACT: pb.SEARCH_METHOD_EXACT,
+    Method.HNSW: pb.SEARCH_METHOD_HNSW,
+    Method.BINARY: pb.SEARCH_METHOD_BINARY,
+}
 
 
 class SearchServicer(pb_grpc.SearchServiceServicer):
@@ -42,26 +57,99 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
         self._timeout_s = timeout_s
 
     async def Search(self, request: pb.SearchRequest, context: Context) -> pb.SearchResponse:  # noqa: N802
-        """Rank a codebase's chunks by cosine similarity to the query."""
-        codebase_id = validation.codebase_id(request.codebase_id)
-        query = validation.text("query", request.query)
-        page_size = validation.page_size(request.page_size, default=DEFAULT_PAGE_SIZE, limit=MAX_PAGE_SIZE)
+        """Rank the chunks of codebases by similarity to a query."""
+        checked = check(request)
+        space = self._embedder.space.fingerprint
+        request_digest = digest(request, space)
+        page = decode_page(request.page_token, request_digest)
         with self._admission.texts(1):
-            codebase_key = await self._codebases.get_key(codebase_id, timeout_s=self._timeout_s)
-            query_V, truncated = await self._embedder.embed_query(
-                query, field="query", truncate=request.truncate, timeout_s=self._timeout_s
-            )
+            ids_by_key = {
+                await self._codebases.get_key(codebase_id, timeout_s=self._timeout_s): codebase_id
+                for codebase_id in checked.codebase_ids
+            }
+            if page is None:
+                vector = await self._vector(checked, request, list(ids_by_key))
+            else:
+                vector = QueryVector(page.vector_V, page.scale, page.truncated, page.missing_encoder)
             result = await self._search.search(
-                codebase_key, self._space_key, query_V, limit=page_size, timeout_s=self._timeout_s
+                list(ids_by_key),
+                self._space_key,
+                SearchQuery(
+                    vector_D=vector.vector_V,
+                    scale=vector.scale,
+                    text=checked.text,
+                    lexical_weight=checked.lexical_weight,
+                    filter=checked.filter,
+                    min_score=checked.min_score,
+                    excluded_chunk_id=checked.like_chunk_id,
+                    limit=checked.page_size,
+                    pool=page.pool if page is not None else None,
+                    after=(page.score, page.chunk_id) if page is not None else None,
+                ),
+                timeout_s=self._timeout_s,
             )
+        token = ""
+        if result.has_more:
+            last = result.hits[-1]
+            token = encode_page(
+                request_digest,
+                Page(
+                    vector_V=vector.vector_V,
+                    scale=vector.scale,
+                    truncated=vector.truncated,
+                    missing_encoder=vector.missing_encoder,
+                    pool=result.pool,
+                    score=last.score,
+                    chunk_id=last.chunk_id,
+                ),
+            )
+        reasons = partial_reasons(result, vector.missing_encoder)
         return pb.SearchResponse(
-            hits=[pb.SearchHit(chunk_id=hit.chunk_id, chunk=_chunk(hit.chunk), score=hit.score) for hit in result.hits],
-            space=self._embedder.space.fingerprint,
-            exact=result.exact,
+            hits=[_hit(hit, ids_by_key) for hit in result.hits],
+            space=space,
+            exact=result.method is Method.EXACT,
+            method=_METHODS[result.method],
+            candidate_count=result.candidate_count,
             searched_chunk_count=result.searched_chunk_count,
             pending_chunk_count=result.pending_chunk_count,
-            query_truncated=truncated,
+            query_truncated=vector.truncated,
+            next_page_token=token,
+            partial=bool(reasons),
+            partial_reasons=reasons,
+            lexical_weight=checked.lexical_weight,
+            missing_encoder=vector.missing_encoder,
         )
+
+    async def _vector(
+        self, checked: CheckedRequest, request: pb.SearchRequest, codebase_keys: list[int]
+    ) -> QueryVector:
+        """What the stored vectors are compared with: that of the text, or that of a stored chunk."""
+        if checked.like_chunk_id is not None:
+            stored_V = await self._search.get_vector(
+                codebase_keys, self._space_key, checked.like_chunk_id, timeout_s=self._timeout_s
+            )
+            vector_V, scale = reweighted(stored_V, checked.blend)
+            return QueryVector(vector_V, scale, truncated=False, missing_encoder="")
+        return await self._embedder.embed_query(
+            checked.text,
+            field=checked.input,
+            truncate=request.truncate,
+            timeout_s=self._timeout_s,
+            input_type=InputType.QUERY if checked.input == "query" else InputType.PASSAGE,
+            blend=checked.blend,
+            allow_degraded=request.allow_degraded,
+        )
+
+
+def _hit(hit: HitRow, ids_by_key: Mapping[int, str]) -> pb.SearchHit:
+    return pb.SearchHit(
+        chunk_id=hit.chunk_id,
+        chunk=_chunk(hit.chunk),
+        score=hit.score,
+        codebase_id=ids_by_key[hit.codebase_key],
+        similarity=hit.similarity,
+        lexical_score=hit.lexical_score,
+    )
 
 
 def _chunk(row: ChunkRow) -> chunk_pb2.Chunk:

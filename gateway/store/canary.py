@@ -11,7 +11,6 @@ from gateway.store.pool import Database
 from gateway.store.queries import load_queries
 
 _CANARY = load_queries("canary.sql")
-_SEARCH = load_queries("search.sql")
 
 
 async def find_canary(
@@ -55,11 +54,10 @@ async def find_canary(
             if stored is None:
                 raise BackendFault("the canary was not stored")
             hits = await connection.fetch(
-                _SEARCH["search_exact"],
+                _CANARY["find_nearest"],
                 stored["codebase_key"],
                 space_key,
                 HalfVector(query_D.astype(np.float16)),
-                1,
             )
         finally:
             await transaction.rollback()

@@ -1,9 +1,14 @@
 """What goes into the store and comes out of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.store.search_plan import Method
 
 DIMENSION = 2560
 """Numbers in a vector; the database refuses any other."""
@@ -112,12 +117,73 @@ class SpaceRow:
 
 
 @dataclass(frozen=True, slots=True)
+class FilterRow:
+    """Which chunks a search may find; what is empty does not restrict.
+
+    Attributes:
+        path_regex: Regular expression of PostgreSQL over the whole path. It must be one that is matched without
+            backtracking.
+        path_from: No path below this one, by code points, matches `path_regex`.
+        path_below: No path from this one on matches `path_regex`; empty where there is no such bound.
+    """
+
+    languages: Sequence[str] = ()
+    kinds: Sequence[str] = ()
+    path_regex: str = ""
+    path_from: str = ""
+    path_below: str = ""
+
+    @property
+    def restricts(self) -> bool:
+        """Whether any field is set."""
+        return bool(self.languages or self.kinds or self.path_regex)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SearchQuery:
+    """What to look for, and which page of it.
+
+    Attributes:
+        vector_D: (2560,), float32, norm 1.
+        scale: What its cosine with a stored vector is multiplied by, to be the similarity.
+        text: The words to look for; empty for none.
+        lexical_weight: Their share of the score, 0 to 1.
+        filter: Which chunks may be found.
+        min_score: Least score of a hit; None for any.
+        excluded_chunk_id: A chunk that is no hit; None for none.
+        limit: Hits at most, 1 to 500.
+        pool: Candidates that the first page asked an index for; None on the first page.
+        after: Score and chunk id of the last hit of the page before; None on the first page.
+    """
+
+    vector_D: NDArray[np.float32]
+    limit: int
+    scale: float = 1.0
+    text: str = ""
+    lexical_weight: float = 0.0
+    filter: FilterRow = FilterRow()
+    min_score: float | None = None
+    excluded_chunk_id: int | None = None
+    pool: int | None = None
+    after: tuple[float, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class HitRow:
-    """A chunk that a search found; `score` is the cosine similarity, -1 to 1."""
+    """A chunk that a search found.
+
+    Attributes:
+        score: What hits are ranked by: the weighted sum of `similarity` and `lexical_score`.
+        similarity: Cosine similarity, -1 to 1.
+        lexical_score: Share of the query's words that the chunk has, by weight, 0 to 1.
+    """
 
     chunk_id: int
+    codebase_key: int
     chunk: ChunkRow
     score: float
+    similarity: float
+    lexical_score: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +191,20 @@ class SearchResult:
     """Hits of a search, best first, equal scores by chunk id.
 
     Attributes:
-        exact: True when every vector of the codebase was compared; False when an HNSW index chose candidates.
-        searched_chunk_count: Chunks of the codebase with a vector in the space.
+        method: How candidates were found.
+        pool: Candidates that an index was asked for; later pages of the query must ask for as many.
+        has_more: Whether there is another page.
+        candidates_exhausted: Whether an index gave fewer hits than were asked for although there are more chunks.
+        candidate_count: Chunks that were compared at full precision.
+        searched_chunk_count: Chunks of the codebases with a vector in the space.
         pending_chunk_count: Chunks without one, which could not be found.
     """
 
     hits: tuple[HitRow, ...]
-    exact: bool
+    method: Method
+    pool: int
+    has_more: bool
+    candidates_exhausted: bool
+    candidate_count: int
     searched_chunk_count: int
     pending_chunk_count: int

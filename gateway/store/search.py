@@ -1,30 +1,34 @@
-"""Search: a codebase's chunks by cosine similarity."""
+"""Search: the chunks of codebases by the similarity of vectors, and by words."""
 
-from typing import TYPE_CHECKING
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import numpy as np
 from numpy.typing import NDArray
 from pgvector import HalfVector
 
-from gateway.errors import BadVector
+from gateway.errors import BadVector, ChunkNotFound
+from gateway.store.named_parameters import bind
 from gateway.store.pool import Database
 from gateway.store.queries import load_queries
-from gateway.store.rows import DIMENSION, ChunkRow, HitRow, SearchResult
+from gateway.store.rows import DIMENSION, ChunkRow, HitRow, SearchQuery, SearchResult
+from gateway.store.search_plan import EXACT_LIMIT, MAX_POOL, Counts, Method, Plan, choose_plan, may_fall_back
+from gateway.store.search_words import NO_WORDS, PART_WEIGHTS, WordQuery, choose_words
 
 if TYPE_CHECKING:
     from gateway.store.pool import Connection
 
-# Up to this many vectors a codebase is compared whole: about 20 ms for 10,000 on one core, with every hit right. HNSW
-# filters by codebase after the scan, so that a small codebase among many costs it more than that, and recall.
-EXACT_LIMIT = 10_000
-
-# Candidates that an HNSW scan keeps: twice the hits wanted, and enough for recall when few are.
-_MINIMUM_EF_SEARCH = 100
-_MAXIMUM_EF_SEARCH = 1000  # The limit of pgvector.
 # How many vectors, of any codebase, an HNSW scan visits before it gives up; pgvector's 20,000 finds too few hits of
 # a codebase that is a hundredth of its space.
 _MAX_SCAN_TUPLES = 100_000
+_MIN_EF_SEARCH = 200
+# How long the counts of codebases too large for exact search are kept: counting a million takes longer than searching.
+_COUNTS_MAX_AGE_S = 10.0
+_COUNTS_MAX_ENTRIES = 1024
+_BEFORE_ALL = (float("inf"), 0)
 
 _QUERIES = load_queries("search.sql")
 
@@ -33,56 +37,207 @@ class SearchStore:
     """Finds chunks near a vector."""
 
     def __init__(self, database: Database, *, exact_limit: int = EXACT_LIMIT) -> None:
-        """Use `database` for every call; codebases up to `exact_limit` vectors are searched exactly."""
+        """Use `database` for every call; up to `exact_limit` vectors are searched exactly."""
         self._database = database
         self._exact_limit = exact_limit
+        self._counts: OrderedDict[tuple[int, ...], tuple[float, int, int]] = OrderedDict()
 
     async def search(
-        self, codebase_key: int, space_key: int, query_D: NDArray[np.float32], *, limit: int, timeout_s: float
+        self, codebase_keys: Sequence[int], space_key: int, query: SearchQuery, *, timeout_s: float
     ) -> SearchResult:
-        """Find the chunks of a codebase that are nearest to a query.
+        """Find the chunks of codebases that are most similar to a query.
 
-        A codebase with at most `exact_limit` vectors, or a space without HNSW index, is searched exactly; so is a
-        codebase of which the index found fewer hits than asked for.
+        Whatever `search_plan` decides to compare whole is compared whole; elsewhere an index gives the candidates,
+        which are ranked at full precision together with those that have the best words.
 
         Args:
-            codebase_key: The codebase. One that does not exist has no hits.
-            space_key: The space of `query_D`; vectors of others are not looked at.
-            query_D: (2560,), float32, norm 1.
-            limit: Hits at most, 1 to 500.
+            codebase_keys: The codebases. One that does not exist has no hits.
+            space_key: The space of the query's vector; vectors of others are not looked at.
+            query: What to look for, and which page.
             timeout_s: Deadline, seconds; the server stops too when it passes.
 
         Raises:
-            BadVector: The query has another shape, or is not finite, or zero.
+            BadVector: The query's vector has another shape, or is not finite, or zero.
             DeadlineExceeded: It took longer than `timeout_s`.
             DatabaseUnavailable: The server cannot be reached.
         """
-        query = _query_vector(query_D)
-        async with self._database.acquire(timeout_s) as connection, connection.transaction(readonly=True):
-            await self._configure(connection, limit=limit, timeout_s=timeout_s)
-            counts = await connection.fetchrow(_QUERIES["count_searchable"], codebase_key, space_key)
-            if counts is None:
-                raise RuntimeError("an aggregate gave no row")
-            searched_chunk_count: int = counts["searched_chunk_count"]
-            exact = searched_chunk_count <= self._exact_limit or not counts["has_hnsw_index"]
-            records: list[asyncpg.Record] = []
-            if not exact:
-                await connection.execute(_QUERIES["prefer_hnsw"])
-                records = await connection.fetch(_QUERIES["search_hnsw"], codebase_key, space_key, query, limit)
-                exact = len(records) < min(limit, searched_chunk_count)
-            if exact:
-                records = await connection.fetch(_QUERIES["search_exact"], codebase_key, space_key, query, limit)
+        values = _values(codebase_keys, space_key, query)
+        async with self._database.acquire(timeout_s) as connection:
+            searched, pending = await self._count(connection, codebase_keys, space_key)
+            counts = await self._inspect(connection, query, searched, values)
+            plan = choose_plan(
+                counts,
+                page_size=query.limit,
+                pool=query.pool,
+                plain_weights=abs(query.scale - 1) < 1e-3,
+                exact_limit=self._exact_limit,
+            )
+            await self._configure(connection, plan, timeout_s)
+            words = NO_WORDS
+            if query.text and query.lexical_weight > 0:
+                found = await _fetch(connection, "find_words", values | {"text": query.text})
+                words = choose_words([(record["word"], record["chunk_count"]) for record in found])
+            records = await self._rank(connection, plan, query, words, values | {"searched": searched})
+            if _too_few(records, plan, counts, query) and may_fall_back(counts):
+                plan = Plan(Method.EXACT, plan.pool)
+                await self._configure(connection, plan, timeout_s)
+                records = await self._rank(connection, plan, query, words, values | {"searched": searched})
+        hits = [record for record in records if record["score"] is not None]
         return SearchResult(
-            hits=tuple(_hit_row(record) for record in records),
-            exact=exact,
-            searched_chunk_count=searched_chunk_count,
-            pending_chunk_count=counts["pending_chunk_count"],
+            hits=tuple(_hit_row(record) for record in hits[: query.limit]),
+            method=plan.method,
+            pool=plan.pool,
+            has_more=len(hits) > query.limit,
+            candidates_exhausted=_too_few(records, plan, counts, query),
+            candidate_count=records[0]["candidate_count"],
+            searched_chunk_count=searched,
+            pending_chunk_count=pending,
         )
 
-    async def _configure(self, connection: "Connection", *, limit: int, timeout_s: float) -> None:
-        ef_search = min(max(2 * limit, _MINIMUM_EF_SEARCH), _MAXIMUM_EF_SEARCH)
-        timeout_ms = max(1, round(timeout_s * 1000))
-        await connection.execute(_QUERIES["configure_search"], str(timeout_ms), str(ef_search), str(_MAX_SCAN_TUPLES))
+    async def get_vector(
+        self, codebase_keys: Sequence[int], space_key: int, chunk_id: int, *, timeout_s: float
+    ) -> NDArray[np.float32]:
+        """Get the stored vector of a chunk, (2560,) float32.
+
+        Raises:
+            ChunkNotFound: No chunk of the codebases has this id and a vector in the space.
+        """
+        values = {"codebase_keys": list(codebase_keys), "space_key": space_key, "chunk_id": chunk_id}
+        async with self._database.acquire(timeout_s) as connection:
+            records = await _fetch(connection, "get_vector", values)
+        if not records:
+            raise ChunkNotFound(f"chunk {chunk_id} is not among the chunks of these codebases that have a vector")
+        vector_D: NDArray[np.float32] = records[0]["embedding"].to_numpy().astype(np.float32)
+        return vector_D
+
+    async def _count(self, connection: "Connection", codebase_keys: Sequence[int], space_key: int) -> tuple[int, int]:
+        """Count the codebases' chunks with and without vector; large counts are remembered for a while."""
+        key = (space_key, *sorted(codebase_keys))
+        known = self._counts.get(key)
+        if known is not None and time.monotonic() - known[0] < _COUNTS_MAX_AGE_S:
+            return known[1], known[2]
+        [record] = await _fetch(
+            connection, "count_searchable", {"codebase_keys": list(codebase_keys), "space_key": space_key}
+        )
+        searched, pending = record["searched_chunk_count"], record["pending_chunk_count"]
+        self._counts.pop(key, None)
+        if searched > self._exact_limit:
+            self._counts[key] = (time.monotonic(), searched, pending)
+            if len(self._counts) > _COUNTS_MAX_ENTRIES:
+                self._counts.popitem(last=False)
+        return searched, pending
+
+    async def _inspect(
+        self, connection: "Connection", query: SearchQuery, searched: int, values: dict[str, Any]
+    ) -> Counts:
+        """What the plan needs to know; nothing is asked where few vectors decide it."""
+        if searched <= self._exact_limit:
+            return Counts(searched, None, has_hnsw=False, has_binary=False)
+        [indexes] = await _fetch(connection, "find_indexes", values)
+        matching = None
+        if query.filter.restricts:
+            [record] = await _fetch(
+                connection, "count_matching", values | {"limit": self._exact_limit + 1}, filtered=True
+            )
+            matching = record["count"]
+        return Counts(searched, matching, indexes["has_hnsw"], indexes["has_binary"])
+
+    async def _configure(self, connection: "Connection", plan: Plan, timeout_s: float) -> None:
+        values = {
+            "timeout_ms": str(max(1, round(timeout_s * 1000))),
+            "ef_search": str(min(max(plan.pool, _MIN_EF_SEARCH), MAX_POOL)),
+            "max_scan_tuples": str(_MAX_SCAN_TUPLES),
+            "sort": "on" if plan.method is Method.EXACT else "off",
+        }
+        await _fetch(connection, "configure_search", values)
+
+    async def _rank(
+        self,
+        connection: "Connection",
+        plan: Plan,
+        query: SearchQuery,
+        words: WordQuery,
+        values: dict[str, Any],
+    ) -> list[asyncpg.Record]:
+        return await _fetch(
+            connection,
+            "rank",
+            values
+            | {
+                "pool": plan.pool,
+                "words": list(words.words),
+                "word_chunk_counts": list(words.chunk_counts),
+                "any_word": words.any_word,
+                "part_weights": list(PART_WEIGHTS),
+            },
+            filtered=query.filter.restricts,
+            method=plan.method,
+        )
+
+
+def rank_statement(method: Method, *, filtered: bool) -> str:
+    """The statement that ranks, with its parameters by name."""
+    suffix = "_filtered" if filtered else ""
+    compared = "compared_all" if method is Method.EXACT else f"compared_pool{suffix}"
+    return _QUERIES["rank"].format(
+        lexical=_QUERIES["lexical"],
+        nearest=_with_filter(f"nearest_{method.lower()}{suffix}"),
+        compared=_with_filter(compared),
+    )
+
+
+def _with_filter(name: str) -> str:
+    return _QUERIES[name].format(filter=_QUERIES["filter"])
+
+
+async def _fetch(
+    connection: "Connection",
+    name: str,
+    values: Mapping[str, Any],
+    *,
+    filtered: bool = False,
+    method: Method | None = None,
+) -> list[asyncpg.Record]:
+    sql = _with_filter(name) if method is None else rank_statement(method, filtered=filtered)
+    statement, arguments = bind(sql, values)
+    return await connection.fetch(statement, *arguments)
+
+
+def _values(codebase_keys: Sequence[int], space_key: int, query: SearchQuery) -> dict[str, Any]:
+    after_score, after_chunk_id = query.after or _BEFORE_ALL
+    return {
+        "codebase_keys": list(codebase_keys),
+        "space_key": space_key,
+        "query": _query_vector(query.vector_D),
+        "scale": query.scale,
+        "lexical_weight": query.lexical_weight,
+        "languages": list(query.filter.languages),
+        "kinds": list(query.filter.kinds),
+        "path_regex": query.filter.path_regex,
+        "path_from": query.filter.path_from,
+        "path_below": query.filter.path_below,
+        "excluded_chunk_id": query.excluded_chunk_id or 0,
+        "min_score": -np.inf if query.min_score is None else query.min_score,
+        "after_score": after_score,
+        "after_chunk_id": after_chunk_id,
+        # One more than the page shows whether there is another.
+        "limit": query.limit + 1,
+    }
+
+
+def _too_few(records: Sequence[asyncpg.Record], plan: Plan, counts: Counts, query: SearchQuery) -> bool:
+    """Whether an index gave fewer hits than were asked for although there are more chunks."""
+    if plan.method is Method.EXACT:
+        return False
+    hit_count = sum(record["score"] is not None for record in records)
+    total = counts.searched if counts.matching is None else min(counts.matching, counts.searched)
+    if hit_count > query.limit or records[0]["candidate_count"] >= total:
+        return False
+    least: float | None = records[0]["least_similarity"]
+    if query.min_score is None or least is None:
+        return True
+    # What the index did not give is less similar than what it gave, and has at most every word.
+    return (1 - query.lexical_weight) * least + query.lexical_weight >= query.min_score
 
 
 def _query_vector(query_D: NDArray[np.float32]) -> HalfVector:
@@ -108,4 +263,11 @@ def _hit_row(record: asyncpg.Record) -> HitRow:
         ordinal=record["ordinal"],
         file_chunk_count=record["file_chunk_count"],
     )
-    return HitRow(chunk_id=record["chunk_id"], chunk=chunk, score=record["score"])
+    return HitRow(
+        chunk_id=record["chunk_id"],
+        codebase_key=record["codebase_key"],
+        chunk=chunk,
+        score=record["score"],
+        similarity=record["similarity"],
+        lexical_score=record["lexical_score"],
+    )

@@ -10,7 +10,7 @@ from gateway.errors import StartupError
 from gateway.store.pool import Database
 from gateway.store.queries import load_queries
 from gateway.store.rows import SpaceRow
-from gateway.store.search import EXACT_LIMIT
+from gateway.store.search_plan import BINARY_LIMIT, EXACT_LIMIT, index_for
 
 _QUERIES = load_queries("spaces.sql")
 
@@ -63,35 +63,48 @@ class SpaceStore:
         return space
 
     async def build_hnsw_index(
-        self, space_key: int, *, above_chunk_count: int = EXACT_LIMIT, timeout_s: float = 24 * 3600
+        self,
+        space_key: int,
+        *,
+        above_chunk_count: int = EXACT_LIMIT,
+        binary_above_count: int = BINARY_LIMIT,
+        timeout_s: float = 24 * 3600,
     ) -> bool:
         """Build the HNSW index of a space once a codebase is too large for exact search. Repeating it is harmless.
 
         The index is not made with the partition, because an insert into it costs 5 to 10 ms of a core (2560
         dimensions), as much as both encoders, while a codebase up to `EXACT_LIMIT` never reads it, and building it
-        afterwards 0.5 to 2 ms a vector. Reads and writes go on during the build.
+        afterwards 0.5 to 2 ms a vector. Reads and writes go on during the build. A very large space gets the index
+        over signs, and then loses the one over whole vectors.
 
         Args:
             space_key: The space.
             above_chunk_count: Build when some codebase has more vectors than this; -1 builds at once.
+            binary_above_count: Vectors of the space above which the index over signs is built.
             timeout_s: Deadline, seconds. A build that is broken off is made anew by the next call.
 
         Returns:
-            True when this call built the index; False when it is there, not needed, or being built by another.
+            True when this call built an index; False when it is there, not needed, or being built by another.
         """
         async with self._database.acquire(timeout_s, autocommit=True) as connection:
-            if await connection.fetchval(_QUERIES["is_hnsw_index_valid"], space_key):
-                return False
-            if await connection.fetchval(_QUERIES["largest_codebase"], space_key) <= above_chunk_count:
+            counts = await connection.fetchrow(_QUERIES["count_vectors"], space_key)
+            if counts is None:
+                raise RuntimeError("an aggregate gave no row")
+            index = index_for(
+                counts["total"], counts["largest"], exact_limit=above_chunk_count, binary_limit=binary_above_count
+            ).lower()
+            if index == "exact" or await connection.fetchval(_QUERIES["is_index_valid"], space_key, index):
                 return False
             # The pool's reset frees the lock when the build fails.
             if not await connection.fetchval(_QUERIES["try_lock_hnsw_build"], space_key):
                 return False
-            if await connection.fetchval(_QUERIES["is_hnsw_index_valid"], space_key):
+            if await connection.fetchval(_QUERIES["is_index_valid"], space_key, index):
                 await connection.execute(_QUERIES["unlock_hnsw_build"], space_key)
                 return False
-            await connection.execute(_ddl("drop_hnsw_index", space_key))
-            await connection.execute(_ddl("create_hnsw_index", space_key))
+            await connection.execute(_ddl(f"drop_{index}_index", space_key))
+            await connection.execute(_ddl(f"create_{index}_index", space_key))
+            if index == "binary":
+                await connection.execute(_ddl("drop_hnsw_index", space_key))
             await connection.execute(_ddl("vacuum_partition", space_key))
             await connection.execute(_QUERIES["unlock_hnsw_build"], space_key)
         return True

@@ -14,3 +14,10 @@ WITH codebase AS (
 INSERT INTO embeddings (space_key, chunk_id, codebase_key, embedding)
 SELECT $3, chunk_id, codebase_key, $4 FROM chunk
 RETURNING chunk_id, codebase_key
+
+-- name: find_nearest
+-- Compares every vector of the canary's codebase with its query.
+SELECT chunk_id, 1 - (embedding <=> $3) AS score
+FROM embeddings WHERE codebase_key = $1 AND space_key = $2
+ORDER BY score DESC
+LIMIT 1

@@ -28,13 +28,13 @@ CREATE TABLE IF NOT EXISTS embeddings_s{space_key} PARTITION OF embeddings FOR V
 -- Keeps a space's vectors out of TOAST: one fits a page, and an exact scan reads it without a second lookup.
 ALTER TABLE embeddings_s{space_key} ALTER COLUMN embedding SET STORAGE PLAIN
 
--- name: is_hnsw_index_valid
--- Says whether a space's HNSW index is complete (true), broken off (false), or missing (null).
-SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(format('embeddings_s%s_hnsw', $1::integer))
+-- name: is_index_valid
+-- Says whether an index of a space ("hnsw" or "binary") is complete (true), broken off (false), or missing (null).
+SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(format('embeddings_s%s_%s', $1::integer, $2::text))
 
--- name: largest_codebase
--- Counts the vectors of the codebase that has most of them in a space.
-SELECT coalesce(max(n), 0)
+-- name: count_vectors
+-- Counts the vectors of a space, and those of the codebase that has most of them.
+SELECT coalesce(sum(n), 0)::bigint AS total, coalesce(max(n), 0) AS largest
 FROM (SELECT count(*) AS n FROM embeddings WHERE space_key = $1 GROUP BY codebase_key) counted
 
 -- name: try_lock_hnsw_build
@@ -46,13 +46,22 @@ SELECT pg_try_advisory_lock(hashtext('duovec.hnsw'), $1)
 SELECT pg_advisory_unlock(hashtext('duovec.hnsw'), $1)
 
 -- name: drop_hnsw_index
--- Drops what a build that was broken off has left.
-DROP INDEX IF EXISTS embeddings_s{space_key}_hnsw
+-- Drops the HNSW index of a space, or what a build that was broken off has left of it.
+DROP INDEX CONCURRENTLY IF EXISTS embeddings_s{space_key}_hnsw
+
+-- name: drop_binary_index
+-- As drop_hnsw_index, for the index over signs.
+DROP INDEX CONCURRENTLY IF EXISTS embeddings_s{space_key}_binary
 
 -- name: create_hnsw_index
 -- Creates the HNSW index of a space while it is searched and written to.
 CREATE INDEX CONCURRENTLY embeddings_s{space_key}_hnsw
     ON embeddings_s{space_key} USING hnsw (embedding halfvec_cosine_ops)
+
+-- name: create_binary_index
+-- Creates the HNSW index over the signs of a space's vectors: a sixteenth of their size.
+CREATE INDEX CONCURRENTLY embeddings_s{space_key}_binary
+    ON embeddings_s{space_key} USING hnsw ((binary_quantize(embedding)::bit(2560)) bit_hamming_ops)
 
 -- name: tune_vacuum
 -- Has autovacuum follow inserts closely: counting chunks reads only the index where it has been.

@@ -25,19 +25,25 @@ _sym_db = _symbol_database.Default()
 from duovec.v1 import chunk_pb2 as duovec_dot_v1_dot_chunk__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64uovec/v1/search_service.proto\x12\tduovec.v1\x1a\x15\x64uovec/v1/chunk.proto\"X\n\rSearchRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12\r\n\x05query\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x10\n\x08truncate\x18\x04 \x01(\x08\"\xa6\x01\n\x0eSearchResponse\x12\"\n\x04hits\x18\x01 \x03(\x0b\x32\x14.duovec.v1.SearchHit\x12\r\n\x05space\x18\x02 \x01(\t\x12\r\n\x05\x65xact\x18\x03 \x01(\x08\x12\x1c\n\x14searched_chunk_count\x18\x04 \x01(\x03\x12\x1b\n\x13pending_chunk_count\x18\x05 \x01(\x03\x12\x17\n\x0fquery_truncated\x18\x06 \x01(\x08\"M\n\tSearchHit\x12\x10\n\x08\x63hunk_id\x18\x01 \x01(\x03\x12\x1f\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x10.duovec.v1.Chunk\x12\r\n\x05score\x18\x03 \x01(\x01\x32N\n\rSearchService\x12=\n\x06Search\x12\x18.duovec.v1.SearchRequest\x1a\x19.duovec.v1.SearchResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64uovec/v1/search_service.proto\x12\tduovec.v1\x1a\x15\x64uovec/v1/chunk.proto\"\xd6\x02\n\rSearchRequest\x12\x14\n\x0c\x63odebase_ids\x18\x01 \x03(\t\x12\x0f\n\x05query\x18\x02 \x01(\tH\x00\x12\x0e\n\x04\x63ode\x18\x05 \x01(\tH\x00\x12\x17\n\rlike_chunk_id\x18\x06 \x01(\x03H\x00\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x10\n\x08truncate\x18\x04 \x01(\x08\x12\x12\n\npage_token\x18\x07 \x01(\t\x12\'\n\x06\x66ilter\x18\x08 \x01(\x0b\x32\x17.duovec.v1.SearchFilter\x12\x16\n\tmin_score\x18\t \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05\x62lend\x18\n \x01(\x01H\x02\x88\x01\x01\x12\x1b\n\x0elexical_weight\x18\x0b \x01(\x01H\x03\x88\x01\x01\x12\x16\n\x0e\x61llow_degraded\x18\x0c \x01(\x08\x42\x07\n\x05inputB\x0c\n\n_min_scoreB\x08\n\x06_blendB\x11\n\x0f_lexical_weight\"D\n\x0cSearchFilter\x12\x12\n\npath_globs\x18\x01 \x03(\t\x12\x11\n\tlanguages\x18\x02 \x03(\t\x12\r\n\x05kinds\x18\x03 \x03(\t\"\xf6\x02\n\x0eSearchResponse\x12\"\n\x04hits\x18\x01 \x03(\x0b\x32\x14.duovec.v1.SearchHit\x12\r\n\x05space\x18\x02 \x01(\t\x12\r\n\x05\x65xact\x18\x03 \x01(\x08\x12\x1c\n\x14searched_chunk_count\x18\x04 \x01(\x03\x12\x1b\n\x13pending_chunk_count\x18\x05 \x01(\x03\x12\x17\n\x0fquery_truncated\x18\x06 \x01(\x08\x12\x17\n\x0fnext_page_token\x18\x07 \x01(\t\x12\'\n\x06method\x18\x08 \x01(\x0e\x32\x17.duovec.v1.SearchMethod\x12\x17\n\x0f\x63\x61ndidate_count\x18\t \x01(\x03\x12\x0f\n\x07partial\x18\n \x01(\x08\x12\x31\n\x0fpartial_reasons\x18\x0b \x03(\x0e\x32\x18.duovec.v1.PartialReason\x12\x16\n\x0elexical_weight\x18\x0c \x01(\x01\x12\x17\n\x0fmissing_encoder\x18\r \x01(\t\"\x8d\x01\n\tSearchHit\x12\x10\n\x08\x63hunk_id\x18\x01 \x01(\x03\x12\x1f\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x10.duovec.v1.Chunk\x12\r\n\x05score\x18\x03 \x01(\x01\x12\x13\n\x0b\x63odebase_id\x18\x04 \x01(\t\x12\x12\n\nsimilarity\x18\x05 \x01(\x01\x12\x15\n\rlexical_score\x18\x06 \x01(\x01*x\n\x0cSearchMethod\x12\x1d\n\x19SEARCH_METHOD_UNSPECIFIED\x10\x00\x12\x17\n\x13SEARCH_METHOD_EXACT\x10\x01\x12\x16\n\x12SEARCH_METHOD_HNSW\x10\x02\x12\x18\n\x14SEARCH_METHOD_BINARY\x10\x03*\x9c\x01\n\rPartialReason\x12\x1e\n\x1aPARTIAL_REASON_UNSPECIFIED\x10\x00\x12!\n\x1dPARTIAL_REASON_PENDING_CHUNKS\x10\x01\x12\'\n#PARTIAL_REASON_CANDIDATES_EXHAUSTED\x10\x02\x12\x1f\n\x1bPARTIAL_REASON_ENCODER_DOWN\x10\x03\x32N\n\rSearchService\x12=\n\x06Search\x12\x18.duovec.v1.SearchRequest\x1a\x19.duovec.v1.SearchResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'duovec.v1.search_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SEARCHREQUEST']._serialized_start=68
-  _globals['_SEARCHREQUEST']._serialized_end=156
-  _globals['_SEARCHRESPONSE']._serialized_start=159
-  _globals['_SEARCHRESPONSE']._serialized_end=325
-  _globals['_SEARCHHIT']._serialized_start=327
-  _globals['_SEARCHHIT']._serialized_end=404
-  _globals['_SEARCHSERVICE']._serialized_start=406
-  _globals['_SEARCHSERVICE']._serialized_end=484
+  _globals['_SEARCHMETHOD']._serialized_start=1004
+  _globals['_SEARCHMETHOD']._serialized_end=1124
+  _globals['_PARTIALREASON']._serialized_start=1127
+  _globals['_PARTIALREASON']._serialized_end=1283
+  _globals['_SEARCHREQUEST']._serialized_start=69
+  _globals['_SEARCHREQUEST']._serialized_end=411
+  _globals['_SEARCHFILTER']._serialized_start=413
+  _globals['_SEARCHFILTER']._serialized_end=481
+  _globals['_SEARCHRESPONSE']._serialized_start=484
+  _globals['_SEARCHRESPONSE']._serialized_end=858
+  _globals['_SEARCHHIT']._serialized_start=861
+  _globals['_SEARCHHIT']._serialized_end=1002
+  _globals['_SEARCHSERVICE']._serialized_start=1285
+  _globals['_SEARCHSERVICE']._serialized_end=1363
 # @@protoc_insertion_point(module_scope)

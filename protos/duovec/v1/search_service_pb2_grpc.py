@@ -47,7 +47,7 @@ class SearchServiceServicer:
     """
 
     def Search(self, request, context):
-        """Ranks a codebase's chunks by cosine similarity to a query.
+        """Ranks the chunks of codebases by similarity to a query.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -91,7 +91,7 @@ def test_it_indexes_and_searches(foreign: ForeignClient) -> None:
     assert sorted(reply.item_id for reply in replies) == ["0", "1"]
     assert all(reply.indexed.chunk_id > 0 for reply in replies)
     (found,) = foreign.call(
-        "duovec.v1.SearchService", "Search", {"codebase_id": "foreign", "query": "open a network connection"}
+        "duovec.v1.SearchService", "Search", {"codebase_ids": ["foreign"], "query": "open a network connection"}
     )
     assert [hit.chunk.symbol for hit in found.hits] == ["Dial", "Sort"]
     foreign.call("duovec.v1.CodebaseService", "DeleteCodebase", {"codebase_id": "foreign"})

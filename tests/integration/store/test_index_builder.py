@@ -9,13 +9,14 @@ from gateway.server import _IndexBuilder
 from gateway.store.pool import Database
 from gateway.store.rows import SpaceRow
 from gateway.store.spaces import SpaceStore
+from gateway.store.word_counts import WordCounts
 
 
 async def test_it_outlives_an_error_of_the_database(
     database: Database, space: SpaceRow, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Dead, it would say so only at the shutdown, and no index would ever be built again."""
-    builder = _IndexBuilder(SpaceStore(database), space.space_key)
+    builder = _IndexBuilder(SpaceStore(database), WordCounts(database), space.space_key)
     async with database.acquire(5) as connection:
         await connection.execute("ALTER TABLE embeddings RENAME TO gone")
     with caplog.at_level(logging.WARNING, logger="gateway.server"):

@@ -1,17 +1,19 @@
 import asyncio
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from store_samples import make_chunk, make_vectors
 
-from gateway.errors import BadVector, DeadlineExceeded
+from gateway.errors import BadVector, ChunkNotFound, DeadlineExceeded
 from gateway.store.chunks import ChunkStore
 from gateway.store.codebases import CodebaseStore
 from gateway.store.pool import Database
-from gateway.store.rows import SpaceRow
+from gateway.store.rows import FilterRow, SearchQuery, SpaceRow
 from gateway.store.search import SearchStore
-from gateway.store.spaces import SpaceStore
+from gateway.store.search_plan import Method
 
 
 def nearest(vectors_BD: NDArray[np.float32], query_D: NDArray[np.float32], limit: int) -> list[int]:
@@ -25,12 +27,16 @@ async def test_exact_search_equals_brute_force(
     rows = [make_chunk(i) for i in range(300)]
     ids = await chunks.insert(codebase_key, space.space_key, rows, vectors_BD, timeout_s=30)
     for query_D in make_vectors(5, seed=1):
-        result = await SearchStore(database).search(codebase_key, space.space_key, query_D, limit=10, timeout_s=5)
+        result = await SearchStore(database).search(
+            [codebase_key], space.space_key, SearchQuery(query_D, limit=10), timeout_s=5
+        )
         expected = nearest(vectors_BD, query_D, 10)
         assert [hit.chunk_id for hit in result.hits] == [ids[i] for i in expected]
         np.testing.assert_allclose([h.score for h in result.hits], (vectors_BD @ query_D)[expected], atol=1e-4)
         assert [hit.chunk for hit in result.hits] == [rows[i] for i in expected]
-        assert (result.exact, result.searched_chunk_count, result.pending_chunk_count) == (True, 300, 0)
+        assert (result.method, result.candidate_count) == (Method.EXACT, 300)
+        assert (result.searched_chunk_count, result.pending_chunk_count) == (300, 0)
+        assert not result.candidates_exhausted
 
 
 async def test_equal_scores_come_in_the_order_of_chunk_ids(
@@ -40,32 +46,107 @@ async def test_equal_scores_come_in_the_order_of_chunk_ids(
     ids = await chunks.insert(
         codebase_key, space.space_key, [make_chunk(i) for i in range(20)], vectors_BD, timeout_s=5
     )
-    result = await SearchStore(database).search(codebase_key, space.space_key, vectors_BD[0], limit=5, timeout_s=5)
+    result = await SearchStore(database).search(
+        [codebase_key], space.space_key, SearchQuery(vectors_BD[0], limit=5), timeout_s=5
+    )
     assert [hit.chunk_id for hit in result.hits] == sorted(ids)[:5]
     assert result.hits[0].score == pytest.approx(1, abs=1e-4)
 
 
-async def test_the_hnsw_index_finds_what_brute_force_finds_among_other_codebases(
+async def test_one_query_searches_many_codebases(
     database: Database, chunks: ChunkStore, codebases: CodebaseStore, space: SpaceRow, codebase_key: int
 ) -> None:
+    """And no other codebase than those that it names."""
+    keys = [codebase_key] + [(await codebases.create(name, name, timeout_s=5)).codebase_key for name in ("b", "c")]
+    vectors_BD = make_vectors(90)
+    ids: list[int] = []
+    for n, key in enumerate(keys):
+        part = slice(30 * n, 30 * n + 30)
+        rows = [make_chunk(i) for i in range(30)]
+        ids += await chunks.insert(key, space.space_key, rows, vectors_BD[part], timeout_s=30)
+    [query_D] = make_vectors(1, seed=1)
+    result = await SearchStore(database).search(
+        [keys[0], keys[2]], space.space_key, SearchQuery(query_D, limit=20), timeout_s=5
+    )
+    allowed = [*range(30), *range(60, 90)]
+    expected = [allowed[i] for i in nearest(vectors_BD[allowed], query_D, 20)]
+    assert [hit.chunk_id for hit in result.hits] == [ids[i] for i in expected]
+    assert [hit.codebase_key for hit in result.hits] == [keys[i // 30] for i in expected]
+    assert result.searched_chunk_count == 60
+
+
+@pytest.mark.parametrize(
+    ("row", "passes"),
+    [
+        (FilterRow(languages=["go", "rust"]), lambda i: i % 3 in (1, 2)),
+        (FilterRow(kinds=["class"]), lambda i: i % 2 == 1),
+        (FilterRow(languages=["go"], kinds=["class"]), lambda i: i % 3 == 1 and i % 2 == 1),
+        (FilterRow(path_regex=r"^(?:src\/f0001[^/]*\.py)$"), lambda i: 10 <= i < 20),
+        (
+            FilterRow(path_regex=r"^src\/f0001.*$", path_from="src/f0001", path_below="src/f0002"),
+            lambda i: 10 <= i < 20,
+        ),
+        (FilterRow(languages=["cobol"]), lambda i: False),
+    ],
+)
+async def test_filters_equal_brute_force_over_what_they_let_through(
+    database: Database,
+    chunks: ChunkStore,
+    space: SpaceRow,
+    codebase_key: int,
+    row: FilterRow,
+    passes: Callable[[int], bool],
+) -> None:
+    vectors_BD = make_vectors(100)
+    rows = [
+        replace(make_chunk(i), language=("python", "go", "rust")[i % 3], kind=("function", "class")[i % 2])
+        for i in range(100)
+    ]
+    ids = await chunks.insert(codebase_key, space.space_key, rows, vectors_BD, timeout_s=30)
+    [query_D] = make_vectors(1, seed=1)
+    result = await SearchStore(database).search(
+        [codebase_key], space.space_key, SearchQuery(query_D, limit=50, filter=row), timeout_s=5
+    )
+    allowed = [i for i in range(100) if passes(i)]
+    expected = [ids[allowed[i]] for i in nearest(vectors_BD[allowed], query_D, 50)]
+    assert [hit.chunk_id for hit in result.hits] == expected
+    assert (result.candidate_count, result.has_more) == (len(allowed), len(allowed) > 50)
+
+
+async def test_a_minimum_score_leaves_out_what_is_below(
+    database: Database, chunks: ChunkStore, space: SpaceRow, codebase_key: int
+) -> None:
+    vectors_BD = make_vectors(100)
+    ids = await chunks.insert(
+        codebase_key, space.space_key, [make_chunk(i) for i in range(100)], vectors_BD, timeout_s=30
+    )
+    [query_D] = make_vectors(1, seed=1)
+    result = await SearchStore(database).search(
+        [codebase_key], space.space_key, SearchQuery(query_D, limit=100, min_score=0.1), timeout_s=5
+    )
+    expected = [i for i in nearest(vectors_BD, query_D, 100) if vectors_BD[i] @ query_D >= 0.1]
+    assert 0 < len(expected) < 100
+    assert [hit.chunk_id for hit in result.hits] == [ids[i] for i in expected]
+
+
+async def test_a_stored_vector_comes_back_and_its_chunk_can_be_left_out(
+    database: Database, chunks: ChunkStore, codebases: CodebaseStore, space: SpaceRow, codebase_key: int
+) -> None:
+    """What "more like this" is made of; a chunk of another codebase is none of the caller's business."""
     other = await codebases.create("other", "Other", timeout_s=5)
-    vectors_BD, rows = make_vectors(1500), [make_chunk(i) for i in range(1500)]
-    ids = await chunks.insert(codebase_key, space.space_key, rows, vectors_BD, timeout_s=60)
-    await chunks.insert(other.codebase_key, space.space_key, rows[:1000], vectors_BD[:1000], timeout_s=60)
-    spaces, search = SpaceStore(database), SearchStore(database, exact_limit=1000)
-    assert not await spaces.build_hnsw_index(space.space_key)
-    assert await spaces.build_hnsw_index(space.space_key, above_chunk_count=1000)
-    assert not await spaces.build_hnsw_index(space.space_key, above_chunk_count=1000)
-    found = 0
-    for query_D in make_vectors(20, seed=1):
-        result = await search.search(codebase_key, space.space_key, query_D, limit=10, timeout_s=5)
-        assert not result.exact
-        assert len(result.hits) == 10
-        found += len({h.chunk_id for h in result.hits} & {ids[i] for i in nearest(vectors_BD, query_D, 10)})
-    assert found >= 190  # recall@10 of 0.95
-    result = await search.search(other.codebase_key, space.space_key, vectors_BD[7], limit=3, timeout_s=5)
-    assert result.exact
-    assert result.hits[0].chunk.path == rows[7].path
+    vectors_BD = make_vectors(50)
+    ids = await chunks.insert(
+        codebase_key, space.space_key, [make_chunk(i) for i in range(50)], vectors_BD, timeout_s=30
+    )
+    store = SearchStore(database)
+    vector_D = await store.get_vector([codebase_key], space.space_key, ids[7], timeout_s=5)
+    np.testing.assert_allclose(vector_D, vectors_BD[7], atol=1e-3)
+    query = SearchQuery(vector_D, limit=5, excluded_chunk_id=ids[7])
+    result = await store.search([codebase_key], space.space_key, query, timeout_s=5)
+    assert [hit.chunk_id for hit in result.hits] == [ids[i] for i in nearest(vectors_BD, vectors_BD[7], 6)[1:]]
+    for keys, chunk_id in (([other.codebase_key], ids[7]), ([codebase_key], 10**9)):
+        with pytest.raises(ChunkNotFound, match=f"chunk {chunk_id} is not among"):
+            await store.get_vector(keys, space.space_key, chunk_id, timeout_s=5)
 
 
 async def test_vectors_of_another_space_are_never_found(
@@ -80,7 +161,9 @@ async def test_vectors_of_another_space_are_never_found(
         await connection.execute(f"CREATE TABLE embeddings_s{other} PARTITION OF embeddings FOR VALUES IN ({other})")
     await chunks.insert(codebase_key, space.space_key, [make_chunk(0)], vectors_BD[:1], timeout_s=5)
     await chunks.insert(codebase_key, other, [make_chunk(1)], vectors_BD[1:], timeout_s=5)
-    result = await SearchStore(database).search(codebase_key, space.space_key, vectors_BD[1], limit=10, timeout_s=5)
+    result = await SearchStore(database).search(
+        [codebase_key], space.space_key, SearchQuery(vectors_BD[1], limit=10), timeout_s=5
+    )
     assert [hit.chunk.symbol for hit in result.hits] == ["f0"]
     assert (result.searched_chunk_count, result.pending_chunk_count) == (1, 1)
 
@@ -94,7 +177,7 @@ async def test_100_searches_at_once_share_10_connections(
     )
     search = SearchStore(database)
     results = await asyncio.gather(
-        *(search.search(codebase_key, space.space_key, v, limit=1, timeout_s=30) for v in vectors_BD)
+        *(search.search([codebase_key], space.space_key, SearchQuery(v, limit=1), timeout_s=30) for v in vectors_BD)
     )
     assert [result.hits[0].chunk_id for result in results] == ids
 
@@ -104,7 +187,7 @@ async def test_a_query_that_is_no_vector_of_the_space_is_refused(
     database: Database, query_D: NDArray[np.float64]
 ) -> None:
     with pytest.raises(BadVector):
-        await SearchStore(database).search(1, 1, query_D.astype(np.float32), limit=10, timeout_s=5)
+        await SearchStore(database).search([1], 1, SearchQuery(query_D.astype(np.float32), limit=10), timeout_s=5)
 
 
 async def test_the_server_drops_a_query_whose_deadline_passed(database: Database, url: str) -> None:

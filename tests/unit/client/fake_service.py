@@ -128,7 +128,7 @@ class FakeService(EmbeddingServiceServicer, IndexServiceServicer, CodebaseServic
         self.calls.append("Search")
         self._refuse_when_overloaded(context)
         response = search_service_pb2.SearchResponse(space="ab" * 32, exact=True)
-        for number, chunk in enumerate(list(self.stored[request.codebase_id].values())[: request.page_size]):
+        for number, chunk in enumerate(list(self.stored[request.codebase_ids[0]].values())[: request.page_size]):
             response.hits.add(chunk_id=number, chunk=chunk, score=0.9 - number / 10)
         return response
 

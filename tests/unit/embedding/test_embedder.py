@@ -26,12 +26,14 @@ class StubTriton:
         vectors: By role, as many rows as are asked for.
         errors: By role, the rows that are called unusable.
         failure: Raised by the text encoder; the code encoder then hangs.
+        down: Roles of the encoders that are unavailable.
     """
 
     def __init__(self) -> None:
         self.vectors = {"code": unit_rows(3, 1536, 1), "text": unit_rows(3, 1024, 2)}
         self.errors: dict[str, dict[int, BadVector]] = {"code": {}, "text": {}}
         self.failure: Exception | None = None
+        self.down: set[str] = set()
         self.cancelled = False
         self.calls: list[tuple[str, list[list[int]], InputType]] = []
 
@@ -45,6 +47,8 @@ class StubTriton:
         timeout_s: float,
     ) -> Any:
         self.calls.append((encoder.role, [row.tolist() for row in rows], input_type))
+        if encoder.role in self.down:
+            raise TritonUnavailable(f"{encoder.name} is down")
         if self.failure and encoder.role == "text":
             raise self.failure
         if self.failure:
@@ -149,9 +153,54 @@ async def test_selected_texts_keep_both_encoders_rows_together(embedder: Embedde
 
 async def test_a_query_is_one_vector(embedder: Embedder) -> None:
     """It has the dimension of the space, and was not cut."""
-    query_V, truncated = await embedder.embed_query("a", field="query", truncate=False, timeout_s=5.0)
-    assert query_V.shape == (2560,)
-    assert not truncated
+    query = await embedder.embed_query("a", field="query", truncate=False, timeout_s=5.0)
+    assert query.vector_V.shape == (2560,)
+    assert query.scale == pytest.approx(1, abs=1e-5)
+    assert (query.truncated, query.missing_encoder) == (False, "")
+
+
+async def test_code_as_a_query_is_read_as_a_passage(embedder: Embedder, triton: StubTriton) -> None:
+    """It is compared with code, and prompts of questions would only disturb."""
+    options: dict[str, Any] = {"field": "code", "truncate": False, "timeout_s": 5.0}
+    await embedder.embed_query("a", input_type=InputType.PASSAGE, **options)
+    assert {input_type for _, _, input_type in triton.calls} == {InputType.PASSAGE}
+
+
+async def test_a_blended_query_weighs_the_cosines_of_both_encoders(embedder: Embedder, triton: StubTriton) -> None:
+    """Against stored vectors that are as they always are, worked out from the encoders' own vectors."""
+    stored_BV = (await embed(embedder, ["a", "b", "c"])).vectors_BV
+    query = await embedder.embed_query("a", field="query", truncate=False, timeout_s=5.0, blend=0.8)
+    code_BC, text_BT = triton.vectors["code"], triton.vectors["text"]
+    expected = 0.8 * code_BC @ code_BC[0] + 0.2 * text_BT @ text_BT[0]
+    np.testing.assert_allclose(query.scale * (stored_BV @ query.vector_V), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("down", "live"), [("code", "text"), ("text", "code")])
+async def test_with_one_encoder_down_the_score_is_the_cosine_of_the_other(
+    embedder: Embedder, triton: StubTriton, down: str, live: str
+) -> None:
+    """Only for who asked for it, and the missing encoder is named."""
+    stored_BV = (await embed(embedder, ["a", "b", "c"])).vectors_BV
+    triton.down = {down}
+    options: dict[str, Any] = {"field": "query", "truncate": False, "timeout_s": 5.0}
+    with pytest.raises(TritonUnavailable):
+        await embedder.embed_query("a", **options)
+    query = await embedder.embed_query("a", allow_degraded=True, blend=0.3, **options)
+    assert query.missing_encoder == f"tiny-{down}"
+    expected = triton.vectors[live] @ triton.vectors[live][0]
+    np.testing.assert_allclose(query.scale * (stored_BV @ query.vector_V), expected, rtol=0, atol=1e-5)
+
+
+async def test_an_encoder_that_answers_nonsense_is_as_good_as_down(embedder: Embedder, triton: StubTriton) -> None:
+    triton.errors["text"] = {0: BadVector("norm 0.0")}
+    query = await embedder.embed_query("a", field="query", truncate=False, timeout_s=5.0, allow_degraded=True)
+    assert query.missing_encoder == "tiny-text"
+
+
+async def test_with_both_encoders_down_there_is_no_query(embedder: Embedder, triton: StubTriton) -> None:
+    triton.down = {"code", "text"}
+    with pytest.raises(TritonUnavailable):
+        await embedder.embed_query("a", field="query", truncate=False, timeout_s=5.0, allow_degraded=True)
 
 
 async def test_a_long_query_is_refused_by_its_field(embedder: Embedder, triton: StubTriton) -> None:
@@ -163,8 +212,8 @@ async def test_a_long_query_is_refused_by_its_field(embedder: Embedder, triton: 
 
 async def test_a_long_query_is_cut_where_that_was_asked(embedder: Embedder) -> None:
     """The caller is told."""
-    _, truncated = await embedder.embed_query("a a a a a", field="query", truncate=True, timeout_s=5.0)
-    assert truncated
+    query = await embedder.embed_query("a a a a a", field="query", truncate=True, timeout_s=5.0)
+    assert query.truncated
 
 
 async def test_a_query_without_a_usable_vector_is_an_error(embedder: Embedder, triton: StubTriton) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health, health_pb2
 
-from gateway.embedding.embedder import Vectors
+from gateway.embedding.embedder import QueryVector, Vectors
 from gateway.embedding.triton import Priority
 from gateway.errors import DatabaseUnavailable, TritonUnavailable
 from gateway.rpc import health as health_module
@@ -29,11 +29,11 @@ class Embedder:
         if self.error:
             raise self.error
 
-    async def embed_query(self, query: str, **options: Any) -> tuple[Any, bool]:
+    async def embed_query(self, query: str, **options: Any) -> QueryVector:
         if self.hangs:
             self.encoded_count += self.answers_others
             await asyncio.Event().wait()
-        return np.ones(2560, dtype=np.float32), False
+        return QueryVector(np.ones(2560, dtype=np.float32), 1.0, truncated=False, missing_encoder="")
 
     async def tokenize(self, texts: Any, input_type: Any) -> Any:
         return texts

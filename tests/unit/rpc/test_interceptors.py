@@ -31,6 +31,7 @@ CASES = [
     (errors.ApiKeyRevoked("revoked"), code_pb2.UNAUTHENTICATED, "API_KEY_REVOKED", "revoked"),
     (errors.PermissionDenied("takes WRITE"), code_pb2.PERMISSION_DENIED, "ROLE_REQUIRED", "takes WRITE"),
     (errors.AdminRequired("takes an admin"), code_pb2.PERMISSION_DENIED, "ADMIN_REQUIRED", "takes an admin"),
+    (errors.ChunkNotFound("no principal x"), code_pb2.NOT_FOUND, "CHUNK_NOT_FOUND", "no principal x"),
     (errors.PrincipalNotFound("no principal x"), code_pb2.NOT_FOUND, "PRINCIPAL_NOT_FOUND", "no principal x"),
     (errors.ApiKeyNotFound("no key x"), code_pb2.NOT_FOUND, "API_KEY_NOT_FOUND", "no key x"),
     (errors.GrantNotFound("no grant"), code_pb2.NOT_FOUND, "GRANT_NOT_FOUND", "no grant"),

@@ -1,0 +1,67 @@
+"""Which words of a query are looked up, and what a match counts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+LEXICAL_WEIGHT = 0.4
+"""Share of the words in a score, by default. Measured, see DECISIONS.md."""
+
+PART_WEIGHTS = (0.4, 0.0, 0.2, 1.0)
+"""What a word counts in the content, (nothing), the path and the symbol, in the order of ts_rank. Measured too."""
+
+MAX_WORDS = 64
+
+# Among words that are counted in a large codebase, those that stand in more chunks than this are not looked up alone:
+# each adds that many rows to score, and weighs little. They count in chunks that other words have found.
+MAX_LOOKUP_COUNT = 5_000
+
+# Words below this are not written down: looking them up is cheap.
+LEAST_COUNT = 500
+
+# English that questions are made of and that says nothing about code. In code the same words are keywords, or common.
+_STOP_WORDS = """
+    a an and any are as at be been being but by can could did do does for from had has have he her his how i if in into
+    is it its may me might must my no not of on or our over she should so some such than that the their them then there
+    these they this those through to too under up us was we were what when where which while who whom whose why will
+    with would you your
+"""
+_SAYS_NOTHING = frozenset(_STOP_WORDS.split())
+
+
+@dataclass(frozen=True, slots=True)
+class WordQuery:
+    """The words of a query.
+
+    Attributes:
+        words: At most `MAX_WORDS`.
+        chunk_counts: In how many chunks each stands, where that is known.
+        any_word: A tsquery for the chunks to score; None where there is nothing to look for.
+    """
+
+    words: tuple[str, ...]
+    chunk_counts: tuple[int | None, ...]
+    any_word: str | None
+
+
+NO_WORDS = WordQuery((), (), None)
+
+
+def choose_words(found: Sequence[tuple[str, int | None]]) -> WordQuery:
+    """Choose the words that count, and those by which chunks are looked up.
+
+    Args:
+        found: The query's words, with the number of chunks that have them where that is known, which is so for the
+            common words of large codebases.
+    """
+    telling = [row for row in found if row[0] not in _SAYS_NOTHING] or list(found)
+    # Rare ones first: they say most, and cost least.
+    telling.sort(key=lambda row: (row[1] or 0, row[0]))
+    telling = telling[:MAX_WORDS]
+    looked_up = [word for word, count in telling if count is None or count <= MAX_LOOKUP_COUNT]
+    if not looked_up:
+        return NO_WORDS
+    return WordQuery(
+        words=tuple(word for word, _ in telling),
+        chunk_counts=tuple(count for _, count in telling),
+        any_word=" | ".join("'" + word.replace("\\", "\\\\").replace("'", "''") + "'" for word in looked_up),
+    )

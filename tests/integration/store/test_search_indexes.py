@@ -1,0 +1,174 @@
+"""Search by an index: it is used, it finds what brute force finds, and what it cannot find is said."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from store_samples import make_chunk, make_vectors
+
+from gateway.store import search
+from gateway.store.chunks import ChunkStore
+from gateway.store.codebases import CodebaseStore
+from gateway.store.named_parameters import bind
+from gateway.store.pool import Database
+from gateway.store.rows import FilterRow, SearchQuery, SpaceRow
+from gateway.store.search import SearchStore, rank_statement
+from gateway.store.search_plan import Method
+from gateway.store.spaces import SpaceStore
+
+ROW_COUNT = 500
+
+
+@pytest.fixture
+async def ids(chunks: ChunkStore, codebases: CodebaseStore, space: SpaceRow, codebase_key: int) -> list[int]:
+    """Ids of 500 chunks of the codebase, beside 300 of another one."""
+    other = await codebases.create("other", "Other", timeout_s=5)
+    vectors_BD, rows = make_vectors(ROW_COUNT), [make_chunk(i) for i in range(ROW_COUNT)]
+    ids = await chunks.insert(codebase_key, space.space_key, rows, vectors_BD, timeout_s=60)
+    await chunks.insert(other.codebase_key, space.space_key, rows[:300], vectors_BD[:300], timeout_s=60)
+    return ids
+
+
+def best(query_D: NDArray[np.float32], limit: int = 10) -> list[int]:
+    return list(np.argsort(-(make_vectors(ROW_COUNT) @ query_D))[:limit])
+
+
+async def test_the_hnsw_index_finds_what_brute_force_finds_among_other_codebases(
+    database: Database, ids: list[int], space: SpaceRow, codebase_key: int
+) -> None:
+    spaces, store = SpaceStore(database), SearchStore(database, exact_limit=400)
+    assert not await spaces.build_hnsw_index(space.space_key)
+    assert await spaces.build_hnsw_index(space.space_key, above_chunk_count=400)
+    assert not await spaces.build_hnsw_index(space.space_key, above_chunk_count=400)
+    found = 0
+    for query_D in make_vectors(20, seed=1):
+        result = await store.search([codebase_key], space.space_key, SearchQuery(query_D, limit=10), timeout_s=5)
+        assert (result.method, len(result.hits), result.candidates_exhausted) == (Method.HNSW, 10, False)
+        found += len({hit.chunk_id for hit in result.hits} & {ids[i] for i in best(query_D)})
+    assert found >= 190  # recall@10 of 0.95
+
+
+async def test_the_index_over_signs_replaces_the_other_and_its_candidates_are_ranked_at_full_precision(
+    database: Database, ids: list[int], space: SpaceRow, codebase_key: int
+) -> None:
+    spaces, store = SpaceStore(database), SearchStore(database, exact_limit=400)
+    assert await spaces.build_hnsw_index(space.space_key, above_chunk_count=400)
+    assert await spaces.build_hnsw_index(space.space_key, above_chunk_count=400, binary_above_count=700)
+    vectors_BD = make_vectors(ROW_COUNT)
+    found = 0
+    for query_D in make_vectors(20, seed=1):
+        result = await store.search([codebase_key], space.space_key, SearchQuery(query_D, limit=10), timeout_s=5)
+        assert (result.method, result.candidate_count) == (Method.BINARY, 200)
+        found += len({hit.chunk_id for hit in result.hits} & {ids[i] for i in best(query_D)})
+        expected = [vectors_BD[ids.index(hit.chunk_id)] @ query_D for hit in result.hits]
+        np.testing.assert_allclose([hit.score for hit in result.hits], expected, atol=1e-4)
+    assert found >= 180  # recall@10 of 0.9
+
+
+@pytest.mark.parametrize("method", [Method.HNSW, Method.BINARY])
+@pytest.mark.parametrize("filtered", [False, True])
+async def test_the_plan_reads_the_index(
+    database: Database,
+    ids: list[int],
+    space: SpaceRow,
+    codebase_key: int,
+    monkeypatch: pytest.MonkeyPatch,
+    method: Method,
+    filtered: bool,
+) -> None:
+    """EXPLAIN of the very statement, in its transaction, names the index and no other way to the vectors."""
+    above = 700 if method is Method.BINARY else 10**6
+    await SpaceStore(database).build_hnsw_index(space.space_key, above_chunk_count=400, binary_above_count=above)
+    plans: list[str] = []
+    fetch = search._fetch
+
+    async def explaining(connection: Any, name: str, values: Any, **options: Any) -> Any:
+        if name == "rank":
+            statement, arguments = bind(rank_statement(**options), values)
+            plans.append(await connection.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *arguments))
+        return await fetch(connection, name, values, **options)
+
+    monkeypatch.setattr(search, "_fetch", explaining)
+    rows = FilterRow(languages=["python"]) if filtered else FilterRow()
+    query = SearchQuery(make_vectors(1, seed=1)[0], limit=10, text="f17", lexical_weight=0.2, filter=rows)
+    result = await SearchStore(database, exact_limit=100).search([codebase_key], space.space_key, query, timeout_s=10)
+    assert result.method is method
+    [plan] = plans
+    [nearest] = [node for node in nodes_of(json.loads(plan)[0]["Plan"]) if node.get("Subplan Name") == "CTE nearest"]
+    scans = {
+        (node["Node Type"], node.get("Index Name"))
+        for node in nodes_of(nearest)
+        if node.get("Relation Name", "").startswith("embeddings")
+    }
+    assert scans == {("Index Scan", f"embeddings_s{space.space_key}_{method.lower()}")}
+    assert [node for node in nodes_of(nearest) if "Sort" in node["Node Type"]] == []
+
+
+def nodes_of(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A node of a plan and all below it."""
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes_of(child)
+
+
+async def test_a_filter_that_leaves_little_is_searched_exactly_though_the_codebase_is_large(
+    database: Database, ids: list[int], space: SpaceRow, codebase_key: int
+) -> None:
+    """An index would have to scan past almost everything, and would miss some."""
+    await SpaceStore(database).build_hnsw_index(space.space_key, above_chunk_count=400)
+    store = SearchStore(database, exact_limit=400)
+    [query_D] = make_vectors(1, seed=1)
+    few = FilterRow(path_regex="^src/f0001.\\.py$", path_from="src/f0001", path_below="src/f0002")
+    result = await store.search([codebase_key], space.space_key, SearchQuery(query_D, limit=5, filter=few), timeout_s=5)
+    assert (result.method, result.candidate_count) == (Method.EXACT, 10)
+    order = [10 + int(i) for i in np.argsort(-(make_vectors(ROW_COUNT)[10:20] @ query_D))[:5]]
+    assert [hit.chunk_id for hit in result.hits] == [ids[i] for i in order]
+
+
+@pytest.mark.parametrize("fallback_limit", [0, 10**6])
+async def test_an_index_that_gives_too_few_hits_says_so_or_everything_is_compared(
+    database: Database,
+    ids: list[int],
+    space: SpaceRow,
+    codebase_key: int,
+    monkeypatch: pytest.MonkeyPatch,
+    fallback_limit: int,
+) -> None:
+    """The scan is stopped early, as a filter of few among many would stop it."""
+    await SpaceStore(database).build_hnsw_index(space.space_key, above_chunk_count=400)
+    monkeypatch.setattr(search, "_MAX_SCAN_TUPLES", 1)
+    monkeypatch.setattr(search, "_MIN_EF_SEARCH", 1)
+    monkeypatch.setattr("gateway.store.search_plan.MIN_POOL", 1)
+    monkeypatch.setattr("gateway.store.search_plan.FALLBACK_LIMIT", fallback_limit)
+    rows = FilterRow(path_regex="^src/f00[0-1].*$")
+    [query_D] = make_vectors(1, seed=1)
+    query = SearchQuery(query_D, limit=20, pool=1, filter=rows)
+    result = await SearchStore(database, exact_limit=100).search([codebase_key], space.space_key, query, timeout_s=5)
+    if fallback_limit:
+        order = np.argsort(-(make_vectors(ROW_COUNT)[:200] @ query_D))[:20]
+        assert [hit.chunk_id for hit in result.hits] == [ids[i] for i in order]
+        assert (result.method, result.candidates_exhausted, result.has_more) == (Method.EXACT, False, True)
+    else:
+        assert (result.method, result.candidates_exhausted, result.has_more) == (Method.HNSW, True, False)
+        assert len(result.hits) < 20
+
+
+@pytest.mark.parametrize(("min_score", "exhausted"), [(None, True), (-1.0, True), (0.99, False)])
+async def test_hits_below_the_minimum_are_not_missed(
+    database: Database,
+    ids: list[int],
+    space: SpaceRow,
+    codebase_key: int,
+    monkeypatch: pytest.MonkeyPatch,
+    min_score: float | None,
+    exhausted: bool,
+) -> None:
+    """What the index did not give is less similar than what it gave: above that, nothing can be missing."""
+    await SpaceStore(database).build_hnsw_index(space.space_key, above_chunk_count=400)
+    monkeypatch.setattr("gateway.store.search_plan.FALLBACK_LIMIT", 0)
+    query = SearchQuery(make_vectors(1, seed=1)[0], limit=200, pool=100, min_score=min_score)
+    result = await SearchStore(database, exact_limit=100).search([codebase_key], space.space_key, query, timeout_s=5)
+    assert result.candidates_exhausted is exhausted

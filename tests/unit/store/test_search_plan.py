@@ -1,0 +1,57 @@
+"""How a search is carried out, from counts alone."""
+
+import pytest
+
+from gateway.store.search_plan import Counts, Method, Plan, choose_plan, index_for, may_fall_back
+
+BOTH = {"has_hnsw": True, "has_binary": True}
+NONE = {"has_hnsw": False, "has_binary": False}
+
+
+@pytest.mark.parametrize(
+    ("counts", "plan"),
+    [
+        (Counts(0, None, **BOTH), Plan(Method.EXACT, 0)),
+        (Counts(10_000, None, **BOTH), Plan(Method.EXACT, 0)),
+        (Counts(10_001, None, **BOTH), Plan(Method.HNSW, 100)),
+        (Counts(10_001, None, **NONE), Plan(Method.EXACT, 0)),
+        (Counts(1_000_000, None, has_hnsw=False, has_binary=True), Plan(Method.BINARY, 200)),
+        # A filter that leaves little is cheaper to compare whole, and misses nothing.
+        (Counts(1_000_000, 10_000, **BOTH), Plan(Method.EXACT, 0)),
+        (Counts(1_000_000, 10_001, **BOTH), Plan(Method.HNSW, 100)),
+        # Chunks without vector match the filter too.
+        (Counts(9_000, 10_001, **BOTH), Plan(Method.EXACT, 0)),
+    ],
+)
+def test_the_method_follows_from_counts(counts: Counts, plan: Plan) -> None:
+    assert choose_plan(counts, page_size=10, pool=None) == plan
+
+
+@pytest.mark.parametrize(("page_size", "pool"), [(1, 100), (10, 100), (11, 110), (100, 1000)])
+def test_the_pool_grows_with_the_page_up_to_what_pgvector_takes(page_size: int, pool: int) -> None:
+    counts = Counts(10**6, None, has_hnsw=True, has_binary=False)
+    assert choose_plan(counts, page_size=page_size, pool=None) == Plan(Method.HNSW, pool)
+
+
+def test_later_pages_keep_the_pool_of_the_first() -> None:
+    """Another pool would be another list of candidates, and hits would be repeated or skipped."""
+    counts = Counts(10**6, None, has_hnsw=True, has_binary=False)
+    assert choose_plan(counts, page_size=100, pool=130) == Plan(Method.HNSW, 130)
+
+
+def test_signs_do_not_know_weights_so_that_more_candidates_are_compared() -> None:
+    counts = Counts(10**6, None, has_hnsw=False, has_binary=True)
+    assert choose_plan(counts, page_size=10, pool=None, plain_weights=False) == Plan(Method.BINARY, 1000)
+
+
+@pytest.mark.parametrize(("searched", "may"), [(100_000, True), (100_001, False)])
+def test_everything_is_compared_after_all_only_where_that_is_bearable(searched: int, may: bool) -> None:
+    assert may_fall_back(Counts(searched, None, **BOTH)) is may
+
+
+@pytest.mark.parametrize(
+    ("total", "largest", "index"),
+    [(10**6, 10_000, Method.EXACT), (400_000, 10_001, Method.HNSW), (400_001, 10_001, Method.BINARY)],
+)
+def test_the_index_follows_from_the_size_of_the_space(total: int, largest: int, index: Method) -> None:
+    assert index_for(total, largest) is index

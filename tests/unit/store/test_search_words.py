@@ -1,0 +1,37 @@
+"""Which words of a query count, and which are looked up."""
+
+from gateway.store.search_words import MAX_WORDS, NO_WORDS, choose_words
+
+
+def test_words_that_say_nothing_are_left_out() -> None:
+    chosen = choose_words([("how", None), ("is", None), ("json", None), ("the", None)])
+    assert (chosen.words, chosen.chunk_counts, chosen.any_word) == (("json",), (None,), "'json'")
+
+
+def test_a_query_of_such_words_alone_keeps_them() -> None:
+    """`for` and `while` may be what is looked for."""
+    assert choose_words([("for", None), ("while", None)]).words == ("for", "while")
+
+
+def test_common_words_count_but_are_not_looked_up() -> None:
+    """Of a word in 80,000 chunks every one would be read."""
+    chosen = choose_words([("self", 80_000), ("parse", 4_000), ("qsl", None)])
+    assert chosen.words == ("qsl", "parse", "self")
+    assert chosen.chunk_counts == (None, 4_000, 80_000)
+    assert chosen.any_word == "'qsl' | 'parse'"
+
+
+def test_of_many_words_the_rare_ones_are_kept() -> None:
+    chosen = choose_words([(f"w{n}", 1_000 + n) for n in range(100)] + [("rare", None)])
+    assert len(chosen.words) == MAX_WORDS
+    assert chosen.words[0] == "rare"
+
+
+def test_nothing_to_look_up_is_no_query() -> None:
+    assert choose_words([]) is NO_WORDS
+    assert choose_words([("self", 10**6)]) is NO_WORDS
+
+
+def test_quotes_cannot_leave_their_word() -> None:
+    """No word has any, since code is split at them; a tsquery must hold them nevertheless."""
+    assert choose_words([("a'b\\", None)]).any_word == "'a''b\\\\'"
