@@ -7,8 +7,8 @@ while a loop of requests to the running version went on:
   restarted Triton reads the disk.
 - Any difference to the configuration in use, and be it in a parameter, makes it load every version that is named, also
   those that run already: a second instance starts beside the first and takes over when it is ready. None of 5,000
-  requests to the running version failed, and none took longer than 100 ms. The same configuration again returns at once,
-  unless the files of a version have changed since.
+  requests to the running version failed, and none took longer than 100 ms. The same configuration again returns at
+  once, unless the files of a version have changed since.
 - While that goes on, a version that was loaded and stays so is in memory twice.
 - When one version fails to load, the whole `load` fails, and everything runs on as before.
 - Versions that are no longer named are unloaded after all others are ready; they finish their requests in flight.
