@@ -101,7 +101,7 @@ def matching_candidate(folder: EncoderFolder, request: BuildRequest, checkpoint:
 
 
 def answers(version: Version, request: BuildRequest, checkpoint: Checkpoint | None, *, any_threads: bool) -> bool:
-    """Whether a published version is what a request asks for.
+    """Whether a published version is what a request asks for, and whole.
 
     Args:
         version: A published version.
@@ -114,7 +114,8 @@ def answers(version: Version, request: BuildRequest, checkpoint: Checkpoint | No
         same = inputs.get("request") == request.digest and not inputs.get("own_checkpoint")
     else:
         same = inputs == _inputs(request, checkpoint)
-    return same and (any_threads or serving.get("num_threads") == request.serving.num_threads)
+    same = same and (any_threads or serving.get("num_threads") == request.serving.num_threads)
+    return same and not damaged_files(version)
 
 
 def build(

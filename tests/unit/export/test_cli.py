@@ -18,7 +18,7 @@ from export.locks import locked
 from export.repository import EncoderFolder
 from export.serving import Precision, Runtime, Serving
 from export.spec import load_builtin, load_pair
-from export.version import write_manifest
+from export.version import seal, write_manifest
 
 runner = CliRunner()
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -32,7 +32,8 @@ def published(tmp_path: Path) -> Path:
         version = commit_small(EncoderFolder(tmp_path, spec.name), seed=1)
         inputs = {"request": request.digest, "spec": spec_digest(spec), "source": "", "own_checkpoint": False}
         serving = {**version.manifest["serving"], "num_threads": 2}
-        write_manifest(version.folder, {**version.manifest, "inputs": inputs, "serving": serving})
+        manifest = {**version.manifest, "inputs": inputs, "serving": serving}
+        write_manifest(version.folder, {**manifest, "gate": {"passed": True, "seal": seal(manifest)}})
     return tmp_path
 
 
@@ -97,6 +98,16 @@ def test_if_missing_sees_what_differs(published: Path, other: dict[str, Any]) ->
     # Without --threads any number will do: it changes no vector.
     only_threads = different.serving.num_threads == 1
     assert answers(served, different, None, any_threads=True) == only_threads
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json"])
+def test_if_missing_sees_that_a_file_is_gone(published: Path, name: str) -> None:
+    """What Triton cannot load is not there, whatever its manifest says."""
+    served = EncoderFolder(published, "compact-code").served()
+    assert served is not None
+    request = BuildRequest(load_builtin("compact-code"), Serving(Runtime.ONNXRUNTIME, Precision.FP32, 2), 18)
+    (served.folder / name).unlink()
+    assert not answers(served, request, None, any_threads=False)
 
 
 @pytest.mark.parametrize("proven", [True, False])
