@@ -40,7 +40,11 @@ class Runtime(StrEnum):
 
 
 class Precision(StrEnum):
-    """Number format of the matrix products; norms, softmax, pooling and L2 are float32 or wider in all but int8."""
+    """Number format of the matrix products.
+
+    fp16 and bf16 graphs keep norms, softmax, pooling and L2 in float32. OpenVINO's bf16 is a hint on a float32 graph:
+    on CPU it runs norms, softmax and pooling in bf16 too, which the gate's tolerance of bf16 was measured with.
+    """
 
     FP32 = "fp32"
     FP16 = "fp16"

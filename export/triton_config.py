@@ -5,7 +5,6 @@ caches by text.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import (
@@ -194,21 +193,3 @@ def parse_config(text: str, where: str) -> ModelConfig:
         return text_format.Parse(text, ModelConfig())
     except text_format.ParseError as exc:
         raise ExportError(f"{where} is not a Triton model configuration: {exc}") from exc
-
-
-def served_version(path: Path) -> int | None:
-    """The version that a config.pbtxt serves; None when there is no such file.
-
-    Raises:
-        ExportError: The file does not parse, or names no served version that it loads.
-    """
-    if not path.is_file():
-        return None
-    config = parse_config(path.read_text(encoding="utf-8"), str(path))
-    loaded = list(config.version_policy.specific.versions)
-    text = config.parameters["served_version"].string_value if "served_version" in config.parameters else ""
-    if not text.isdecimal() or int(text) not in loaded:
-        raise ExportError(
-            f"{path}: served_version must be one of the versions {loaded}, not {text!r}; publish the encoder again"
-        )
-    return int(text)
