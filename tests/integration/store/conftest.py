@@ -55,11 +55,17 @@ async def url(empty_url: str) -> str:
 
 
 @pytest.fixture
-async def database(url: str) -> AsyncIterator[Database]:
-    """As the system: most tests are about what is stored, not about who may see it."""
+async def caller_database(url: str) -> AsyncIterator[Database]:
+    """As requests use it: nothing is seen without a key to act with."""
     database = await Database.connect(url)
-    yield database.as_system()
+    yield database
     await database.close()
+
+
+@pytest.fixture
+def database(caller_database: Database) -> Database:
+    """As the system: most tests are about what is stored, not about who may see it."""
+    return caller_database.as_system()
 
 
 @pytest.fixture
