@@ -51,7 +51,7 @@ class SearchStore:
         which are ranked at full precision together with those that have the best words.
 
         Args:
-            codebase_keys: The codebases. One that does not exist has no hits.
+            codebase_keys: The codebases. One that does not exist, or that the caller may not read, has no hits.
             space_key: The space of the query's vector; vectors of others are not looked at.
             query: What to look for, and which page.
             timeout_s: Deadline, seconds; the server stops too when it passes.
@@ -61,9 +61,12 @@ class SearchStore:
             DeadlineExceeded: It took longer than `timeout_s`.
             DatabaseUnavailable: The server cannot be reached.
         """
-        values = _values(codebase_keys, space_key, query)
+        values = _values(space_key, query)
         async with self._database.acquire(timeout_s) as connection:
-            searched, pending = await self._count(connection, codebase_keys, space_key)
+            # What has no policies of its own, words and remembered counts, is asked for these alone.
+            readable = await _fetch(connection, "find_readable", {"codebase_keys": list(codebase_keys)})
+            values["codebase_keys"] = [record["codebase_key"] for record in readable]
+            searched, pending = await self._count(connection, values["codebase_keys"], space_key)
             counts = await self._inspect(connection, query, searched, values)
             plan = choose_plan(
                 counts,
@@ -178,9 +181,10 @@ class SearchStore:
 def rank_statement(method: Method, *, filtered: bool) -> str:
     """The statement that ranks, with its parameters by name."""
     suffix = "_filtered" if filtered else ""
-    compared = "compared_all" if method is Method.EXACT else f"compared_pool{suffix}"
+    exact = method is Method.EXACT
+    compared = "compared_all" if exact else f"compared_pool{suffix}"
     return _QUERIES["rank"].format(
-        lexical=_QUERIES["lexical"],
+        counted=_QUERIES["counted_here" if exact and not filtered else "counted_by_index"],
         nearest=_with_filter(f"nearest_{method.lower()}{suffix}"),
         compared=_with_filter(compared),
     )
@@ -203,10 +207,9 @@ async def _fetch(
     return await connection.fetch(statement, *arguments)
 
 
-def _values(codebase_keys: Sequence[int], space_key: int, query: SearchQuery) -> dict[str, Any]:
+def _values(space_key: int, query: SearchQuery) -> dict[str, Any]:
     after_score, after_chunk_id = query.after or _BEFORE_ALL
     return {
-        "codebase_keys": list(codebase_keys),
         "space_key": space_key,
         "query": _query_vector(query.vector_D),
         "scale": query.scale,

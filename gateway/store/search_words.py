@@ -11,12 +11,13 @@ PART_WEIGHTS = (0.4, 0.0, 0.2, 1.0)
 
 MAX_WORDS = 64
 
-# Among words that are counted in a large codebase, those that stand in more chunks than this are not looked up alone:
-# each adds that many rows to score, and weighs little. They count in chunks that other words have found.
-MAX_LOOKUP_COUNT = 5_000
+# How many chunks are looked up by words where an index chooses the candidates: rare words first, until they stand in
+# this many. The other words count in the chunks that are candidates anyway; looking them up would score thousands of
+# chunks for what weighs little.
+LOOKUP_BUDGET = 2_000
 
 # Words below this are not written down: looking them up is cheap.
-LEAST_COUNT = 500
+LEAST_COUNT = 100
 
 # English that questions are made of and that says nothing about code. In code the same words are keywords, or common.
 _STOP_WORDS = """
@@ -35,7 +36,7 @@ class WordQuery:
     Attributes:
         words: At most `MAX_WORDS`.
         chunk_counts: In how many chunks each stands, where that is known.
-        any_word: A tsquery for the chunks to score; None where there is nothing to look for.
+        any_word: A tsquery of those by which chunks are looked up; None for none.
     """
 
     words: tuple[str, ...]
@@ -57,11 +58,18 @@ def choose_words(found: Sequence[tuple[str, int | None]]) -> WordQuery:
     # Rare ones first: they say most, and cost least.
     telling.sort(key=lambda row: (row[1] or 0, row[0]))
     telling = telling[:MAX_WORDS]
-    looked_up = [word for word, count in telling if count is None or count <= MAX_LOOKUP_COUNT]
-    if not looked_up:
-        return NO_WORDS
+    looked_up, chunk_count = [], 0
+    for word, count in telling:
+        chunk_count += LEAST_COUNT if count is None else count
+        if chunk_count > LOOKUP_BUDGET:
+            break
+        looked_up.append(word)
     return WordQuery(
         words=tuple(word for word, _ in telling),
         chunk_counts=tuple(count for _, count in telling),
-        any_word=" | ".join("'" + word.replace("\\", "\\\\").replace("'", "''") + "'" for word in looked_up),
+        any_word=" | ".join(f"'{_escaped(word)}'" for word in looked_up) or None,
     )
+
+
+def _escaped(word: str) -> str:
+    return word.replace("\\", "\\\\").replace("'", "''")

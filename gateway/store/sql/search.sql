@@ -1,3 +1,7 @@
+-- name: find_readable
+-- Finds which codebases row-level security lets the caller see.
+SELECT codebase_key FROM codebases WHERE codebase_key = ANY(:codebase_keys::bigint[]) ORDER BY codebase_key
+
 -- name: count_searchable
 -- Counts the chunks of codebases with and without a vector of the space.
 SELECT embedded.n AS searched_chunk_count, greatest(total.n - embedded.n, 0) AS pending_chunk_count
@@ -99,71 +103,69 @@ LIMIT :pool::integer
 SELECT chunk_id, distance FROM nearest
 
 -- name: compared_pool
--- What is ranked after a search by an index: its candidates, and those with the best words.
+-- What is ranked after a search by an index: its candidates, and the chunks that have one of the looked-up words.
 SELECT chunk_id, distance FROM nearest
 UNION ALL
 SELECT e.chunk_id, e.embedding <=> :query::halfvec(2560)
-FROM (
-    SELECT l.chunk_id FROM lexical l
-    WHERE NOT EXISTS (SELECT FROM nearest n WHERE n.chunk_id = l.chunk_id)
-    ORDER BY l.lexical_score DESC, l.chunk_id
-    LIMIT :pool::integer
-) l
-JOIN embeddings e ON e.chunk_id = l.chunk_id AND e.space_key = :space_key::integer
+FROM chunk_words w
+JOIN embeddings e ON e.chunk_id = w.chunk_id AND e.space_key = :space_key::integer
+WHERE w.codebase_key = ANY(:codebase_keys::bigint[]) AND w.words @@ :any_word::text::tsquery
+  AND NOT EXISTS (SELECT FROM nearest n WHERE n.chunk_id = w.chunk_id)
 
 -- name: compared_pool_filtered
 -- As compared_pool, with a filter.
 SELECT chunk_id, distance FROM nearest
 UNION ALL
 SELECT e.chunk_id, e.embedding <=> :query::halfvec(2560)
-FROM (
-    SELECT l.chunk_id FROM lexical l JOIN chunks c ON c.chunk_id = l.chunk_id
-    WHERE NOT EXISTS (SELECT FROM nearest n WHERE n.chunk_id = l.chunk_id) AND {filter}
-    ORDER BY l.lexical_score DESC, l.chunk_id
-    LIMIT :pool::integer
-) l
-JOIN embeddings e ON e.chunk_id = l.chunk_id AND e.space_key = :space_key::integer
+FROM chunk_words w
+JOIN chunks c ON c.chunk_id = w.chunk_id
+JOIN embeddings e ON e.chunk_id = w.chunk_id AND e.space_key = :space_key::integer
+WHERE w.codebase_key = ANY(:codebase_keys::bigint[]) AND w.words @@ :any_word::text::tsquery
+  AND NOT EXISTS (SELECT FROM nearest n WHERE n.chunk_id = w.chunk_id) AND {filter}
 
--- name: lexical
--- Scores chunks by the query's words: the share of their weight that a chunk has. A word weighs by how rare it is
--- (BM25's inverse document frequency), and counts by how often and where it stands (ts_rank of that word alone, which
--- levels off after a few occurrences). Words without a known count are looked up and counted here.
-SELECT scored.chunk_id, sum(scored.weight * scored.rank) / greatest(max(scored.total_weight), 1e-9) AS lexical_score
-FROM (
-    SELECT found.chunk_id, found.rank, weighed.weight, sum_of.total_weight
-    FROM found
-    JOIN weighed ON weighed.n = found.n
-    CROSS JOIN (SELECT sum(weight) AS total_weight FROM weighed) sum_of
-) scored
-GROUP BY scored.chunk_id
+-- name: counted_here
+-- In how many chunks a word stands, where all chunks of the codebases were compared.
+SELECT n AS word, count(*) AS chunk_count FROM found GROUP BY n
+
+-- name: counted_by_index
+-- In how many chunks a word stands, where that is not known; there are few such chunks, or few in the codebases at all.
+SELECT sought.n AS word,
+       (SELECT count(*) FROM chunk_words w
+        WHERE w.codebase_key = ANY(:codebase_keys::bigint[]) AND w.words @@ sought.query) AS chunk_count
+FROM sought WHERE sought.chunk_count IS NULL
 
 -- name: rank
--- Ranks chunks by vectors and words, and gives one page; one row without chunk where the page is empty.
-WITH readable AS MATERIALIZED (
-    -- Row-level security holds here, and so for the words too, which have no policies of their own.
-    SELECT coalesce(array_agg(codebase_key), '{{}}') AS keys FROM codebases
-    WHERE codebase_key = ANY(:codebase_keys::bigint[])
-), sought AS MATERIALIZED (
+-- Ranks chunks by vectors and words, and gives one page; one row without chunk where the page is empty. The score by
+-- words is the share of the query's words that a chunk has. A word weighs by how rare it is (BM25's inverse document
+-- frequency), and counts by how often and where it stands (ts_rank of that word alone, which levels off after a few
+-- occurrences).
+WITH sought AS MATERIALIZED (
     SELECT n, quote_literal(word)::tsquery AS query, chunk_count
     FROM unnest(:words::text[], :word_chunk_counts::bigint[]) WITH ORDINALITY AS t (word, chunk_count, n)
-), found AS MATERIALIZED (
-    SELECT w.chunk_id, sought.n, ts_rank(:part_weights::real[], w.words, sought.query) AS rank
-    FROM chunk_words w CROSS JOIN sought
-    WHERE w.codebase_key = ANY((SELECT keys FROM readable)::bigint[]) AND w.words @@ :any_word::text::tsquery
-      AND w.words @@ sought.query
-), weighed AS MATERIALIZED (
-    SELECT sought.n,
-           ln((greatest(:searched::bigint, counted.n) + 1) / (counted.n + 0.5)) AS weight
-    FROM sought
-    CROSS JOIN LATERAL (
-        SELECT coalesce(sought.chunk_count, (SELECT count(*) FROM found WHERE found.n = sought.n)) AS n
-    ) counted
-), lexical AS MATERIALIZED (
-    {lexical}
 ), nearest AS MATERIALIZED (
     {nearest}
 ), compared AS MATERIALIZED (
     {compared}
+), found AS MATERIALIZED (
+    SELECT w.chunk_id, sought.n, ts_rank(:part_weights::real[], w.words, sought.query) AS rank
+    FROM compared
+    JOIN chunk_words w ON w.chunk_id = compared.chunk_id AND w.codebase_key = ANY(:codebase_keys::bigint[])
+    JOIN sought ON w.words @@ sought.query
+), counted AS MATERIALIZED (
+    {counted}
+), weighed AS MATERIALIZED (
+    SELECT n, weight, sum(weight) OVER () AS total_weight
+    FROM (
+        SELECT sought.n, ln((greatest(:searched::bigint, known.n) + 1) / (known.n + 0.5)) AS weight
+        FROM sought
+        LEFT JOIN counted ON counted.word = sought.n
+        CROSS JOIN LATERAL (SELECT coalesce(sought.chunk_count, counted.chunk_count, 0) AS n) known
+    ) weights
+), lexical AS MATERIALIZED (
+    SELECT found.chunk_id,
+           sum(found.rank * weighed.weight) / greatest(max(weighed.total_weight), 1e-9) AS lexical_score
+    FROM found JOIN weighed USING (n)
+    GROUP BY found.chunk_id
 ), scored AS (
     SELECT c.chunk_id, :scale::float8 * (1 - c.distance) AS similarity, coalesce(l.lexical_score, 0) AS lexical_score
     FROM compared c LEFT JOIN lexical l USING (chunk_id)
@@ -179,11 +181,10 @@ WITH readable AS MATERIALIZED (
       AND (score < :after_score::float8 OR (score = :after_score::float8 AND chunk_id > :after_chunk_id::bigint))
     ORDER BY score DESC, chunk_id
     LIMIT :limit::integer
-), counted AS (
-    SELECT (SELECT count(*) FROM compared) AS candidate_count, (SELECT count(*) FROM nearest) AS nearest_count,
+), totals AS (
+    SELECT (SELECT count(*) FROM compared) AS candidate_count,
            (SELECT :scale::float8 * (1 - max(distance)) FROM nearest) AS least_similarity
 )
-SELECT counted.candidate_count, counted.nearest_count, counted.least_similarity,
-       page.score, page.similarity, page.lexical_score, c.*
-FROM counted LEFT JOIN (page JOIN chunks c USING (chunk_id)) ON true
+SELECT totals.candidate_count, totals.least_similarity, page.score, page.similarity, page.lexical_score, c.*
+FROM totals LEFT JOIN (page JOIN chunks c USING (chunk_id)) ON true
 ORDER BY page.score DESC, page.chunk_id

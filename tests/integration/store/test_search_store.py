@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from store_samples import make_chunk, make_vectors
 
 from gateway.errors import BadVector, ChunkNotFound, DeadlineExceeded
+from gateway.rpc.path_globs import path_range, path_regex
 from gateway.store.chunks import ChunkStore
 from gateway.store.codebases import CodebaseStore
 from gateway.store.pool import Database
@@ -111,6 +112,23 @@ async def test_filters_equal_brute_force_over_what_they_let_through(
     expected = [ids[allowed[i]] for i in nearest(vectors_BD[allowed], query_D, 50)]
     assert [hit.chunk_id for hit in result.hits] == expected
     assert (result.candidate_count, result.has_more) == (len(allowed), len(allowed) > 50)
+
+
+@pytest.mark.parametrize("glob", ["*a" * 16, "*a" + "?" * 15 + "b", "**/" * 16 + "b", "a*" * 15 + "?/b"])
+async def test_a_glob_that_explodes_elsewhere_is_harmless(
+    database: Database, chunks: ChunkStore, space: SpaceRow, codebase_key: int, glob: str
+) -> None:
+    """Against paths that almost match; by backtracking each would take longer than anybody waits."""
+    letters = "".join("ab"[int(bit)] for bit in np.random.default_rng(0).integers(2, size=1024))
+    paths = ["a" * 1024, "/".join(["a"] * 512), "a" * 511 + "/" + "a" * 512, letters]
+    rows = [make_chunk(n, path=path) for n, path in enumerate(paths)]
+    await chunks.insert(codebase_key, space.space_key, rows, make_vectors(4), timeout_s=30)
+    globs = [f"{glob}{n}" for n in range(16)]
+    path_from, path_below = path_range(globs)
+    row = FilterRow(path_regex=path_regex("f", globs), path_from=path_from, path_below=path_below)
+    query = SearchQuery(make_vectors(1)[0], limit=5, filter=row)
+    result = await SearchStore(database).search([codebase_key], space.space_key, query, timeout_s=10)
+    assert result.hits == ()
 
 
 async def test_a_minimum_score_leaves_out_what_is_below(

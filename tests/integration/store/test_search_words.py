@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from store_callers import make_caller, set_role
 from store_samples import make_chunk, make_vectors, sha256
 
+from gateway.store.caller import acting_with
 from gateway.store.chunks import ChunkStore
 from gateway.store.codebases import CodebaseStore
 from gateway.store.pool import Database
@@ -141,3 +143,18 @@ async def test_words_of_other_codebases_are_neither_found_nor_counted(
     )  # fmt: skip
     after = await store.search([codebase_key], space.space_key, query, timeout_s=5)
     assert after.hits == before.hits
+
+
+async def test_words_that_the_caller_may_not_read_are_neither_found_nor_counted(
+    caller_database: Database, database: Database, chunks: ChunkStore, space: SpaceRow, codebase_key: int
+) -> None:
+    """The words have no row-level security of their own; a search asks for those of readable codebases only."""
+    caller = await make_caller(database, "somebody")
+    await chunks.insert(codebase_key, space.space_key, [make_chunk(1)], make_vectors(1), timeout_s=5)
+    query = SearchQuery(make_vectors(1)[0], limit=5, text="f1", lexical_weight=1.0)
+    store = SearchStore(caller_database, exact_limit=0)
+    for role, found in ((None, 0), ("READ", 1), (None, 0)):
+        await set_role(database, caller, codebase_key, role)
+        with acting_with(caller):
+            result = await store.search([codebase_key], space.space_key, query, timeout_s=5)
+        assert (len(result.hits), result.candidate_count, result.searched_chunk_count) == (found, found, found)

@@ -87,6 +87,81 @@ def test_search_prints_one_json_document(tree: Path) -> None:
     assert (hit["path"], hit["start_line"], hit["symbol"], hit["score"]) == ("a.py", 1, "A", 0.9)
 
 
+def test_search_sends_what_it_was_told(service: FakeService, tree: Path) -> None:
+    runner.invoke(app, ["index", str(tree)])
+    result = runner.invoke(
+        app,
+        [
+            *(
+                "search",
+                "steps",
+                "--codebase",
+                "my-project",
+                "--codebase",
+                "other",
+                "--path",
+                "src/**",
+                "--path",
+                "*.py",
+            ),
+            *("--language", "go", "--kind", "class", "--min-score", "0.5", "--blend", "0.25", "--lexical", "0.75"),
+            *("--allow-degraded", "--truncate", "--limit", "3"),
+        ],
+    )
+    assert result.exit_code == 0, result.output
+    request = service.searches[0]
+    assert list(request.codebase_ids) == ["my-project", "other"]
+    assert (request.query, request.page_size) == ("steps", 3)
+    assert list(request.filter.path_globs) == ["src/**", "*.py"]
+    assert (list(request.filter.languages), list(request.filter.kinds)) == (["go"], ["class"])
+    assert (request.min_score, request.blend, request.lexical_weight) == (0.5, 0.25, 0.75)
+    assert (request.allow_degraded, request.truncate) == (True, True)
+
+
+def test_search_sends_nothing_that_it_was_not_told(service: FakeService, tree: Path) -> None:
+    """The service has its own defaults."""
+    runner.invoke(app, ["index", str(tree)])
+    runner.invoke(app, ["search", "steps"])
+    [request] = service.searches
+    assert [field.name for field, _ in request.ListFields()] == ["codebase_ids", "query", "page_size", "filter"]
+
+
+def test_search_by_code_by_chunk_and_without_words(service: FakeService, tree: Path) -> None:
+    runner.invoke(app, ["index", str(tree)])
+    assert runner.invoke(app, ["search", "-", "--code"], input="x = 1\n").exit_code == 0
+    assert runner.invoke(app, ["search", "--like", "4711"]).exit_code == 0
+    assert runner.invoke(app, ["search", "steps", "--no-hybrid"]).exit_code == 0
+    code, like, plain = service.searches
+    assert (code.WhichOneof("input"), code.code) == ("code", "x = 1\n")
+    assert (like.WhichOneof("input"), like.like_chunk_id) == ("like_chunk_id", 4711)
+    assert plain.HasField("lexical_weight")
+    assert plain.lexical_weight == 0
+
+
+def test_search_goes_from_page_to_page(service: FakeService, tree: Path) -> None:
+    runner.invoke(app, ["index", str(tree)])
+    found = json.loads(runner.invoke(app, ["search", "steps", "--json", "--page-size", "1"]).stdout)
+    assert [hit["chunk_id"] for hit in found["hits"]] == [0, 1]
+    assert [(request.page_size, request.page_token) for request in service.searches] == [(1, ""), (1, "1")]
+    assert (found["method"], found["partial_reasons"], found["more"]) == ("exact", ["pending_chunks"], False)
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["x", "--like", "5"], ["x", "--no-hybrid", "--lexical", "0.5"], ["x", "--blend", "2"]]
+)
+def test_a_search_that_makes_no_sense_is_wrong_use(service: FakeService, arguments: list[str]) -> None:
+    assert runner.invoke(app, ["search", *arguments]).exit_code == 2
+    assert service.searches == []
+
+
+def test_search_says_what_is_missing(service: FakeService, tree: Path) -> None:
+    runner.invoke(app, ["index", str(tree)])
+    service.missing_encoder = "tiny-code"
+    result = runner.invoke(app, ["search", "steps"])
+    assert "note: 7 chunks have no vector yet" in result.stderr
+    assert "note: encoder tiny-code is down" in result.stderr
+
+
 def test_search_shows_no_control_characters_of_the_code(service: FakeService) -> None:
     """Indexed text must not steer the terminal: ESC and its one-character form, a bell, overwriting, reordering."""
     chunk = chunk_pb2.Chunk(

@@ -33,6 +33,8 @@ class FakeService(EmbeddingServiceServicer, IndexServiceServicer, CodebaseServic
         break_always: Every stream breaks at once.
         fail_items: Error code by content of a chunk; only for the first if `fail_once`.
         silent: Chunks are taken and never answered.
+        searches: Every Search request that came.
+        missing_encoder: What Search says of it.
         overloaded: So many Search and Embed calls are refused with RESOURCE_EXHAUSTED.
     """
 
@@ -48,6 +50,8 @@ class FakeService(EmbeddingServiceServicer, IndexServiceServicer, CodebaseServic
         self.break_always = False
         self.overloaded = 0
         self.calls: list[str] = []
+        self.searches: list[search_service_pb2.SearchRequest] = []
+        self.missing_encoder = ""
         self.metadata: dict[str, str] = {}
         self.page_size = 2
 
@@ -126,9 +130,21 @@ class FakeService(EmbeddingServiceServicer, IndexServiceServicer, CodebaseServic
 
     def Search(self, request: Any, context: Any) -> Any:
         self.calls.append("Search")
+        self.searches.append(request)
         self._refuse_when_overloaded(context)
-        response = search_service_pb2.SearchResponse(space="ab" * 32, exact=True)
-        for number, chunk in enumerate(list(self.stored[request.codebase_ids[0]].values())[: request.page_size]):
+        response = search_service_pb2.SearchResponse(
+            space="ab" * 32,
+            exact=True,
+            method=search_service_pb2.SEARCH_METHOD_EXACT,
+            pending_chunk_count=7,
+            partial=True,
+            partial_reasons=[search_service_pb2.PARTIAL_REASON_PENDING_CHUNKS],
+            missing_encoder=self.missing_encoder,
+        )
+        start, chunks = int(request.page_token or 0), list(self.stored[request.codebase_ids[0]].values())
+        end = start + request.page_size
+        response.next_page_token = str(end) if end < len(chunks) else ""
+        for number, chunk in enumerate(chunks[start:end], start):
             response.hits.add(chunk_id=number, chunk=chunk, score=0.9 - number / 10)
         return response
 

@@ -27,8 +27,8 @@ LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
 $$;
 
 -- Beside chunks, not a column of it, and without policies: under row-level security PostgreSQL uses no GIN index, since
--- @@ is not leakproof. Queries read it by codebases that they have taken from a table with policies, and join what they
--- find to chunks.
+-- @@ is not leakproof. A search reads it by codebases that it has taken from their table, which has policies, and joins
+-- what it finds to chunks.
 CREATE TABLE chunk_words (
     codebase_key bigint NOT NULL,
     chunk_id     bigint NOT NULL,

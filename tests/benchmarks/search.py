@@ -1,0 +1,233 @@
+"""How fast and how exactly the store searches: a table, then one JSON line, kept in results/search.json.
+
+Usage: python tests/benchmarks/search.py [--rows 20000,100000]   (needs the published compact pair in .duovec, once)
+
+Vectors are those of the standard library; more rows than it has chunks are grown from them by noise of the measured
+nearest-neighbour distance. Times are of `SearchStore.search`, without embedding and gRPC.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import asyncpg
+import numpy as np
+from numpy.typing import NDArray
+from pgvector import HalfVector
+from pgvector.asyncpg import register_vector
+from search_corpus import Corpus, grow, load_corpus, nearest_distances
+
+from gateway.local.postgres import Postgres
+from gateway.store.chunks import ChunkStore
+from gateway.store.codebases import CodebaseStore
+from gateway.store.migrations import migrate
+from gateway.store.pool import Database
+from gateway.store.rows import ChunkRow, FilterRow, SearchQuery
+from gateway.store.search import SearchStore
+from gateway.store.search_plan import Method
+from gateway.store.search_words import LEXICAL_WEIGHT
+from gateway.store.spaces import SpaceStore
+from gateway.store.word_counts import WordCounts
+
+RESULTS = Path(__file__).parent / "results" / "search.json"
+BATCH = 500
+TIMEOUT_S = 600.0
+RECALL_QUERIES, TIMED_QUERIES, CONCURRENT_CALLERS = 200, 200, 16
+# A wide filter, which an index has to scan past, and a narrow one, which is compared whole.
+WIDE = FilterRow(kinds=["method"])
+NARROW = FilterRow(path_regex="^asyncio/.*$", path_from="asyncio/", path_below="asyncio0")
+ALWAYS = 10**12
+
+
+class Bench:
+    """One database with one codebase of a given size."""
+
+    def __init__(self, url: str, corpus: Corpus, vectors_ND: NDArray[np.float16]) -> None:
+        self.url, self.corpus, self.vectors_ND = url, corpus, vectors_ND
+        self.figures: dict[str, float | int | str] = {"rows": len(vectors_ND)}
+
+    async def load(self) -> None:
+        """Migrate, store every chunk as the indexer does, then copy the vectors alone once more into a second space."""
+        await migrate(self.url)
+        self.database = (await Database.connect(self.url, max_size=CONCURRENT_CALLERS)).as_system()
+        self.key = (await CodebaseStore(self.database).create("bench", "Bench", timeout_s=9)).codebase_key
+        self.space = (await SpaceStore(self.database).ensure_active("a" * 64, {})).space_key
+        store, ids = ChunkStore(self.database), list[int]()
+        started = time.perf_counter()
+        for start in range(0, len(self.vectors_ND), BATCH):
+            part = self.vectors_ND[start : start + BATCH]
+            rows = [self._chunk(number) for number in range(start, start + len(part))]
+            ids += await store.insert(self.key, self.space, rows, part.astype(np.float32), timeout_s=TIMEOUT_S)
+        self.figures["store_rows_per_s"] = len(ids) / (time.perf_counter() - started)
+        self.ids = np.array(ids)
+        await self._copy()
+        connection = await asyncpg.connect(self.url)
+        await connection.execute("VACUUM ANALYZE")
+        await connection.close()
+        started = time.perf_counter()
+        await WordCounts(self.database).refresh()
+        self.figures["count_words_s"] = time.perf_counter() - started
+
+    def _chunk(self, number: int) -> ChunkRow:
+        turn, at = divmod(number, len(self.corpus.chunks))
+        chunk = self.corpus.chunks[at]
+        return replace(chunk, path=f"{chunk.path}.{turn}") if turn else chunk
+
+    async def _copy(self) -> None:
+        """The rate of COPY alone: vectors of chunks that are there, into an empty partition."""
+        count = min(len(self.ids), 20_000)
+        records = [
+            (2, int(chunk_id), self.key, HalfVector(vector))
+            for chunk_id, vector in zip(self.ids[:count], self.vectors_ND[:count], strict=True)
+        ]
+        connection = await asyncpg.connect(self.url)
+        await register_vector(connection)
+        await connection.execute(
+            "INSERT INTO spaces (fingerprint, manifest, state) VALUES (repeat('b', 64), '{}', 'RETIRED');"
+            "CREATE TABLE embeddings_s2 PARTITION OF embeddings FOR VALUES IN (2);"
+            "ALTER TABLE embeddings_s2 ALTER COLUMN embedding SET STORAGE PLAIN"
+        )
+        started = time.perf_counter()
+        await connection.copy_records_to_table(
+            "embeddings", columns=["space_key", "chunk_id", "codebase_key", "embedding"], records=records
+        )
+        self.figures["copy_rows_per_s"] = count / (time.perf_counter() - started)
+        await connection.execute("DROP TABLE embeddings_s2")
+        await connection.close()
+
+    async def measure(self) -> None:
+        """Every method, one after the other."""
+        await self._measure_method("exact", Method.EXACT, exact_limit=ALWAYS)
+        for name, method, above in (("hnsw", Method.HNSW, ALWAYS), ("binary", Method.BINARY, 0)):
+            started = time.perf_counter()
+            await SpaceStore(self.database).build_hnsw_index(self.space, above_chunk_count=0, binary_above_count=above)
+            self.figures[f"{name}_build_s"] = time.perf_counter() - started
+            async with self.database.acquire(9) as connection:
+                size_bytes = await connection.fetchval(
+                    "SELECT pg_relation_size($1::text::regclass)", f"embeddings_s{self.space}_{name}"
+                )
+            self.figures[f"{name}_mib"] = size_bytes / 2**20
+            # The narrow filter is to be compared whole, as the planner would have it.
+            await self._measure_method(name, method, exact_limit=min(10_000, len(self.ids) // 4))
+        await self.database.close()
+
+    async def _measure_method(self, name: str, method: Method, *, exact_limit: int) -> None:
+        store = SearchStore(self.database, exact_limit=exact_limit)
+        queries_QD = self.corpus.queries_QD
+        plain = [SearchQuery(query_D, limit=10) for query_D in queries_QD]
+        await self._recall(store, name, method, plain[:RECALL_QUERIES])
+        kinds = {
+            "": plain,
+            "_wide": [replace(query, filter=WIDE) for query in plain],
+            "_narrow": [replace(query, filter=NARROW) for query in plain],
+            "_hybrid": [
+                replace(query, text=text, lexical_weight=LEXICAL_WEIGHT)
+                for query, text in zip(plain, self.corpus.queries, strict=True)
+            ],
+        }
+        for suffix, queries in kinds.items():
+            for callers in (1, CONCURRENT_CALLERS):
+                times = await self._times(store, queries, callers)
+                self.figures[f"{name}{suffix}_{callers}_p50_ms"] = float(np.percentile(times, 50))
+                self.figures[f"{name}{suffix}_{callers}_p99_ms"] = float(np.percentile(times, 99))
+
+    async def _recall(self, store: SearchStore, name: str, method: Method, queries: list[SearchQuery]) -> None:
+        """Recall@10 against numpy over the stored halves, chunk by chunk of rows to bound the memory."""
+        scores = np.concatenate(
+            [
+                np.stack([query.vector_D for query in queries])
+                @ self.vectors_ND[start : start + 50_000].astype(np.float32).T
+                for start in range(0, len(self.vectors_ND), 50_000)
+            ],
+            axis=1,
+        )
+        row_by_id = {int(chunk_id): number for number, chunk_id in enumerate(self.ids)}
+        recalls = []
+        for query, row in zip(queries, scores, strict=True):
+            result = await store.search([self.key], self.space, query, timeout_s=TIMEOUT_S)
+            if result.method is not method:
+                raise RuntimeError(f"{result.method} answered instead of {method}")
+            # Equal vectors make several sets the right one: what counts is the tenth score.
+            tenth = np.partition(row, -10)[-10]
+            positions = [row_by_id[hit.chunk_id] for hit in result.hits]
+            recalls.append(float(np.mean(row[positions] >= tenth - 1e-4)))
+        self.figures[f"{name}_recall_mean"] = float(np.mean(recalls))
+        self.figures[f"{name}_recall_min"] = float(np.min(recalls))
+
+    async def _times(self, store: SearchStore, queries: list[SearchQuery], callers: int) -> list[float]:
+        """Wall times of searches in milliseconds, after five that are not counted."""
+        count = TIMED_QUERIES if callers == 1 else 2 * TIMED_QUERIES
+        if store._exact_limit == ALWAYS and len(self.ids) > 50_000:
+            count = max(callers, count // 10)
+        waiting = [queries[number % len(queries)] for number in range(count)]
+        times: list[float] = []
+
+        async def search(query: SearchQuery) -> None:
+            await store.search([self.key], self.space, query, timeout_s=TIMEOUT_S)
+
+        async def work() -> None:
+            while waiting:
+                started = time.perf_counter()
+                await search(waiting.pop())
+                times.append((time.perf_counter() - started) * 1000)
+
+        for query in queries[-5:]:
+            await search(query)
+        await asyncio.gather(*(work() for _ in range(callers)))
+        return times
+
+
+async def run(sizes: list[int]) -> list[dict[str, float | int | str]]:
+    corpus = await asyncio.to_thread(load_corpus)
+    distances = nearest_distances(corpus.vectors_ND)
+    figures = []
+    for size in sizes:
+        vectors_ND = grow(corpus.vectors_ND, size, distances)
+        with tempfile.TemporaryDirectory(prefix="duovec-bench-") as folder:
+            os.chmod(folder, 0o755)  # noqa: PTH101 - PostgreSQL's account must be able to enter
+            postgres = Postgres(Path(folder) / "data", log_path=Path(folder) / "postgres.log")
+            await postgres.start()
+            try:
+                bench = Bench(postgres.url, corpus, vectors_ND)
+                bench.figures["real_rows"] = min(size, len(corpus.vectors_ND))
+                bench.figures["nearest_distance_median"] = float(np.median(distances))
+                bench.figures["load_average"] = os.getloadavg()[0]
+                await bench.load()
+                await bench.measure()
+            finally:
+                await postgres.stop()
+        figures.append({name: round(v, 4) if isinstance(v, float) else v for name, v in bench.figures.items()})
+        print(json.dumps(figures[-1]), flush=True)
+    return figures
+
+
+def show(figures: list[dict[str, float | int | str]]) -> None:
+    """A table with a column for each size."""
+    for name in figures[0]:
+        print(f"{name:<28}" + "".join(f"{row.get(name, ''):>14}" for row in figures))
+
+
+def main() -> None:
+    """Measure, print, keep."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", default="20000", help="Sizes, separated by commas.")
+    sizes = [int(size) for size in parser.parse_args().rows.split(",")]
+    figures = asyncio.run(run(sizes))
+    show(figures)
+    kept = {row["rows"]: row for row in json.loads(RESULTS.read_text())["runs"]} if RESULTS.exists() else {}
+    kept |= {row["rows"]: row for row in figures}
+    machine = {"processors": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
+    document = {"machine": machine, "runs": [kept[rows] for rows in sorted(kept)]}
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(document, indent=1) + "\n")
+    print(json.dumps(document))
+
+
+if __name__ == "__main__":
+    main()
