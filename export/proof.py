@@ -1,7 +1,9 @@
 """Runs the gate on a version and keeps what it saw: the report in manifest.json, the canary beside it."""
 
 import json
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from export.build import BuildRequest, spec_digest, stated
@@ -11,7 +13,7 @@ from export.gate.settings import GateSettings
 from export.repository import EncoderFolder
 from export.serving import Precision, Runtime, Serving
 from export.smoke import CANARY
-from export.source import Checkpoint, sha256_of
+from export.source import Checkpoint, sha256_of, write_tokenizer
 from export.spec import EncoderSpec
 from export.version import Version, is_proven, seal
 
@@ -80,10 +82,10 @@ def prove_candidate(
 
 
 def _require_stated(candidate: Version, request: BuildRequest, checkpoint: Checkpoint) -> None:
-    """Make sure that the manifest tells whoever serves the candidate what the gate is about to prove.
+    """Make sure that manifest and tokenizer tell whoever serves the candidate what the gate is about to prove.
 
     Raises:
-        ExportError: It says something else.
+        ExportError: They say something else.
     """
     from export.encoder import effective_spec
 
@@ -93,6 +95,12 @@ def _require_stated(candidate: Version, request: BuildRequest, checkpoint: Check
             raise ExportError(
                 f"{candidate.folder / 'manifest.json'}: {key} is not what the build writes there; build it again"
             )
+    # The gate compares token ids of its own texts, which use a small part of a vocabulary.
+    path = candidate.folder / "tokenizer.json"
+    with tempfile.TemporaryDirectory(prefix="duovec-tokenizer-") as name:
+        write_tokenizer(checkpoint, Path(name) / path.name)
+        if not path.is_file() or path.read_bytes() != (Path(name) / path.name).read_bytes():
+            raise ExportError(f"{path} is not the tokenizer of {checkpoint.folder}; build it again")
 
 
 def prove(

@@ -60,6 +60,20 @@ def test_the_gate_proves_no_other_manifest_than_the_build_wrote(built: Built, ch
     edit(folder, **before)
 
 
+def test_a_tokenizer_that_differs_in_one_rare_token_is_not_the_checkpoints(built: Built) -> None:
+    """No text of the gate has it."""
+    folder, request, checkpoint = built
+    path = folder.path / ".candidate" / "tokenizer.json"
+    before = path.read_text(encoding="utf-8")
+    table = json.loads(before)
+    vocabulary = table["model"]["vocab"]
+    vocabulary["あ"], vocabulary["い"] = vocabulary["い"], vocabulary["あ"]
+    path.write_text(json.dumps(table), encoding="utf-8")
+    with pytest.raises(ExportError, match=r"tokenizer\.json is not the tokenizer of .*checkpoint; build it again"):
+        prove_candidate(folder, request, checkpoint, QUICK)
+    path.write_text(before, encoding="utf-8")
+
+
 def test_what_is_proven_is_the_manifest_as_it_was(built: Built) -> None:
     """One prompt changed afterwards, and the candidate is neither proven, nor whole, nor taken up again."""
     folder, request, checkpoint = built
