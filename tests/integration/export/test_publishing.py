@@ -45,8 +45,8 @@ async def test_no_request_fails_while_a_version_is_published_and_rolled_back(
                 back = await asyncio.to_thread(roll_back, folder, control)
     assert (back.version.number, back.loaded) == (1, (1, 2))
     assert folder.state() == ServingState(served=1, loaded=(1, 2), newest=2)
+    # How many answers there were is the machine's speed; `calling` sees to the first and the last.
     assert old.failures == [] and new.failures == []
-    assert old.answers > 50 and new.answers > 10
 
 
 async def test_the_third_version_lets_go_of_the_first(folder: EncoderFolder, triton: Triton) -> None:
