@@ -184,6 +184,7 @@ def rank_statement(method: Method, *, filtered: bool) -> str:
     exact = method is Method.EXACT
     compared = "compared_all" if exact else f"compared_pool{suffix}"
     return _QUERIES["rank"].format(
+        found=_QUERIES["found_by_word" if exact and not filtered else "found_by_chunk"],
         counted=_QUERIES["counted_here" if exact and not filtered else "counted_by_index"],
         nearest=_with_filter(f"nearest_{method.lower()}{suffix}"),
         compared=_with_filter(compared),

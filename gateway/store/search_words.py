@@ -14,10 +14,10 @@ MAX_WORDS = 64
 # How many chunks are looked up by words where an index chooses the candidates: rare words first, until they stand in
 # this many. The other words count in the chunks that are candidates anyway; looking them up would score thousands of
 # chunks for what weighs little.
-LOOKUP_BUDGET = 2_000
+LOOKUP_BUDGET = 1_000
 
 # Words below this are not written down: looking them up is cheap.
-LEAST_COUNT = 100
+LEAST_COUNT = 50
 
 # English that questions are made of and that says nothing about code. In code the same words are keywords, or common.
 _STOP_WORDS = """

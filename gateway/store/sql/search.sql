@@ -30,14 +30,15 @@ WHERE chunk_id = :chunk_id::bigint AND space_key = :space_key::integer
 
 -- name: configure_search
 -- Sets, for this transaction, the server's own deadline, how far an HNSW scan goes, and, with sort "off", that the planner
--- takes the HNSW index where it would rather compare and sort.
+-- takes indexes, of vectors and of words, where it would rather read and sort everything.
 SELECT set_config('statement_timeout', :timeout_ms::text, true),
        set_config('plan_cache_mode', 'force_custom_plan', true),
        set_config('jit', 'off', true),
        set_config('hnsw.ef_search', :ef_search::text, true),
        set_config('hnsw.iterative_scan', 'strict_order', true),
        set_config('hnsw.max_scan_tuples', :max_scan_tuples::text, true),
-       set_config('enable_sort', :sort::text, true)
+       set_config('enable_sort', :sort::text, true),
+       set_config('enable_seqscan', :sort::text, true)
 
 -- name: find_words
 -- Splits a query into words as code is split, and gives how common each is in large codebases (null where it is not).
@@ -123,6 +124,24 @@ JOIN embeddings e ON e.chunk_id = w.chunk_id AND e.space_key = :space_key::integ
 WHERE w.codebase_key = ANY(:codebase_keys::bigint[]) AND w.words @@ :any_word::text::tsquery
   AND NOT EXISTS (SELECT FROM nearest n WHERE n.chunk_id = w.chunk_id) AND {filter}
 
+-- name: found_by_word
+-- The words of many chunks: each word is looked up, where an index is worth it.
+SELECT w.chunk_id, sought.n, ts_rank(:part_weights::real[], w.words, sought.query) AS rank
+FROM compared
+JOIN chunk_words w ON w.chunk_id = compared.chunk_id AND w.codebase_key = ANY(:codebase_keys::bigint[])
+JOIN sought ON w.words @@ sought.query
+
+-- name: found_by_chunk
+-- The words of a few chunks: each chunk is looked up. OFFSET keeps the planner from turning this around.
+SELECT compared.chunk_id, sought.n, ts_rank(:part_weights::real[], w.words, sought.query) AS rank
+FROM compared
+CROSS JOIN LATERAL (
+    SELECT words FROM chunk_words
+    WHERE chunk_id = compared.chunk_id AND codebase_key = ANY(:codebase_keys::bigint[])
+    OFFSET 0
+) w
+JOIN sought ON w.words @@ sought.query
+
 -- name: counted_here
 -- In how many chunks a word stands, where all chunks of the codebases were compared.
 SELECT n AS word, count(*) AS chunk_count FROM found GROUP BY n
@@ -147,10 +166,7 @@ WITH sought AS MATERIALIZED (
 ), compared AS MATERIALIZED (
     {compared}
 ), found AS MATERIALIZED (
-    SELECT w.chunk_id, sought.n, ts_rank(:part_weights::real[], w.words, sought.query) AS rank
-    FROM compared
-    JOIN chunk_words w ON w.chunk_id = compared.chunk_id AND w.codebase_key = ANY(:codebase_keys::bigint[])
-    JOIN sought ON w.words @@ sought.query
+    {found}
 ), counted AS MATERIALIZED (
     {counted}
 ), weighed AS MATERIALIZED (
