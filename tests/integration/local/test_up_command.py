@@ -51,6 +51,14 @@ class Up:
         return [event["part"] for event in self.events if event["event"] == "part" and event["state"] == state]
 
 
+@pytest.fixture(autouse=True)
+def config_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the command keeps its key for others: not among the developer's own."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("DUOVEC_API_KEY", raising=False)
+    return tmp_path
+
+
 @pytest.fixture
 def up(data_dir: Path, published_models: Path) -> Iterator[Up]:
     with _running(data_dir, published_models) as command:
@@ -89,6 +97,31 @@ def test_it_serves_until_it_is_told_to_stop_and_leaves_nothing_behind(up: Up, nu
     assert up.finish() == (0, "")
     assert up.states("stopped") == ["gateway", "triton", "postgres"]
     assert _still_running(processes) == []
+
+
+def test_commands_of_the_account_find_the_key_while_it_runs(up: Up, data_dir: Path, config_dir: Path) -> None:
+    """Nobody types a key on their own machine; others on it, and other endpoints, get none."""
+    ready = up.wait_for("ready")
+    status = [DUOVEC, "status", "--json", "--endpoint", ready["endpoint"]]
+    found = subprocess.run(status, capture_output=True, text=True, timeout=60)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert json.loads(found.stdout)["codebases"] == []
+    [kept] = (config_dir / "duovec" / "keys").iterdir()
+    admin_key = data_dir / "admin.key"
+    assert ready["admin_key_file"] == str(admin_key)
+    assert [path.stat().st_mode & 0o777 for path in (kept, admin_key)] == [0o600, 0o600]
+    assert kept.read_text() == admin_key.read_text()
+    without = subprocess.run(
+        status, capture_output=True, text=True, timeout=60, env={**os.environ, "XDG_CONFIG_HOME": str(data_dir)}
+    )
+    assert without.returncode == 1
+    assert "[API_KEY_MISSING]" in without.stderr
+    up.process.send_signal(signal.SIGTERM)
+    assert up.finish() == (0, "")
+    assert not kept.exists()
+    secret = admin_key.read_text().strip().split("_")[2]
+    assert all(secret not in log.read_text() for log in (data_dir / "logs").iterdir())
+    assert secret not in json.dumps(up.events)
 
 
 def test_a_second_up_on_the_same_data_directory_is_refused(up: Up, data_dir: Path, published_models: Path) -> None:
