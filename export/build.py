@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from export.encoder import BuildOptions
 
 _HOST_FILES = ("model.py", "host.py")
-_TOOLS = ("torch", "transformers", "onnx", "onnxruntime", "openvino")
+_TOOLS = ("torch", "transformers", "onnx", "onnxruntime", "openvino", "nncf")
 OnStep = Callable[[str], None]
 
 

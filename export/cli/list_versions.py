@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from export.cli.options import AsJson, Repository
-from export.cli.output import print_json, summary
+from export.cli.output import gate_extent, print_json, summary
 from export.disk import size_bytes
 from export.repository import EncoderFolder, encoders
 from export.version import is_proven
@@ -29,7 +29,7 @@ def list_versions(repository: Repository, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"repository": str(repository.resolve()), "versions": rows})
         return
-    table = Table("encoder", "version", "state", "runs on", "cosine", "MB", box=SIMPLE_HEAD)
+    table = Table("encoder", "version", "state", "runs on", "cosine", "gate", "MB", box=SIMPLE_HEAD)
     for column in table.columns:
         column.no_wrap = True
     for row in rows:
@@ -40,6 +40,7 @@ def list_versions(repository: Repository, as_json: AsJson = False) -> None:
             row["state"],
             f"{row['runtime'] or '?'} {row['precision'] or ''}",
             "" if cosine is None else f"{cosine:.5f}",
+            gate_extent(row),
             f"{row['size_bytes'] / 1e6:,.0f}",
         )
     Console().print(table)
@@ -56,7 +57,8 @@ def _rows(folder: EncoderFolder) -> list[dict[str, Any]]:
         rows.append(_row(summary(version), word, version.folder))
     for number, path in folder.unpublished():
         left = {"encoder": folder.encoder, "version": number, "runtime": None, "precision": None, "dimension": None}
-        rows.append(_row({**left, "min_cosine": None, "created": None}, "leftover", path))
+        unproven = {"min_cosine": None, "gate_pairs": None, "gate_longest": None, "created": None}
+        rows.append(_row({**left, **unproven}, "leftover", path))
     if candidate := folder.candidate():
         word = "proven" if is_proven(candidate) else "candidate"
         rows.append(_row(summary(candidate), word, candidate.folder))

@@ -79,8 +79,23 @@ def summary(version: Version) -> dict[str, Any]:
         "precision": manifest.get("precision"),
         "dimension": manifest.get("dimension"),
         "min_cosine": min_cosine(manifest),
+        "gate_pairs": _of_gate(manifest, "retrieval", "pairs"),
+        "gate_longest": max(_of_gate(manifest, "buckets") or [0]) or None,
         "created": manifest.get("created"),
     }
+
+
+def _of_gate(manifest: Mapping[str, Any], *keys: str) -> Any:
+    """A field of the gate's report; None where the gate has not run."""
+    value: Any = manifest.get("gate")
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def gate_extent(row: Mapping[str, Any]) -> str:
+    """How much the gate looked at, such as `200 pairs, ≤ 512 tokens`."""
+    return f"{row['gate_pairs']} pairs, ≤ {row['gate_longest']} tokens" if row.get("gate_pairs") else ""
 
 
 def min_cosine(manifest: Mapping[str, Any]) -> float | None:

@@ -23,7 +23,7 @@ from export.cli.options import (
     Wait,
     takes_choice,
 )
-from export.cli.output import print_json, remark, steps, summary
+from export.cli.output import gate_extent, print_json, remark, steps, summary
 from export.gate.settings import GateSettings
 from export.proof import is_proven_by, prove_candidate
 from export.repository import EncoderFolder
@@ -87,7 +87,8 @@ def connect(stack: ExitStack, url: str | None, timeout_s: float) -> "TritonContr
 
 def describe(row: dict[str, Any], verb: str) -> str:
     """One line about a version that is served."""
-    line = f"{row['encoder']} version {row['version']} ({row['runtime']} {row['precision']}): {verb}"
+    proven = f", proven on {gate_extent(row)}" if gate_extent(row) else ""
+    line = f"{row['encoder']} version {row['version']} ({row['runtime']} {row['precision']}{proven}): {verb}"
     match row.get("smoke"):
         case "host":
             return f"{line} on the disk, its canary ran in its own host; no Triton was told (--triton-url)"

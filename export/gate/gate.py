@@ -121,7 +121,7 @@ def measure(
 
     reference = Reference(spec, checkpoint, options.merge_task)
     on_step("compare token ids")
-    compare_tokens(spec, reference, [*rows, *queries, *passages])
+    compare_tokens(spec, reference, [*rows, *queries, *passages, *maker.unusual_rows()])
     expected_ND = reference.vectors([*queries, *passages, *([] if options.prunes else rows)], on_step)
     searched_ND, exact_ND = expected_ND[: 2 * len(pairs)], expected_ND[2 * len(pairs) :]
     if options.prunes:

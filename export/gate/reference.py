@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from export.adapters import initial_head
 from export.encoder import BuildOptions, build_encoder
 from export.gate.rows import Row
-from export.source import ADAPTERS_FILE, Checkpoint, task_folder
+from export.source import ADAPTERS_FILE, Checkpoint, base_alone, task_folder
 from export.spec import EncoderSpec
 from export.transformer import quiet_transformers
 
@@ -92,9 +92,10 @@ class Reference:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         if self._spec.architecture == "qwen2":
             config.is_causal = self._spec.attention == "causal"
-        with quiet_transformers():
+        # An adapter beside the base would be loaded with it, and then once more below.
+        with quiet_transformers(), base_alone(self._checkpoint) as base:
             model: Any = AutoModel.from_pretrained(
-                folder, config=config, dtype=torch.float32, attn_implementation="sdpa", local_files_only=True
+                base, config=config, dtype=torch.float32, attn_implementation="sdpa", local_files_only=True
             )
             if self._trained:
                 self._add_deltas(model, 0 if task is None else self._spec.tasks.index(task))

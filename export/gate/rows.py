@@ -19,6 +19,17 @@ from export.spec import EncoderSpec, InputType
 
 Feeds = dict[str, NDArray[np.int64]]
 
+UNUSUAL_TEXTS = (
+    "größte Zahl, façade, naïve Ångström",
+    "e\u0301 as two code points, ﬁ as one, Ⅳ, ½, x²",
+    "函数返回列表的长度 関数 함수",
+    "функция возвращает αβγ",
+    "emoji 🚀👩‍💻 and\ttabs  two spaces\r\nand lines\n\n\n",
+    "<s> </s> <|endoftext|> [CLS] [SEP] <mask>",
+    "\u00a0non-breaking\u200bzero-width\ufeff",
+)
+"""Accents composed and decomposed, other scripts, emoji, white space, and the names of special tokens."""
+
 LARGEST_BATCH = 32
 # Padded tokens of one compared batch: 32 rows up to 128 tokens, fewer of longer ones.
 _BATCH_TOKENS = 4096
@@ -135,6 +146,10 @@ class RowMaker:
         longest = min(128, self._spec.max_tokens)
         lengths = np.linspace(self._tokenizer.shortest, longest, count).round().astype(int).tolist()
         return Batch(longest, tuple(self.row(length, index) for index, length in enumerate(lengths)))
+
+    def unusual_rows(self) -> list[Row]:
+        """What code seldom holds and people write: a tokenizer that differs there differs in silence."""
+        return [self._whole(self._spec.query, text) for text in UNUSUAL_TEXTS]
 
     def pair_rows(self, pairs: Sequence[Pair]) -> tuple[list[Row], list[Row]]:
         """Queries and passages with their prompts and tasks, cut at the encoder's limit as the gateway cuts them."""
