@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from export.cli.options import AsJson, Repository
-from export.cli.output import gate_extent, print_json, summary
+from export.cli.output import print_json, summary
 from export.disk import size_bytes
 from export.repository import EncoderFolder, encoders
 from export.version import is_proven
@@ -18,6 +18,7 @@ def list_versions(repository: Repository, as_json: AsJson = False) -> None:
     """Show what there is of every encoder, and in which state.
 
     Served; loaded in Triton beside it; published; candidate, and proven once the gate passed it; leftover of a crash.
+    Under `gate`: the pairs that were searched, and the longest rows that were compared, tokens.
 
     Examples:
 
@@ -29,9 +30,9 @@ def list_versions(repository: Repository, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"repository": str(repository.resolve()), "versions": rows})
         return
-    table = Table("encoder", "version", "state", "runs on", "cosine", "gate", "MB", box=SIMPLE_HEAD)
+    table = Table("encoder", "version", "state", "runs on", "cosine", "gate", "MB", box=SIMPLE_HEAD, pad_edge=False)
     for column in table.columns:
-        column.no_wrap = True
+        column.no_wrap = column.header != "runs on"
     for row in rows:
         cosine = row["min_cosine"]
         table.add_row(
@@ -40,7 +41,7 @@ def list_versions(repository: Repository, as_json: AsJson = False) -> None:
             row["state"],
             f"{row['runtime'] or '?'} {row['precision'] or ''}",
             "" if cosine is None else f"{cosine:.5f}",
-            gate_extent(row),
+            f"{row['gate_pairs']} ≤{row['gate_longest']}" if row["gate_pairs"] else "",
             f"{row['size_bytes'] / 1e6:,.0f}",
         )
     Console().print(table)
