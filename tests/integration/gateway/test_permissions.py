@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import pkgutil
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
 import duovec.v1
+from duovec.v1 import index_service_pb2
 from gateway.client.client import Client
 from gateway.client.errors import ClientError, from_rpc_error
 from gateway.local.stack import Stack
@@ -290,3 +292,39 @@ def test_no_secret_is_in_the_gateway_s_log(stack: Stack, world: World) -> None:
     for secret in (key, stack.api_key):
         assert secret.split("_")[2] not in log
     assert stack.admin_key_file.stat().st_mode & 0o777 == 0o600
+
+
+def test_random_searches_find_what_was_granted_and_nothing_else(
+    stack: Stack, channel: grpc.Channel, world: World, client: Client
+) -> None:
+    """Some of what the store is asked thousands of times, over RPC: of many codebases all are readable, or none is."""
+    generator = random.Random(2560)
+    callers = dict(world.principal() for _ in range(4))
+    grantee_id, _ = world.principal()
+    codebases = [world.codebase(grantee_id) for _ in range(5)]
+    for codebase_id in codebases:
+        chunk = index_service_pb2.IndexChunksRequest(codebase_id=codebase_id, item_id="1", chunk=CHUNK)
+        assert all(reply.HasField("indexed") for reply in client.index_chunks(iter([chunk])))
+    granted: set[tuple[str, str]] = set()
+    found_count = refused_count = 0
+    for _ in range(150):
+        name, codebase_id = generator.choice(list(callers)), generator.choice(codebases)
+        if (name, codebase_id) in granted:
+            client.access.delete_grant(codebase_id, name)
+            granted.remove((name, codebase_id))
+        else:
+            client.access.set_grant(codebase_id, name, generator.choice(("read", "write", "owner")))
+            granted.add((name, codebase_id))
+        name, named = generator.choice(list(callers)), generator.sample(codebases, generator.randint(1, 3))
+        fields = {"codebase_ids": named, "query": "x"}
+        code, _ = outcome(channel, "SearchService.Search", fields, callers[name])
+        if all((name, codebase_id) in granted for codebase_id in named):
+            assert code == "OK"
+            with Client(stack.endpoint, api_key=callers[name]) as caller:
+                assert {hit.codebase_id for hit in caller.search(named, "x").hits} == set(named)
+            found_count += 1
+        else:
+            assert code == "NOT_FOUND"
+            refused_count += 1
+    assert found_count > 20
+    assert refused_count > 20
