@@ -19,6 +19,7 @@ from duovec.v1 import (
     index_service_pb2_grpc,
     search_service_pb2,
     search_service_pb2_grpc,
+    vector_pb2,
 )
 from gateway.client.errors import ClientError, from_rpc_error
 from gateway.local.postgres import Postgres
@@ -77,12 +78,20 @@ class Caller:
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, self._endpoint) from error
 
-    async def embed(self, texts: list[str], *, timeout_s: float = 10) -> embedding_service_pb2.EmbedResponse:
-        request = embedding_service_pb2.EmbedRequest(texts=texts, input_type=2)
+    async def embed(
+        self,
+        texts: list[str],
+        *,
+        input_type: vector_pb2.InputType = vector_pb2.INPUT_TYPE_PASSAGE,
+        timeout_s: float = 10,
+    ) -> embedding_service_pb2.EmbedResponse:
+        request = embedding_service_pb2.EmbedRequest(texts=texts, input_type=input_type)
         return await self._decoded(self._embedding.Embed(request, timeout=timeout_s, metadata=METADATA))
 
     async def search(self, codebase_id: str, query: str) -> search_service_pb2.SearchResponse:
-        request = search_service_pb2.SearchRequest(codebase_ids=[codebase_id], query=query)
+        return await self.search_by(search_service_pb2.SearchRequest(codebase_ids=[codebase_id], query=query))
+
+    async def search_by(self, request: search_service_pb2.SearchRequest) -> search_service_pb2.SearchResponse:
         return await self._decoded(self._search.Search(request, timeout=10, metadata=METADATA))
 
     async def create(self, codebase_id: str) -> None:

@@ -188,8 +188,8 @@ WITH sought AS MATERIALIZED (
     WHERE c.chunk_id <> :excluded_chunk_id::bigint
 ), ranked AS (
     -- Rounded, so that the order of sums does not show, and the next page begins where this one ends.
-    SELECT *, round(((1 - :lexical_weight::float8) * similarity + :lexical_weight::float8 * lexical_score)::numeric, 9)
-              ::float8 AS score
+    SELECT *, round(((1 - :lexical_weight::float8) * similarity + :lexical_weight::float8 * lexical_score) * 1e9) / 1e9
+              AS score
     FROM scored
 ), page AS (
     SELECT * FROM ranked
