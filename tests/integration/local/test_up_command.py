@@ -175,7 +175,7 @@ def test_a_corrupt_model_is_named_before_anything_starts(
         code, stderr = up.finish()
     assert code == 1
     assert f"error: {model} is corrupt" in stderr
-    assert f"duovec-export publish --pair compact --repository {repository}" in stderr
+    assert f"duovec-export publish --encoder compact-text --repository {repository}" in stderr
     assert up.states("starting") == ["models"]
 
 
