@@ -115,7 +115,7 @@ async def test_an_identifier_is_found_though_its_vector_is_far_and_an_index_chos
     vectors_BD, [query_D] = make_vectors(200), make_vectors(1, seed=1)
     farthest = int(np.argmin(vectors_BD @ query_D))
     rows = [replace(make_chunk(i, text=f"common text {i}"), symbol="") for i in range(200)]
-    rows[farthest] = replace(rows[farthest], symbol="HTTPServer.serve_forever")
+    rows[farthest] = replace(rows[farthest], symbol="HTTPServer.serve_forever", language="go")
     ids = await chunks.insert(codebase_key, space.space_key, rows, vectors_BD, timeout_s=60)
     await SpaceStore(database).build_hnsw_index(space.space_key, above_chunk_count=100)
     store = SearchStore(database, exact_limit=100)
@@ -126,8 +126,14 @@ async def test_an_identifier_is_found_though_its_vector_is_far_and_an_index_chos
         assert result.method is Method.HNSW
         assert result.hits[0].chunk_id == ids[farthest]
         assert result.hits[0].similarity == pytest.approx(vectors_BD[farthest] @ query_D, abs=1e-4)
-    go = replace(query, filter=FilterRow(languages=["go"]))
-    assert (await store.search([codebase_key], space.space_key, go, timeout_s=5)).hits == ()
+    # What the words find passes the filter too, though so much passes it that the index is asked.
+    others = replace(query, filter=FilterRow(languages=["python"]))
+    result = await store.search([codebase_key], space.space_key, others, timeout_s=5)
+    assert result.method is Method.HNSW
+    assert ids[farthest] not in [hit.chunk_id for hit in result.hits]
+    mine = replace(query, filter=FilterRow(languages=["go"]))
+    [hit] = (await store.search([codebase_key], space.space_key, mine, timeout_s=5)).hits
+    assert hit.chunk_id == ids[farthest]
 
 
 async def test_words_of_other_codebases_are_neither_found_nor_counted(
