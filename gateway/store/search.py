@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 # How many vectors, of any codebase, an HNSW scan visits before it gives up; pgvector's 20,000 finds too few hits of
 # a codebase that is a hundredth of its space.
 _MAX_SCAN_TUPLES = 100_000
-_MIN_EF_SEARCH = 200
+# Candidates that a scan keeps at least. Measured at 100,000 vectors: fewer miss hits in clusters of near copies.
+_MIN_EF_SEARCH = {Method.EXACT: 1, Method.HNSW: 300, Method.BINARY: 400}
 # How long the counts of codebases too large for exact search are kept: counting a million takes longer than searching.
 _COUNTS_MAX_AGE_S = 10.0
 _COUNTS_MAX_ENTRIES = 1024
@@ -148,7 +149,7 @@ class SearchStore:
     async def _configure(self, connection: "Connection", plan: Plan, timeout_s: float) -> None:
         values = {
             "timeout_ms": str(max(1, round(timeout_s * 1000))),
-            "ef_search": str(min(max(plan.pool, _MIN_EF_SEARCH), MAX_POOL)),
+            "ef_search": str(min(max(plan.pool, _MIN_EF_SEARCH[plan.method]), MAX_POOL)),
             "max_scan_tuples": str(_MAX_SCAN_TUPLES),
             "sort": "on" if plan.method is Method.EXACT else "off",
         }

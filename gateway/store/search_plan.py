@@ -7,8 +7,8 @@ EXACT_LIMIT = 10_000
 """Up to this many vectors are compared whole: about 20 ms on one core, with every hit right. HNSW filters after the
 scan, so that a small codebase among many costs it more than that, and recall."""
 
-BINARY_LIMIT = 400_000
-"""Above this many vectors a space gets the index over signs: HNSW over halfvec is 8 GB a million."""
+BINARY_LIMIT = 50_000
+"""Above this many vectors a space gets the index over signs, a thirteenth of the other's size; see DECISIONS.md."""
 
 FALLBACK_LIMIT = 100_000
 """Up to this many vectors are compared whole when an index gave too few hits; above it the reply says so."""
