@@ -74,6 +74,11 @@ def test_unrelated_texts_have_different_vectors(client: Client) -> None:
     assert float(vectors_BV[0] @ vectors_BV[1]) < 0.8
 
 
+def bearer(stack: Stack) -> tuple[tuple[str, str], ...]:
+    """The stack's own key, as a caller without our client sends it."""
+    return (("authorization", f"Bearer {stack.api_key}"),)
+
+
 async def test_both_forms_of_a_vector_hold_the_same_numbers(stack: Stack, functions: list[str]) -> None:
     import grpc
 
@@ -81,7 +86,9 @@ async def test_both_forms_of_a_vector_hold_the_same_numbers(stack: Stack, functi
         stub = pb_grpc.EmbeddingServiceStub(channel)
         replies = [
             await stub.Embed(
-                pb.EmbedRequest(texts=functions[:1], input_type=2, vector_format=vector_format), timeout=30
+                pb.EmbedRequest(texts=functions[:1], input_type=2, vector_format=vector_format),
+                timeout=30,
+                metadata=bearer(stack),
             )
             for vector_format in (vector_pb2.VECTOR_FORMAT_FLOATS, vector_pb2.VECTOR_FORMAT_FLOAT32_LE)
         ]
@@ -110,7 +117,7 @@ async def test_a_stream_answers_every_item(stack: Stack, client: Client, functio
     requests.insert(5, pb.StreamEmbedRequest(item_id="blank", text=" \n", input_type=2))
     requests.insert(9, pb.StreamEmbedRequest(item_id="long", text="word " * 3000, input_type=2))
     async with grpc.aio.insecure_channel(stack.endpoint) as channel:
-        call = pb_grpc.EmbeddingServiceStub(channel).StreamEmbed(iter(requests), timeout=60)
+        call = pb_grpc.EmbeddingServiceStub(channel).StreamEmbed(iter(requests), timeout=60, metadata=bearer(stack))
         replies = {reply.item_id: reply async for reply in call}
     assert len(replies) == 66
     assert "text: is empty" in replies["blank"].error.message
