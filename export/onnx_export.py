@@ -14,14 +14,13 @@ import torch
 
 from export.encoder import Encoder
 from export.errors import ExportError
+from export.python_backend.host import OUTPUT
 from export.spec import EncoderSpec
 
 DEFAULT_OPSET = 18
 """The exporter's native opset: onnxruntime, OpenVINO and TensorRT all take it without a version conversion."""
 MODEL_FILE = "model.onnx"
 WEIGHTS_FILE = "model.onnx.data"
-OUTPUT = "sentence_embedding"
-"""Not "embedding", which collides with an internal value name of the dynamo exporter."""
 # A protobuf message ends at 2 GiB; beyond this the weights lie in a file of their own beside the graph.
 EMBEDDED_BYTES = 1_800_000_000
 

@@ -17,6 +17,7 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
+from export.deployment import TOKEN_BUDGET
 from export.errors import ExportError
 from export.serving import Runtime
 from export.version import Version, reading
@@ -112,7 +113,7 @@ def _host_of(folder: Path) -> ModuleType:
 def _main(folder: Path, num_threads: int) -> None:
     canary = read_canary(Version("", 0, folder, {}))
     host = _host_of(folder)
-    encoder = host.open_host(folder, num_threads=num_threads, token_budget=512)
+    encoder = host.open_host(folder, num_threads=num_threads, token_budget=TOKEN_BUDGET)
     ids_1S = np.array([canary.input_ids], dtype=np.int64)
     task_11 = None if canary.task_id is None else np.array([[canary.task_id]], dtype=np.int64)
     rows = host.check_rows(ids_1S, np.ones_like(ids_1S), task_11, encoder.limits)

@@ -16,15 +16,13 @@ from tritonclient.grpc.model_config_pb2 import (
     ModelQueuePolicy,
 )
 
-from export.deployment import Deployment
+from export.deployment import TOKEN_BUDGET, Deployment
 from export.errors import ExportError
 from export.profiles import Profile, profiles_of, spanning_profile
+from export.python_backend.host import OUTPUT
 from export.serving import Runtime
 from export.warmup import add_warmup, warmup_lengths
 
-OUTPUT = "sentence_embedding"
-# Padded tokens of a micro-batch; measured best on CPU, where big padded batches are 2.5 to 6 times slower.
-TOKEN_BUDGET = 512
 # Long enough for requests in flight together to meet, short against one forward pass (2 ms and more).
 MAX_QUEUE_DELAY_US = 500
 

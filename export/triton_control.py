@@ -31,8 +31,8 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.utils import InferenceServerException
 
 from export.errors import ExportError
+from export.python_backend.host import OUTPUT
 
-OUTPUT = "sentence_embedding"
 LOAD_TIMEOUT_S = 600.0
 CALL_TIMEOUT_S = 10.0
 _UNREACHABLE = {"StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED", "StatusCode.CANCELLED"}

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from export.deployment import buckets_up_to, plan_deployment
+from export.deployment import TOKEN_BUDGET, buckets_up_to, plan_deployment
 from export.encoder import BuildOptions, effective_spec
 from export.errors import ExportError
 from export.gate import metrics
@@ -33,8 +33,7 @@ from export.gate.samples import Pair, retrieval_pairs
 from export.gate.sessions import open_exported
 from export.gate.settings import GateSettings
 from export.gate.tolerances import failures_of, tolerance_of
-from export.onnx_export import OUTPUT
-from export.python_backend.host import Session, group_by_length
+from export.python_backend.host import OUTPUT, Session, group_by_length
 from export.serving import Serving
 from export.source import Checkpoint
 from export.spec import EncoderSpec
@@ -43,8 +42,6 @@ OnStep = Callable[[str], None]
 
 NEIGHBOURS = 63
 WORST = 10
-# As in the Python backend: padded tokens of one micro-batch.
-_TOKEN_BUDGET = 512
 
 
 class GateFailure(ExportError):
@@ -199,7 +196,7 @@ class _Exported:
         """Vectors (N, D) of rows in the micro-batches that serve them."""
         vectors_ND = np.empty((len(rows), self._spec.dimension))
         done = 0
-        for group in group_by_length(np.array([len(row.ids) for row in rows]), _TOKEN_BUDGET):
+        for group in group_by_length(np.array([len(row.ids) for row in rows]), TOKEN_BUDGET):
             for start in range(0, len(group), self._largest_batch):
                 on_step(f"search, row {done} of {len(rows)}")
                 chosen = group[start : start + self._largest_batch]

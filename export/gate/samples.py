@@ -12,54 +12,24 @@ from pathlib import Path
 from export.errors import ExportError
 
 MODULES = ("argparse", "ast", "calendar", "difflib", "inspect", "json.decoder", "shutil", "statistics", "textwrap")
-PAIR_MODULES = (
-    *("asyncio.base_events", "asyncio.locks", "asyncio.queues", "asyncio.streams", "bdb", "bz2", "cmd", "codecs"),
-    *("collections", "concurrent.futures._base", "configparser", "contextlib", "copy", "ctypes.util", "dataclasses"),
-    *(
-        "decimal",
-        "dis",
-        "doctest",
-        "email.message",
-        "email.utils",
-        "enum",
-        "filecmp",
-        "fileinput",
-        "fractions",
-        "ftplib",
-    ),
-    *("functools", "gettext", "glob", "gzip", "heapq", "http.client", "http.cookiejar", "http.server", "imaplib"),
-    *("importlib.metadata", "ipaddress", "linecache", "locale", "mailbox", "mimetypes", "multiprocessing.managers"),
-    *("multiprocessing.pool", "ntpath", "numbers", "os", "pathlib", "pdb", "pickletools", "pkgutil", "platform"),
-    *("plistlib", "posixpath", "pprint", "profile", "pydoc", "queue", "random", "sched", "shelve", "smtplib", "socket"),
-    *("sqlite3.dbapi2", "string", "subprocess", "symtable", "sysconfig", "tarfile", "tempfile", "threading"),
-    *("zipfile", "tokenize", "traceback", "typing", "unittest.case", "unittest.mock", "urllib.parse", "urllib.request"),
-    *(
-        "uuid",
-        "warnings",
-        "weakref",
-        "webbrowser",
-        "wsgiref.util",
-        "xml.dom.minidom",
-        "xml.etree.ElementTree",
-        "zipfile",
-    ),
-)
-CALIBRATION_MODULES = (
-    *("asyncio.sslproto", "asyncio.unix_events", "cgi", "csv", "curses.textpad", "datetime", "email.header", "hmac"),
-    *("html.parser", "idlelib.editor", "logging", "logging.handlers", "nntplib", "optparse", "pickle", "poplib"),
-    *(
-        "selectors",
-        "smtpd",
-        "socketserver",
-        "ssl",
-        "tkinter.ttk",
-        "trace",
-        "tty",
-        "turtle",
-        "xmlrpc.client",
-        "zipimport",
-    ),
-)
+_PAIR = """
+    asyncio.base_events asyncio.locks asyncio.queues asyncio.streams bdb bz2 cmd codecs collections
+    concurrent.futures._base configparser contextlib copy ctypes.util dataclasses decimal dis doctest
+    email.message email.utils enum filecmp fileinput fractions ftplib functools gettext glob gzip heapq
+    http.client http.cookiejar http.server imaplib importlib.metadata ipaddress linecache locale mailbox
+    mimetypes multiprocessing.managers multiprocessing.pool ntpath numbers os pathlib pdb pickletools pkgutil
+    platform plistlib posixpath pprint profile pydoc queue random sched shelve smtplib socket sqlite3.dbapi2
+    string subprocess symtable sysconfig tarfile tempfile threading zipfile tokenize traceback typing
+    unittest.case unittest.mock urllib.parse urllib.request uuid warnings weakref webbrowser wsgiref.util
+    xml.dom.minidom xml.etree.ElementTree
+"""
+PAIR_MODULES = tuple(_PAIR.split())
+_CALIBRATION = """
+    asyncio.sslproto asyncio.unix_events cgi csv curses.textpad datetime email.header hmac html.parser
+    idlelib.editor logging logging.handlers nntplib optparse pickle poplib selectors smtpd socketserver ssl
+    tkinter.ttk trace tty turtle xmlrpc.client zipimport
+"""
+CALIBRATION_MODULES = tuple(_CALIBRATION.split())
 # Longer functions are few, and cost more time to compare than they tell.
 _MAX_PAIR_CHARS = 3000
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from export.errors import ExportError
-from export.onnx_export import MODEL_FILE, OUTPUT
-from export.python_backend.host import HostError, Ids, Session, Vectors, open_session
+from export.onnx_export import MODEL_FILE
+from export.python_backend.host import OUTPUT, HostError, Ids, Session, Vectors, open_session
 from export.serving import Runtime, Serving
 
 _PROVIDERS = {

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 Ids = NDArray[np.int64]
 Vectors = NDArray[np.float32]
 
+# Not "embedding", which collides with an internal value name of torch's exporter.
 OUTPUT = "sentence_embedding"
 # What OpenVINO is told, and how it names that in its answer. The weights of an int8 graph are int8 in the file already.
 OPENVINO_HINTS = {"fp32": ("f32", "float32"), "bf16": ("bf16", "bfloat16"), "int8": ("f32", "float32")}

@@ -63,10 +63,7 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
         request_digest = digest(request, space)
         page = decode_page(request.page_token, request_digest)
         with self._admission.texts(1):
-            ids_by_key = {
-                await self._codebases.get_key(codebase_id, timeout_s=self._timeout_s): codebase_id
-                for codebase_id in checked.codebase_ids
-            }
+            ids_by_key = await self._codebases.get_keys(checked.codebase_ids, timeout_s=self._timeout_s)
             if page is None:
                 vector = await self._vector(checked, request, list(ids_by_key))
             else:

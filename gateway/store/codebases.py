@@ -1,5 +1,6 @@
 """Codebases: the unit of search and of permission."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -79,6 +80,23 @@ class CodebaseStore:
         """
         async with self._database.acquire(timeout_s) as connection:
             return await require_role(connection, codebase_id, role)
+
+    async def get_keys(self, codebase_ids: Sequence[str], *, timeout_s: float) -> dict[int, str]:
+        """Get the keys of codebases that the caller may read, in one look-up.
+
+        Returns:
+            The ids by their keys, in the order given.
+
+        Raises:
+            NotFound: There is no codebase of one of the ids, or the caller may not see it; names the first.
+        """
+        async with self._database.acquire(timeout_s) as connection:
+            records = await connection.fetch(_QUERIES["find_codebase_keys"], list(codebase_ids))
+        keys = {record["codebase_id"]: record["codebase_key"] for record in records}
+        for codebase_id in codebase_ids:
+            if codebase_id not in keys:
+                raise _not_found(codebase_id)
+        return {keys[codebase_id]: codebase_id for codebase_id in codebase_ids}
 
     async def delete(self, codebase_id: str, *, timeout_s: float) -> int:
         """Delete a codebase with all its chunks and their vectors in every space.

@@ -27,7 +27,7 @@ sys.path.remove(str(Path(__file__).parent))
 import numpy as np
 from numpy.typing import NDArray
 
-from export.deployment import buckets_up_to
+from export.deployment import TOKEN_BUDGET, buckets_up_to
 from export.errors import ExportError
 from export.gate.rows import PublishedTokenizer, Row, RowMaker, pad
 from export.python_backend.host import group_by_length, open_session
@@ -45,9 +45,8 @@ VARIANTS = (
     ("openvino", "bf16"),
     ("openvino", "int8"),
 )
-# Tokens of a bucket's rows, and padded tokens of a micro-batch: those of the Python backend.
+# Tokens of a bucket's rows.
 BUCKET_TOKENS = 4096
-TOKEN_BUDGET = 512
 LONGEST_BUCKET = 2048
 Feeds = dict[str, NDArray[np.int64]]
 

@@ -48,3 +48,7 @@ SELECT c.codebase_key,
            SELECT g.role FROM grants g WHERE g.codebase_key = c.codebase_key AND g.principal_key = current_principal()
        ) ELSE 'OWNER' END::text AS role
 FROM codebases c WHERE c.codebase_id = $1
+
+-- name: find_codebase_keys
+-- Finds the keys of those codebases that are visible.
+SELECT codebase_id, codebase_key FROM codebases WHERE codebase_id = ANY($1::text[])
