@@ -1,0 +1,1 @@
+"""The `duovec-train` command."""
