@@ -41,6 +41,7 @@ from gateway.rpc.interceptors import ErrorInterceptor
 from gateway.rpc.principal_service import PrincipalServicer
 from gateway.rpc.search_service import SearchServicer
 from gateway.settings import Settings
+from gateway.spaces.serving import ServedSpace, Serving
 from gateway.store.admin import ensure_admin_key
 from gateway.store.api_key import ApiKey
 from gateway.store.api_keys import ApiKeyStore
@@ -104,6 +105,7 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
         await ensure_admin_key(system, given=_admin_key(settings), file=settings.admin_key_file)
         spaces = SpaceStore(system)
         active = await spaces.ensure_active(space.fingerprint, space.identity)
+        serving = Serving(ServedSpace(active.space_key, embedder))
         index_builder = _IndexBuilder(spaces, WordCounts(system), active.space_key)
         await stack.enter_async_context(_running(index_builder.run()))
         timeout_s = settings.request_timeout_s
@@ -112,7 +114,7 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
             AuthenticationInterceptor(PrincipalStore(database), timeout_s=timeout_s),
         )
         server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
-        _add_services(server, settings, embedder, database, active.space_key, index_builder)
+        _add_services(server, settings, serving, database, index_builder)
         health_servicer = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
         names = ("", *SERVICES)
@@ -127,7 +129,7 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
         # The last to start is the first to end: health says NOT_SERVING, then requests in flight finish.
         stack.push_async_callback(server.stop, settings.drain_s)
         stack.push_async_callback(health_servicer.enter_graceful_shutdown)
-        monitor = HealthMonitor(health_servicer, names, embedder, system, space_key=active.space_key)
+        monitor = HealthMonitor(health_servicer, names, serving, system)
         await stack.enter_async_context(_running(monitor.run()))
         logger.info("listening on %s, space %s", settings.listen, space.fingerprint)
         yield port
@@ -136,35 +138,33 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
 def _add_services(
     server: grpc.aio.Server,
     settings: Settings,
-    embedder: Embedder,
+    serving: Serving,
     database: Database,
-    space_key: int,
     index_builder: "_IndexBuilder",
 ) -> None:
     timeout_s = settings.request_timeout_s
     admission = Admission(max_pending_texts=settings.max_pending_texts, max_streams=settings.max_streams)
     codebases, principals = CodebaseStore(database), PrincipalStore(database)
     embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(
-        EmbeddingServicer(embedder, principals, admission, timeout_s=timeout_s), server
+        EmbeddingServicer(serving, principals, admission, timeout_s=timeout_s), server
     )
     index_service_pb2_grpc.add_IndexServiceServicer_to_server(
         IndexServicer(
-            embedder,
+            serving,
             ChunkStore(database),
             codebases,
             admission,
-            space_key=space_key,
             timeout_s=timeout_s,
             on_indexed=index_builder.request,
         ),
         server,
     )
     search_service_pb2_grpc.add_SearchServiceServicer_to_server(
-        SearchServicer(embedder, SearchStore(database), codebases, admission, space_key=space_key, timeout_s=timeout_s),
+        SearchServicer(serving, SearchStore(database), codebases, admission, timeout_s=timeout_s),
         server,
     )
     codebase_service_pb2_grpc.add_CodebaseServiceServicer_to_server(
-        CodebaseServicer(codebases, GrantStore(database), space_key=space_key, timeout_s=timeout_s), server
+        CodebaseServicer(codebases, GrantStore(database), serving, timeout_s=timeout_s), server
     )
     principal_service_pb2_grpc.add_PrincipalServiceServicer_to_server(
         PrincipalServicer(principals, ApiKeyStore(database), timeout_s=timeout_s), server

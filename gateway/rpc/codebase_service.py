@@ -7,6 +7,7 @@ import grpc
 from duovec.v1 import codebase_service_pb2 as pb
 from duovec.v1 import codebase_service_pb2_grpc as pb_grpc
 from gateway.rpc import paging, validation
+from gateway.spaces.serving import Serving
 from gateway.store.access import GrantRow
 from gateway.store.codebases import CodebaseStore
 from gateway.store.grants import GrantStore
@@ -18,11 +19,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class CodebaseServicer(pb_grpc.CodebaseServiceServicer):
     """Translates between the protos and the stores, which check what the caller may do."""
 
-    def __init__(self, codebases: CodebaseStore, grants: GrantStore, *, space_key: int, timeout_s: float) -> None:
-        """Args: space_key: The space that chunks are counted in. timeout_s: Budget of a call, seconds."""
+    def __init__(self, codebases: CodebaseStore, grants: GrantStore, serving: Serving, *, timeout_s: float) -> None:
+        """Args: serving: Its active space is counted in. timeout_s: Budget of a call, seconds."""
         self._codebases = codebases
         self._grants = grants
-        self._space_key = space_key
+        self._serving = serving
         self._timeout_s = timeout_s
 
     async def CreateCodebase(  # noqa: N802
@@ -39,7 +40,8 @@ class CodebaseServicer(pb_grpc.CodebaseServiceServicer):
     ) -> pb.GetCodebaseResponse:
         """Get one codebase."""
         codebase_id = validation.codebase_id(request.codebase_id)
-        row = await self._codebases.get(codebase_id, space_key=self._space_key, timeout_s=self._timeout_s)
+        space_key = self._serving.active.space_key
+        row = await self._codebases.get(codebase_id, space_key=space_key, timeout_s=self._timeout_s)
         return pb.GetCodebaseResponse(codebase=_codebase(row))
 
     async def ListCodebases(  # noqa: N802
@@ -48,7 +50,8 @@ class CodebaseServicer(pb_grpc.CodebaseServiceServicer):
         """List codebases by id."""
         page_size = validation.page_size(request.page_size, default=100, limit=1000)
         (after,) = paging.decode(request.page_token, 1) or ("",)
-        rows = await self._codebases.list(after, page_size + 1, space_key=self._space_key, timeout_s=self._timeout_s)
+        space_key = self._serving.active.space_key
+        rows = await self._codebases.list(after, page_size + 1, space_key=space_key, timeout_s=self._timeout_s)
         more = len(rows) > page_size
         rows = rows[:page_size]
         return pb.ListCodebasesResponse(

@@ -8,7 +8,7 @@ import grpc
 from duovec.v1 import embedding_service_pb2 as pb
 from duovec.v1 import embedding_service_pb2_grpc as pb_grpc
 from duovec.v1 import vector_pb2
-from gateway.embedding.embedder import Embedder, TokenizedTexts, Vectors
+from gateway.embedding.embedder import TokenizedTexts, Vectors
 from gateway.embedding.space import InputType
 from gateway.embedding.triton import Priority
 from gateway.errors import DuovecError, InvalidInput
@@ -16,6 +16,7 @@ from gateway.rpc import validation
 from gateway.rpc.admission import Admission
 from gateway.rpc.interceptors import status_of
 from gateway.rpc.streaming import in_batches
+from gateway.spaces.serving import Serving
 from gateway.store.principals import PrincipalStore
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -27,11 +28,9 @@ _VALUES_HEADER = b"\x0a\x80\x50"
 class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
     """Translates between the protos and the embedder."""
 
-    def __init__(
-        self, embedder: Embedder, principals: PrincipalStore, admission: Admission, *, timeout_s: float
-    ) -> None:
+    def __init__(self, serving: Serving, principals: PrincipalStore, admission: Admission, *, timeout_s: float) -> None:
         """Args: timeout_s: Budget of a unary call, and of one batch of a stream, seconds."""
-        self._embedder = embedder
+        self._serving = serving
         self._principals = principals
         self._admission = admission
         self._timeout_s = timeout_s
@@ -44,18 +43,19 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         texts = [validation.text(f"texts[{index}]", text) for index, text in enumerate(request.texts)]
         input_type = validation.input_type("input_type", request.input_type)
         vector_format = validation.vector_format("vector_format", request.vector_format)
+        embedder = self._serving.active.embedder
         with self._admission.texts(count):
-            tokenized = await self._embedder.tokenize(texts, input_type)
+            tokenized = await embedder.tokenize(texts, input_type)
             if not request.truncate:
                 for index in range(count):
-                    if error := self._embedder.excess(tokenized, index, f"texts[{index}]"):
+                    if error := embedder.excess(tokenized, index, f"texts[{index}]"):
                         raise error
-            vectors = await self._embedder.encode(tokenized, priority=Priority.INTERACTIVE, timeout_s=self._timeout_s)
+            vectors = await embedder.encode(tokenized, priority=Priority.INTERACTIVE, timeout_s=self._timeout_s)
         for bad_vector in vectors.errors.values():
             raise bad_vector
         return pb.EmbedResponse(
             embeddings=[_embedding(tokenized, vectors, index, vector_format) for index in range(count)],
-            space=self._embedder.space.fingerprint,
+            space=embedder.space.fingerprint,
         )
 
     async def StreamEmbed(  # noqa: N802
@@ -88,18 +88,19 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
     async def _answer_type(
         self, requests: Sequence[pb.StreamEmbedRequest], input_type: InputType
     ) -> list[pb.StreamEmbedResponse]:
-        tokenized = await self._embedder.tokenize([request.text for request in requests], input_type)
+        embedder = self._serving.active.embedder
+        tokenized = await embedder.tokenize([request.text for request in requests], input_type)
         errors: dict[int, DuovecError] = {
             index: error
             for index, request in enumerate(requests)
-            if not request.truncate and (error := self._embedder.excess(tokenized, index, "text"))
+            if not request.truncate and (error := embedder.excess(tokenized, index, "text"))
         }
         good = [index for index in range(len(requests)) if index not in errors]
         embeddings: dict[int, vector_pb2.Embedding] = {}
         if good:
             selected = tokenized.select(good)
             try:
-                vectors = await self._embedder.encode(selected, priority=Priority.BULK, timeout_s=self._timeout_s)
+                vectors = await embedder.encode(selected, priority=Priority.BULK, timeout_s=self._timeout_s)
             except DuovecError as exc:
                 errors |= dict.fromkeys(good, exc)
             else:
@@ -113,7 +114,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
             pb.StreamEmbedResponse(item_id=request.item_id, error=status_of(errors[index]))
             if index in errors
             else pb.StreamEmbedResponse(
-                item_id=request.item_id, embedding=embeddings[index], space=self._embedder.space.fingerprint
+                item_id=request.item_id, embedding=embeddings[index], space=embedder.space.fingerprint
             )
             for index, request in enumerate(requests)
         ]

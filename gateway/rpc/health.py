@@ -16,6 +16,7 @@ from gateway.embedding.embedder import Embedder
 from gateway.embedding.space import InputType
 from gateway.embedding.triton import Priority
 from gateway.errors import DeadlineExceeded, DuovecError, Overloaded
+from gateway.spaces.serving import Serving
 from gateway.store.canary import find_canary
 from gateway.store.pool import Database
 
@@ -36,17 +37,14 @@ class HealthMonitor:
         self,
         servicer: health.aio.HealthServicer,
         services: Sequence[str],
-        embedder: Embedder,
+        serving: Serving,
         database: Database,
-        *,
-        space_key: int,
     ) -> None:
         """Args: services: Full names whose status follows the canary; "" stands for the whole server."""
         self._servicer = servicer
         self._services = services
-        self._embedder = embedder
+        self._serving = serving
         self._database = database
-        self._space_key = space_key
         self._vectors_V: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 
     async def run(self) -> None:
@@ -69,9 +67,10 @@ class HealthMonitor:
             await self._servicer.set(service, status)
 
     async def _check(self) -> Exception | None:
+        space = self._serving.active
         try:
-            await self._embed()
-            await self._find()
+            await self._embed(space.embedder)
+            await self._find(space.space_key)
         except DuovecError as exc:
             return exc
         except Exception as exc:
@@ -79,30 +78,28 @@ class HealthMonitor:
             return exc
         return None
 
-    async def _embed(self) -> None:
-        encoded_count = self._embedder.encoded_count
+    async def _embed(self, embedder: Embedder) -> None:
+        encoded_count = embedder.encoded_count
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                await self._embedder.check_ready(timeout_s=_TIMEOUT_S)
-                query = await self._embedder.embed_query(
-                    CANARY_QUERY, field="canary", truncate=False, timeout_s=_TIMEOUT_S
-                )
-                tokenized = await self._embedder.tokenize([CANARY_TEXT], InputType.PASSAGE)
-                vectors = await self._embedder.encode(tokenized, priority=Priority.INTERACTIVE, timeout_s=_TIMEOUT_S)
+                await embedder.check_ready(timeout_s=_TIMEOUT_S)
+                query = await embedder.embed_query(CANARY_QUERY, field="canary", truncate=False, timeout_s=_TIMEOUT_S)
+                tokenized = await embedder.tokenize([CANARY_TEXT], InputType.PASSAGE)
+                vectors = await embedder.encode(tokenized, priority=Priority.INTERACTIVE, timeout_s=_TIMEOUT_S)
         except (TimeoutError, DeadlineExceeded, Overloaded) as exc:
-            if self._vectors_V is not None and self._embedder.encoded_count > encoded_count:
+            if self._vectors_V is not None and embedder.encoded_count > encoded_count:
                 return
             raise DeadlineExceeded(f"the canary was not embedded in {_TIMEOUT_S:g} s, nor anything else") from exc
         if vectors.errors:
             raise vectors.errors[0]
         self._vectors_V = query.vector_V, vectors.vectors_BV[0]
 
-    async def _find(self) -> None:
+    async def _find(self, space_key: int) -> None:
         assert self._vectors_V is not None  # noqa: S101 - for mypy: without them `_embed` raised
         query_V, passage_V = self._vectors_V
         await find_canary(
             self._database,
-            self._space_key,
+            space_key,
             text=CANARY_TEXT,
             passage_D=passage_V,
             query_D=query_V,

@@ -9,7 +9,6 @@ import grpc
 
 from duovec.v1 import index_service_pb2 as pb
 from duovec.v1 import index_service_pb2_grpc as pb_grpc
-from gateway.embedding.embedder import Embedder
 from gateway.embedding.space import InputType
 from gateway.embedding.triton import Priority
 from gateway.errors import DuovecError, InvalidInput
@@ -17,6 +16,7 @@ from gateway.rpc import paging, validation
 from gateway.rpc.admission import Admission
 from gateway.rpc.interceptors import status_of
 from gateway.rpc.streaming import in_batches
+from gateway.spaces.serving import Serving
 from gateway.store.access import Role
 from gateway.store.chunks import ChunkStore
 from gateway.store.codebases import CodebaseStore
@@ -56,31 +56,28 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
 
     def __init__(
         self,
-        embedder: Embedder,
+        serving: Serving,
         chunks: ChunkStore,
         codebases: CodebaseStore,
         admission: Admission,
         *,
-        space_key: int,
         timeout_s: float,
         on_indexed: Callable[[], None],
     ) -> None:
-        """Serve one space.
+        """Write into the active space.
 
         Args:
-            embedder: Of the space.
+            serving: Which that is.
             chunks: Where chunks go.
             codebases: Where codebases are looked up.
             admission: Bounds the open streams.
-            space_key: The store's key of the space.
             timeout_s: Budget of one batch, and of a unary call, seconds.
             on_indexed: Called when a stream has ended.
         """
-        self._embedder = embedder
+        self._serving = serving
         self._chunks = chunks
         self._codebases = codebases
         self._admission = admission
-        self._space_key = space_key
         self._timeout_s = timeout_s
         self._on_indexed = on_indexed
 
@@ -136,14 +133,15 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
 
     async def _store(self, codebase_key: int, items: Sequence[_Item]) -> list[_Outcome | Exception]:
         """Store a batch: what is there stays, what has a vector gets it, the rest is embedded."""
+        space = self._serving.active
         outcomes: list[_Outcome | Exception | None] = [None] * len(items)
         rows = [item.row for item in items]
-        existing = await self._chunks.find_existing(codebase_key, self._space_key, rows, timeout_s=self._timeout_s)
-        tokenized = await self._embedder.tokenize([item.passage for item in items], InputType.PASSAGE)
+        existing = await self._chunks.find_existing(codebase_key, space.space_key, rows, timeout_s=self._timeout_s)
+        tokenized = await space.embedder.tokenize([item.passage for item in items], InputType.PASSAGE)
         reused: list[int] = []
         new: list[int] = []
         for index, item in enumerate(items):
-            excess = self._embedder.excess(tokenized, index, "chunk.content")
+            excess = space.embedder.excess(tokenized, index, "chunk.content")
             if excess is not None and not item.truncate:
                 outcomes[index] = excess
             elif index in existing.unchanged:
@@ -154,7 +152,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
             else:
                 new.append(index)
         ids = await self._chunks.insert_reused(
-            codebase_key, self._space_key, [rows[index] for index in reused], timeout_s=self._timeout_s
+            codebase_key, space.space_key, [rows[index] for index in reused], timeout_s=self._timeout_s
         )
         for index, chunk_id in zip(reused, ids, strict=True):
             if chunk_id is None:
@@ -168,7 +166,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
             embedded_at.setdefault(rows[index].text_sha256, index)
         unique = list(embedded_at.values())
         if unique:
-            vectors = await self._embedder.encode(
+            vectors = await space.embedder.encode(
                 tokenized.select(unique), priority=Priority.BULK, timeout_s=self._timeout_s
             )
             position = {rows[index].text_sha256: at for at, index in enumerate(unique)}
@@ -181,7 +179,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
                     outcomes[index] = error
             chunk_ids = await self._chunks.insert(
                 codebase_key,
-                self._space_key,
+                space.space_key,
                 [rows[index] for index in good],
                 vectors.vectors_BV[[position[rows[index].text_sha256] for index in good]],
                 timeout_s=self._timeout_s,
@@ -200,7 +198,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
         except ValueError as exc:
             raise paging.foreign_token() from exc
         files = await self._chunks.list_files(
-            codebase_key, self._space_key, after, page_size + 1, timeout_s=self._timeout_s
+            codebase_key, self._serving.active.space_key, after, page_size + 1, timeout_s=self._timeout_s
         )
         more = len(files) > page_size
         files = files[:page_size]

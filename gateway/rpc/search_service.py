@@ -9,7 +9,7 @@ from duovec.v1 import chunk_pb2
 from duovec.v1 import search_service_pb2 as pb
 from duovec.v1 import search_service_pb2_grpc as pb_grpc
 from gateway.embedding.blend import reweighted
-from gateway.embedding.embedder import Embedder, QueryVector
+from gateway.embedding.embedder import QueryVector
 from gateway.embedding.space import InputType
 from gateway.rpc.admission import Admission
 from gateway.rpc.search_request import (
@@ -21,6 +21,7 @@ from gateway.rpc.search_request import (
     encode_page,
     partial_reasons,
 )
+from gateway.spaces.serving import ServedSpace, Serving
 from gateway.store.codebases import CodebaseStore
 from gateway.store.rows import ChunkRow, HitRow, SearchQuery
 from gateway.store.search import SearchStore
@@ -40,37 +41,35 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
 
     def __init__(
         self,
-        embedder: Embedder,
+        serving: Serving,
         search: SearchStore,
         codebases: CodebaseStore,
         admission: Admission,
         *,
-        space_key: int,
         timeout_s: float,
     ) -> None:
-        """Args: space_key: The store's key of the embedder's space. timeout_s: Budget of each step, seconds."""
-        self._embedder = embedder
+        """Args: timeout_s: Budget of each step, seconds."""
+        self._serving = serving
         self._search = search
         self._codebases = codebases
         self._admission = admission
-        self._space_key = space_key
         self._timeout_s = timeout_s
 
     async def Search(self, request: pb.SearchRequest, context: Context) -> pb.SearchResponse:  # noqa: N802
         """Rank the chunks of codebases by similarity to a query."""
         checked = check(request)
-        space = self._embedder.space.fingerprint
-        request_digest = digest(request, space)
+        space = self._serving.active
+        request_digest = digest(request, space.fingerprint)
         page = decode_page(request.page_token, request_digest)
         with self._admission.texts(1):
             ids_by_key = await self._codebases.get_keys(checked.codebase_ids, timeout_s=self._timeout_s)
             if page is None:
-                vector = await self._vector(checked, request, list(ids_by_key))
+                vector = await self._vector(space, checked, request, list(ids_by_key))
             else:
                 vector = QueryVector(page.vector_V, page.scale, page.truncated, page.missing_encoder)
             result = await self._search.search(
                 list(ids_by_key),
-                self._space_key,
+                space.space_key,
                 SearchQuery(
                     vector_D=vector.vector_V,
                     scale=vector.scale,
@@ -103,7 +102,7 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
         reasons = partial_reasons(result, vector.missing_encoder)
         return pb.SearchResponse(
             hits=[_hit(hit, ids_by_key) for hit in result.hits],
-            space=space,
+            space=space.fingerprint,
             exact=result.method is Method.EXACT,
             method=_METHODS[result.method],
             candidate_count=result.candidate_count,
@@ -118,16 +117,16 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
         )
 
     async def _vector(
-        self, checked: CheckedRequest, request: pb.SearchRequest, codebase_keys: list[int]
+        self, space: ServedSpace, checked: CheckedRequest, request: pb.SearchRequest, codebase_keys: list[int]
     ) -> QueryVector:
         """What the stored vectors are compared with: that of the text, or that of a stored chunk."""
         if checked.like_chunk_id is not None:
             stored_V = await self._search.get_vector(
-                codebase_keys, self._space_key, checked.like_chunk_id, timeout_s=self._timeout_s
+                codebase_keys, space.space_key, checked.like_chunk_id, timeout_s=self._timeout_s
             )
             vector_V, scale = reweighted(stored_V, checked.blend)
             return QueryVector(vector_V, scale, truncated=False, missing_encoder="")
-        return await self._embedder.embed_query(
+        return await space.embedder.embed_query(
             checked.text,
             field=checked.input,
             truncate=request.truncate,

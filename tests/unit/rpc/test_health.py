@@ -12,6 +12,7 @@ from gateway.embedding.triton import Priority
 from gateway.errors import DatabaseUnavailable, TritonUnavailable
 from gateway.rpc import health as health_module
 from gateway.rpc.health import HealthMonitor
+from gateway.spaces.serving import ServedSpace, Serving
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -84,7 +85,7 @@ async def status_after_checks(embedder: Any, database: Any, count: int, change: 
                 change()
             return error
 
-    task = asyncio.create_task(Counted(servicer, [""], embedder, database, space_key=1).run())
+    task = asyncio.create_task(Counted(servicer, [""], Serving(ServedSpace(1, embedder)), database).run())
     while checks < 2 + count:
         await asyncio.sleep(0)
     task.cancel()
