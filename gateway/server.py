@@ -45,6 +45,7 @@ from gateway.spaces.serving import ServedSpace, Serving
 from gateway.store.admin import ensure_admin_key
 from gateway.store.api_key import ApiKey
 from gateway.store.api_keys import ApiKeyStore
+from gateway.store.cached_embeddings import CachedEmbeddings
 from gateway.store.chunks import ChunkStore
 from gateway.store.codebases import CodebaseStore
 from gateway.store.grants import GrantStore
@@ -97,10 +98,11 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
     async with contextlib.AsyncExitStack() as stack:
         triton = TritonClient(settings.triton_url, concurrency=settings.triton_concurrency)
         stack.push_async_callback(triton.close)
-        embedder = Embedder(space, triton)
         await migrate(settings.database_url)
         database = await Database.connect(settings.database_url, max_size=settings.database_pool_size)
         stack.push_async_callback(database.close)
+        embedder = Embedder(space, triton, _cache(settings, database, space))
+        stack.push_async_callback(embedder.close)
         system = database.as_system()
         await ensure_admin_key(system, given=_admin_key(settings), file=settings.admin_key_file)
         spaces = SpaceStore(system)
@@ -169,6 +171,12 @@ def _add_services(
     principal_service_pb2_grpc.add_PrincipalServiceServicer_to_server(
         PrincipalServicer(principals, ApiKeyStore(database), timeout_s=timeout_s), server
     )
+
+
+def _cache(settings: Settings, database: Database, space: Space) -> CachedEmbeddings | None:
+    if settings.cache_max_texts == 0:
+        return None
+    return CachedEmbeddings(database, space.fingerprint, max_texts=settings.cache_max_texts)
 
 
 def _admin_key(settings: Settings) -> ApiKey | None:

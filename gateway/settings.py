@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     """Streams that may be open at once; above it: RESOURCE_EXHAUSTED."""
     triton_concurrency: Annotated[int, Field(ge=1, le=256)] = 8
     """Requests to each encoder in flight at once."""
+    cache_max_texts: Annotated[int, Field(ge=0, le=100_000_000)] = 50_000
+    """Texts whose vectors the embedding cache keeps, 12.7 kB each in PostgreSQL; 0 keeps none."""
     database_pool_size: Annotated[int, Field(ge=2, le=200)] = 10
     """Connections to PostgreSQL."""
     drain_s: Seconds = 10.0

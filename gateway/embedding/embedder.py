@@ -4,6 +4,7 @@ Shapes: B texts, C = 1536 numbers of the code encoder, T = 1024 of the text enco
 """
 
 import asyncio
+import hashlib
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 
 from gateway.concurrency import run_all
 from gateway.embedding.blend import CODE_WEIGHT, reweighted
+from gateway.embedding.cache import CachedEncoding, VectorCache
 from gateway.embedding.space import CODE_DIM, VECTOR_DIM, Encoder, InputType, Space
 from gateway.embedding.tokenizer import Tokenizer, Tokens
 from gateway.embedding.triton import Priority, TritonClient
+from gateway.embedding.vectors import Vectors
 from gateway.errors import BackendFault, BadVector, TextTooLong, TritonUnavailable
 
 EncoderOutput = tuple[NDArray[np.float32], dict[int, BadVector]]
@@ -27,27 +30,22 @@ class TokenizedTexts:
 
     code: list[Tokens]
     text: list[Tokens]
+    digests: list[bytes]
+    """SHA-256 of each text."""
     input_type: InputType
 
     def select(self, indices: Sequence[int]) -> "TokenizedTexts":
         """The texts at these indices, in this order."""
         return TokenizedTexts(
-            [self.code[index] for index in indices], [self.text[index] for index in indices], self.input_type
+            [self.code[index] for index in indices],
+            [self.text[index] for index in indices],
+            [self.digests[index] for index in indices],
+            self.input_type,
         )
 
     def is_truncated(self, index: int) -> bool:
         """Whether an encoder reads only part of a text."""
         return self.code[index].excess is not None or self.text[index].excess is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Vectors:
-    """Vectors of texts, in the order of the texts."""
-
-    vectors_BV: NDArray[np.float32]
-    """(B, 2560), each row of L2 norm 1 ± 1e-5; undefined where `errors` has the index."""
-    errors: dict[int, BadVector]
-    """The texts for which an encoder answered no usable vector."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +65,20 @@ class QueryVector:
 class Embedder:
     """Embeds texts in one space."""
 
-    def __init__(self, space: Space, triton: TritonClient) -> None:
+    def __init__(self, space: Space, triton: TritonClient, cache: VectorCache | None = None) -> None:
         """Load the tokenizers of the space.
+
+        Args:
+            space: What to embed in.
+            triton: Serves its encoders.
+            cache: Where vectors of this space are kept; None for nowhere.
 
         Raises:
             StartupError: A tokenizer cannot be loaded.
         """
         self.space = space
         self._triton = triton
+        self.caching = None if cache is None else CachedEncoding(cache)
         self._code_tokenizer = Tokenizer(space.code)
         self._text_tokenizer = Tokenizer(space.text)
         self.encoded_count = 0
@@ -85,7 +89,8 @@ class Embedder:
         code, text = await asyncio.gather(
             self._code_tokenizer.tokenize(texts, input_type), self._text_tokenizer.tokenize(texts, input_type)
         )
-        return TokenizedTexts(code, text, input_type)
+        digests = [hashlib.sha256(text.encode()).digest() for text in texts]
+        return TokenizedTexts(code, text, digests, input_type)
 
     def excess(self, tokenized: TokenizedTexts, index: int, field: str) -> TextTooLong | None:
         """The error for a text that an encoder cannot read to its end, or None.
@@ -104,6 +109,19 @@ class Embedder:
                     "split the text or set truncate",
                 )
         return None
+
+    async def embed(self, tokenized: TokenizedTexts, *, priority: Priority, timeout_s: float) -> Vectors:
+        """As `encode`, but no text twice for one caller: what it had embedded before is read from the cache.
+
+        Of texts that are the same, in this call or in others of the caller that are under way, one is encoded.
+        """
+
+        async def compute(positions: Sequence[int]) -> Vectors:
+            return await self.encode(tokenized.select(positions), priority=priority, timeout_s=timeout_s)
+
+        if self.caching is None:
+            return await self.encode(tokenized, priority=priority, timeout_s=timeout_s)
+        return await self.caching.get(tokenized.input_type.value, tokenized.digests, compute)
 
     async def encode(self, tokenized: TokenizedTexts, *, priority: Priority, timeout_s: float) -> Vectors:
         """Run both encoders at once, join their parts and normalize.
@@ -149,6 +167,7 @@ class Embedder:
         input_type: InputType = InputType.QUERY,
         blend: float = CODE_WEIGHT,
         allow_degraded: bool = False,
+        use_cache: bool = False,
     ) -> QueryVector:
         """Embed one query.
 
@@ -160,6 +179,8 @@ class Embedder:
             input_type: Passage, where code is to be found that resembles the query.
             blend: The code encoder's share of the similarity, 0 to 1; see `gateway.embedding.blend`.
             allow_degraded: Go on with one encoder where the other is down; `blend` then has no meaning.
+            use_cache: Take the vector that the caller's earlier query of this text got (`embed`). A half vector, for
+                which an encoder was down, is never kept.
 
         Raises:
             TextTooLong: The query is longer than an encoder reads and `truncate` is false.
@@ -170,8 +191,9 @@ class Embedder:
         if not truncate and (error := self.excess(tokenized, 0, field)):
             raise error
         missing: Encoder | None = None
+        encode = self.embed if use_cache else self.encode
         try:
-            vectors = await self.encode(tokenized, priority=Priority.INTERACTIVE, timeout_s=timeout_s)
+            vectors = await encode(tokenized, priority=Priority.INTERACTIVE, timeout_s=timeout_s)
             if vectors.errors:
                 raise vectors.errors[0]
             vector_V = vectors.vectors_BV[0]
@@ -212,6 +234,11 @@ class Embedder:
                 vector_V[half] = vectors_BD[0] / np.linalg.norm(vectors_BD[0]) * weight**0.5
                 return vector_V, missing
         raise failure
+
+    async def close(self) -> None:
+        """Wait for vectors that are on their way into the cache."""
+        if self.caching is not None:
+            await self.caching.close()
 
     async def check_ready(self, *, timeout_s: float) -> None:
         """Check that Triton serves both versions of the space.

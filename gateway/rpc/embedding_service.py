@@ -8,9 +8,10 @@ import grpc
 from duovec.v1 import embedding_service_pb2 as pb
 from duovec.v1 import embedding_service_pb2_grpc as pb_grpc
 from duovec.v1 import vector_pb2
-from gateway.embedding.embedder import TokenizedTexts, Vectors
+from gateway.embedding.embedder import TokenizedTexts
 from gateway.embedding.space import InputType
 from gateway.embedding.triton import Priority
+from gateway.embedding.vectors import Vectors
 from gateway.errors import DuovecError, InvalidInput
 from gateway.rpc import validation
 from gateway.rpc.admission import Admission
@@ -50,7 +51,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
                 for index in range(count):
                     if error := embedder.excess(tokenized, index, f"texts[{index}]"):
                         raise error
-            vectors = await embedder.encode(tokenized, priority=Priority.INTERACTIVE, timeout_s=self._timeout_s)
+            vectors = await embedder.embed(tokenized, priority=Priority.INTERACTIVE, timeout_s=self._timeout_s)
         for bad_vector in vectors.errors.values():
             raise bad_vector
         return pb.EmbedResponse(
@@ -100,7 +101,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         if good:
             selected = tokenized.select(good)
             try:
-                vectors = await embedder.encode(selected, priority=Priority.BULK, timeout_s=self._timeout_s)
+                vectors = await embedder.embed(selected, priority=Priority.BULK, timeout_s=self._timeout_s)
             except DuovecError as exc:
                 errors |= dict.fromkeys(good, exc)
             else:
@@ -134,4 +135,5 @@ def _embedding(tokenized: TokenizedTexts, vectors: Vectors, row: int, vector_for
         code_token_count=len(tokenized.code[row].ids_T),
         text_token_count=len(tokenized.text[row].ids_T),
         truncated=tokenized.is_truncated(row),
+        cached=row in vectors.cached,
     )

@@ -134,6 +134,7 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
             input_type=InputType.QUERY if checked.input == "query" else InputType.PASSAGE,
             blend=checked.blend,
             allow_degraded=request.allow_degraded,
+            use_cache=True,
         )
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _QUERIES = load_queries("caller.sql")
 _key: ContextVar[ApiKey] = ContextVar("duovec_api_key")
+_principal_key: ContextVar[int | None] = ContextVar("duovec_principal_key", default=None)
 # Compared where there is no such key, so that this takes as long as where the secret is wrong.
 _NOBODY = bytes(32)
 
@@ -25,21 +26,29 @@ def set_api_key(key: ApiKey) -> None:
     Each RPC runs in a task of its own, so that there is nothing to take back.
     """
     _key.set(key)
+    _principal_key.set(None)
 
 
 @contextmanager
 def acting_with(key: ApiKey) -> Iterator[None]:
     """Let the store act with a key for the length of the block."""
     token = _key.set(key)
+    principal_token = _principal_key.set(None)
     try:
         yield
     finally:
+        _principal_key.reset(principal_token)
         _key.reset(token)
 
 
 def current_key_id() -> str:
     """The id of the key that is acted with."""
     return _key.get().key_id
+
+
+def current_principal_key() -> int | None:
+    """The principal that the key belonged to when it was last proven in this task; None where none was."""
+    return _principal_key.get()
 
 
 async def enter(connection: "Connection") -> None:
@@ -63,3 +72,4 @@ async def enter(connection: "Connection") -> None:
         raise ApiKeyRevoked(f"the API key {key.key_id} was revoked; use another")
     if record["expired"]:
         raise ApiKeyExpired(f"the API key {key.key_id} expired at {record['expire_time']:%Y-%m-%d %H:%M} UTC")
+    _principal_key.set(record["principal_key"])

@@ -21,6 +21,13 @@ class PartialReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PARTIAL_REASON_PENDING_CHUNKS: _ClassVar[PartialReason]
     PARTIAL_REASON_CANDIDATES_EXHAUSTED: _ClassVar[PartialReason]
     PARTIAL_REASON_ENCODER_DOWN: _ClassVar[PartialReason]
+
+class FeedbackSignal(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FEEDBACK_SIGNAL_UNSPECIFIED: _ClassVar[FeedbackSignal]
+    FEEDBACK_SIGNAL_OPENED: _ClassVar[FeedbackSignal]
+    FEEDBACK_SIGNAL_USEFUL: _ClassVar[FeedbackSignal]
+    FEEDBACK_SIGNAL_NOT_USEFUL: _ClassVar[FeedbackSignal]
 SEARCH_METHOD_UNSPECIFIED: SearchMethod
 SEARCH_METHOD_EXACT: SearchMethod
 SEARCH_METHOD_HNSW: SearchMethod
@@ -29,6 +36,10 @@ PARTIAL_REASON_UNSPECIFIED: PartialReason
 PARTIAL_REASON_PENDING_CHUNKS: PartialReason
 PARTIAL_REASON_CANDIDATES_EXHAUSTED: PartialReason
 PARTIAL_REASON_ENCODER_DOWN: PartialReason
+FEEDBACK_SIGNAL_UNSPECIFIED: FeedbackSignal
+FEEDBACK_SIGNAL_OPENED: FeedbackSignal
+FEEDBACK_SIGNAL_USEFUL: FeedbackSignal
+FEEDBACK_SIGNAL_NOT_USEFUL: FeedbackSignal
 
 class SearchRequest(_message.Message):
     __slots__ = ("codebase_ids", "query", "code", "like_chunk_id", "page_size", "truncate", "page_token", "filter", "min_score", "blend", "lexical_weight", "allow_degraded")
@@ -69,7 +80,7 @@ class SearchFilter(_message.Message):
     def __init__(self, path_globs: _Optional[_Iterable[str]] = ..., languages: _Optional[_Iterable[str]] = ..., kinds: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SearchResponse(_message.Message):
-    __slots__ = ("hits", "space", "exact", "searched_chunk_count", "pending_chunk_count", "query_truncated", "next_page_token", "method", "candidate_count", "partial", "partial_reasons", "lexical_weight", "missing_encoder")
+    __slots__ = ("hits", "space", "exact", "searched_chunk_count", "pending_chunk_count", "query_truncated", "next_page_token", "method", "candidate_count", "partial", "partial_reasons", "lexical_weight", "missing_encoder", "search_id")
     HITS_FIELD_NUMBER: _ClassVar[int]
     SPACE_FIELD_NUMBER: _ClassVar[int]
     EXACT_FIELD_NUMBER: _ClassVar[int]
@@ -83,6 +94,7 @@ class SearchResponse(_message.Message):
     PARTIAL_REASONS_FIELD_NUMBER: _ClassVar[int]
     LEXICAL_WEIGHT_FIELD_NUMBER: _ClassVar[int]
     MISSING_ENCODER_FIELD_NUMBER: _ClassVar[int]
+    SEARCH_ID_FIELD_NUMBER: _ClassVar[int]
     hits: _containers.RepeatedCompositeFieldContainer[SearchHit]
     space: str
     exact: bool
@@ -96,7 +108,8 @@ class SearchResponse(_message.Message):
     partial_reasons: _containers.RepeatedScalarFieldContainer[PartialReason]
     lexical_weight: float
     missing_encoder: str
-    def __init__(self, hits: _Optional[_Iterable[_Union[SearchHit, _Mapping]]] = ..., space: _Optional[str] = ..., exact: _Optional[bool] = ..., searched_chunk_count: _Optional[int] = ..., pending_chunk_count: _Optional[int] = ..., query_truncated: _Optional[bool] = ..., next_page_token: _Optional[str] = ..., method: _Optional[_Union[SearchMethod, str]] = ..., candidate_count: _Optional[int] = ..., partial: _Optional[bool] = ..., partial_reasons: _Optional[_Iterable[_Union[PartialReason, str]]] = ..., lexical_weight: _Optional[float] = ..., missing_encoder: _Optional[str] = ...) -> None: ...
+    search_id: str
+    def __init__(self, hits: _Optional[_Iterable[_Union[SearchHit, _Mapping]]] = ..., space: _Optional[str] = ..., exact: _Optional[bool] = ..., searched_chunk_count: _Optional[int] = ..., pending_chunk_count: _Optional[int] = ..., query_truncated: _Optional[bool] = ..., next_page_token: _Optional[str] = ..., method: _Optional[_Union[SearchMethod, str]] = ..., candidate_count: _Optional[int] = ..., partial: _Optional[bool] = ..., partial_reasons: _Optional[_Iterable[_Union[PartialReason, str]]] = ..., lexical_weight: _Optional[float] = ..., missing_encoder: _Optional[str] = ..., search_id: _Optional[str] = ...) -> None: ...
 
 class SearchHit(_message.Message):
     __slots__ = ("chunk_id", "chunk", "score", "codebase_id", "similarity", "lexical_score")
@@ -113,3 +126,23 @@ class SearchHit(_message.Message):
     similarity: float
     lexical_score: float
     def __init__(self, chunk_id: _Optional[int] = ..., chunk: _Optional[_Union[_chunk_pb2.Chunk, _Mapping]] = ..., score: _Optional[float] = ..., codebase_id: _Optional[str] = ..., similarity: _Optional[float] = ..., lexical_score: _Optional[float] = ...) -> None: ...
+
+class RecordFeedbackRequest(_message.Message):
+    __slots__ = ("search_id", "items")
+    SEARCH_ID_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    search_id: str
+    items: _containers.RepeatedCompositeFieldContainer[FeedbackItem]
+    def __init__(self, search_id: _Optional[str] = ..., items: _Optional[_Iterable[_Union[FeedbackItem, _Mapping]]] = ...) -> None: ...
+
+class FeedbackItem(_message.Message):
+    __slots__ = ("chunk_id", "signal")
+    CHUNK_ID_FIELD_NUMBER: _ClassVar[int]
+    SIGNAL_FIELD_NUMBER: _ClassVar[int]
+    chunk_id: int
+    signal: FeedbackSignal
+    def __init__(self, chunk_id: _Optional[int] = ..., signal: _Optional[_Union[FeedbackSignal, str]] = ...) -> None: ...
+
+class RecordFeedbackResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

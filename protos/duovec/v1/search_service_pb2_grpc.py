@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class SearchServiceStub:
-    """Finds stored chunks.
+    """Finds stored chunks, and hears what its callers made of them.
     """
 
     def __init__(self, channel):
@@ -40,14 +40,32 @@ class SearchServiceStub:
                 request_serializer=duovec_dot_v1_dot_search__service__pb2.SearchRequest.SerializeToString,
                 response_deserializer=duovec_dot_v1_dot_search__service__pb2.SearchResponse.FromString,
                 _registered_method=True)
+        self.RecordFeedback = channel.unary_unary(
+                '/duovec.v1.SearchService/RecordFeedback',
+                request_serializer=duovec_dot_v1_dot_search__service__pb2.RecordFeedbackRequest.SerializeToString,
+                response_deserializer=duovec_dot_v1_dot_search__service__pb2.RecordFeedbackResponse.FromString,
+                _registered_method=True)
 
 
 class SearchServiceServicer:
-    """Finds stored chunks.
+    """Finds stored chunks, and hears what its callers made of them.
     """
 
     def Search(self, request, context):
-        """Ranks the chunks of codebases by similarity to a query.
+        """Ranks the chunks of codebases by similarity to a query. Unless the service
+        is set to keep no log, it keeps the query and what the first page showed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordFeedback(self, request, context):
+        """Says what the caller made of hits of a search of its own, all or nothing.
+        What is said counts on top of what was said before; the same again changes
+        nothing. Another principal's search is NOT_FOUND, as one that does not
+        exist, or whose codebases the caller may not read any more. A chunk that
+        the search did not show is INVALID_ARGUMENT; NOT_FOUND where hits of the
+        search are hidden from the caller by now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +79,11 @@ def add_SearchServiceServicer_to_server(servicer, server):
                     request_deserializer=duovec_dot_v1_dot_search__service__pb2.SearchRequest.FromString,
                     response_serializer=duovec_dot_v1_dot_search__service__pb2.SearchResponse.SerializeToString,
             ),
+            'RecordFeedback': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordFeedback,
+                    request_deserializer=duovec_dot_v1_dot_search__service__pb2.RecordFeedbackRequest.FromString,
+                    response_serializer=duovec_dot_v1_dot_search__service__pb2.RecordFeedbackResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'duovec.v1.SearchService', rpc_method_handlers)
@@ -70,7 +93,7 @@ def add_SearchServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SearchService:
-    """Finds stored chunks.
+    """Finds stored chunks, and hears what its callers made of them.
     """
 
     @staticmethod
@@ -90,6 +113,33 @@ class SearchService:
             '/duovec.v1.SearchService/Search',
             duovec_dot_v1_dot_search__service__pb2.SearchRequest.SerializeToString,
             duovec_dot_v1_dot_search__service__pb2.SearchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordFeedback(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/duovec.v1.SearchService/RecordFeedback',
+            duovec_dot_v1_dot_search__service__pb2.RecordFeedbackRequest.SerializeToString,
+            duovec_dot_v1_dot_search__service__pb2.RecordFeedbackResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -34,13 +34,15 @@ class Vector(_message.Message):
     def __init__(self, values: _Optional[_Iterable[float]] = ..., float32_le: _Optional[bytes] = ...) -> None: ...
 
 class Embedding(_message.Message):
-    __slots__ = ("vector", "code_token_count", "text_token_count", "truncated")
+    __slots__ = ("vector", "code_token_count", "text_token_count", "truncated", "cached")
     VECTOR_FIELD_NUMBER: _ClassVar[int]
     CODE_TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
     TEXT_TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
     TRUNCATED_FIELD_NUMBER: _ClassVar[int]
+    CACHED_FIELD_NUMBER: _ClassVar[int]
     vector: Vector
     code_token_count: int
     text_token_count: int
     truncated: bool
-    def __init__(self, vector: _Optional[_Union[Vector, _Mapping]] = ..., code_token_count: _Optional[int] = ..., text_token_count: _Optional[int] = ..., truncated: _Optional[bool] = ...) -> None: ...
+    cached: bool
+    def __init__(self, vector: _Optional[_Union[Vector, _Mapping]] = ..., code_token_count: _Optional[int] = ..., text_token_count: _Optional[int] = ..., truncated: _Optional[bool] = ..., cached: _Optional[bool] = ...) -> None: ...

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health, health_pb2
 
-from gateway.embedding.embedder import QueryVector, Vectors
+from gateway.embedding.embedder import QueryVector
 from gateway.embedding.triton import Priority
+from gateway.embedding.vectors import Vectors
 from gateway.errors import DatabaseUnavailable, TritonUnavailable
 from gateway.rpc import health as health_module
 from gateway.rpc.health import HealthMonitor

@@ -1,0 +1,2 @@
+DROP FUNCTION space_key_of(text);
+DROP TABLE cached_embeddings;
