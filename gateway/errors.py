@@ -98,16 +98,58 @@ class GrantNotFound(NotFound):
     reason = "GRANT_NOT_FOUND"
 
 
+class SearchNotFound(NotFound):
+    """No such search in the log, or none of the caller's, or none whose codebases the caller may still see."""
+
+    reason = "SEARCH_NOT_FOUND"
+
+
 class AlreadyExists(DuovecError):
     """A codebase of this id exists."""
 
     reason = "CODEBASE_EXISTS"
 
 
+class SpaceExists(AlreadyExists):
+    """The served encoders make a space that is there."""
+
+    reason = "SPACE_EXISTS"
+
+
 class PrincipalExists(AlreadyExists):
     """A principal of this id exists."""
 
     reason = "PRINCIPAL_EXISTS"
+
+
+class SpaceNotFound(NotFound):
+    """No such space."""
+
+    reason = "SPACE_NOT_FOUND"
+
+
+class FailedPrecondition(DuovecError):
+    """Something else must be done first; repeating the call alone does not help."""
+
+    reason = "SPACE_NOT_READY"
+
+
+class SpaceMismatch(FailedPrecondition):
+    """Vectors of two spaces were about to meet."""
+
+    reason = "SPACE_MISMATCH"
+
+
+class SpaceNotReady(FailedPrecondition):
+    """The space lacks vectors, or was not verified, or its models are not served."""
+
+    reason = "SPACE_NOT_READY"
+
+
+class SpaceInUse(FailedPrecondition):
+    """The space is the active one, or was until a moment ago."""
+
+    reason = "SPACE_IN_USE"
 
 
 class Overloaded(DuovecError):

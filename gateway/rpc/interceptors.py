@@ -24,6 +24,7 @@ _CODES: tuple[tuple[type[errors.DuovecError], "code_pb2.Code"], ...] = (
     (errors.PermissionDenied, code_pb2.PERMISSION_DENIED),
     (errors.NotFound, code_pb2.NOT_FOUND),
     (errors.AlreadyExists, code_pb2.ALREADY_EXISTS),
+    (errors.FailedPrecondition, code_pb2.FAILED_PRECONDITION),
     (errors.Overloaded, code_pb2.RESOURCE_EXHAUSTED),
     (errors.BackendUnavailable, code_pb2.UNAVAILABLE),
     (errors.DeadlineExceeded, code_pb2.DEADLINE_EXCEEDED),

@@ -7,10 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pgvector import HalfVector
 
-from gateway.errors import BadVector, DatabaseUnavailable
+from gateway.errors import DatabaseUnavailable
 from gateway.store.pool import Database
 from gateway.store.queries import load_queries
-from gateway.store.rows import DIMENSION, ChunkRow, ExistingChunks, FileVersionRow
+from gateway.store.rows import ChunkRow, ExistingChunks, FileVersionRow
+from gateway.store.spaces import hold_active
+from gateway.store.vectors import to_halves
 
 if TYPE_CHECKING:
     from gateway.store.pool import Connection
@@ -87,15 +89,17 @@ class ChunkStore:
         Raises:
             BadVector: The array has another shape, or a row that is not finite or not of norm 1.
             NotFound: The codebase was deleted.
+            SpaceMismatch: Another space is the active one by now.
             DeadlineExceeded: It took longer than `timeout_s`.
             DatabaseUnavailable: The server cannot be reached; safe to repeat.
         """
-        halves_BD = _to_halves(embeddings_BD, len(rows))
+        halves_BD = to_halves(embeddings_BD, len(rows))
         if not rows:
             return []
         position_by_key = {_key(row): position for position, row in enumerate(rows)}
         keys = sorted(position_by_key)
         async with self._database.acquire(timeout_s) as connection:
+            await hold_active(connection, space_key)
             ids, embedded = await _upsert(
                 connection, codebase_key, space_key, [rows[position_by_key[key]] for key in keys]
             )
@@ -127,6 +131,7 @@ class ChunkStore:
 
         Raises:
             NotFound: The codebase was deleted.
+            SpaceMismatch: Another space is the active one by now.
             DeadlineExceeded: It took longer than `timeout_s`.
             DatabaseUnavailable: The server cannot be reached; safe to repeat.
         """
@@ -135,6 +140,7 @@ class ChunkStore:
         row_by_key = {_key(row): row for row in rows}
         keys = sorted(row_by_key)
         async with self._database.acquire(timeout_s) as connection:
+            await hold_active(connection, space_key)
             ids, embedded = await _upsert(connection, codebase_key, space_key, [row_by_key[key] for key in keys])
             missing = [chunk_id for chunk_id in ids.values() if chunk_id not in embedded]
             copied = await connection.fetch(_QUERIES["reuse_embeddings"], codebase_key, space_key, missing)
@@ -223,14 +229,3 @@ def _key(row: ChunkRow) -> _Key:
 
 def _key_columns(rows: Sequence[ChunkRow]) -> tuple[list[str], list[bytes], list[int]]:
     return [row.path for row in rows], [row.file_sha256 for row in rows], [row.ordinal for row in rows]
-
-
-def _to_halves(embeddings_BD: NDArray[np.float32], count: int) -> NDArray[np.float16]:
-    if embeddings_BD.shape != (count, DIMENSION):
-        raise BadVector(f"vectors of shape {embeddings_BD.shape} for {count} chunks, not ({count}, {DIMENSION})")
-    norms_B = np.linalg.norm(embeddings_BD, axis=1)
-    # Written so that NaN fails too.
-    bad = np.flatnonzero(~(np.abs(norms_B - 1) <= 0.01))
-    if bad.size:
-        raise BadVector(f"vector {bad[0]} of {count} has norm {norms_B[bad[0]]}, not 1")
-    return embeddings_BD.astype(np.float16)

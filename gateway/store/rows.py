@@ -14,7 +14,7 @@ DIMENSION = 2560
 """Numbers in a vector; the database refuses any other."""
 
 Disposition = Literal["EMBEDDED", "REUSED", "UNCHANGED"]
-SpaceState = Literal["BUILDING", "ACTIVE", "RETIRED"]
+SpaceState = Literal["BUILDING", "ACTIVE", "STANDBY", "DROPPING"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,15 @@ class SpaceRow:
         space_key: The database's own key; also names the partition of its vectors.
         fingerprint: 64 hex digits.
         manifest: What the fingerprint was taken over.
+        state: BUILDING is filled beside the active space; STANDBY was active, and can be
+            rolled back to; DROPPING loses its vectors.
+        activate_time: When it became active last; None when it never was.
+        deactivate_time: When another took its place; None for the active one and for those that never were.
+        filling: Whether its chunks without vector are being embedded.
+        fill_rate: Chunks a second at most; None for as many as the encoders take.
+        fill_error: Why the last batch failed; empty when it did not.
+        truncated_chunk_count: Chunks that an encoder of this space could not read to their end.
+        verification: What was found when every chunk had a vector; None before.
     """
 
     space_key: int
@@ -114,6 +123,41 @@ class SpaceRow:
     manifest: Mapping[str, Any]
     state: SpaceState
     create_time: datetime
+    activate_time: datetime | None
+    deactivate_time: datetime | None
+    filling: bool
+    fill_rate: float | None
+    fill_error: str
+    truncated_chunk_count: int
+    verification: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How many chunks a space has vectors of.
+
+    Attributes:
+        chunk_count: Chunks of all codebases.
+        pending_chunk_count: Those without a vector in the space.
+    """
+
+    chunk_count: int
+    pending_chunk_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class PendingChunk:
+    """A chunk that has no vector in a space, or is asked for one.
+
+    Attributes:
+        text_sha256: SHA-256 (32 bytes) of the text that is embedded: a vector is stored only while it is that text.
+    """
+
+    chunk_id: int
+    codebase_key: int
+    symbol: str
+    content: str
+    text_sha256: bytes
 
 
 @dataclass(frozen=True, slots=True)

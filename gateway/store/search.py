@@ -17,6 +17,7 @@ from gateway.store.queries import load_queries
 from gateway.store.rows import DIMENSION, ChunkRow, HitRow, SearchQuery, SearchResult
 from gateway.store.search_plan import EXACT_LIMIT, MAX_POOL, Counts, Method, Plan, choose_plan, may_fall_back
 from gateway.store.search_words import NO_WORDS, PART_WEIGHTS, WordQuery, choose_words
+from gateway.store.spaces import require_active
 
 if TYPE_CHECKING:
     from gateway.store.pool import Connection
@@ -44,7 +45,13 @@ class SearchStore:
         self._counts: OrderedDict[tuple[int, ...], tuple[float, int, int]] = OrderedDict()
 
     async def search(
-        self, codebase_keys: Sequence[int], space_key: int, query: SearchQuery, *, timeout_s: float
+        self,
+        codebase_keys: Sequence[int],
+        space_key: int,
+        query: SearchQuery,
+        *,
+        timeout_s: float,
+        only_if_active: bool = True,
     ) -> SearchResult:
         """Find the chunks of codebases that are most similar to a query.
 
@@ -56,8 +63,10 @@ class SearchStore:
             space_key: The space of the query's vector; vectors of others are not looked at.
             query: What to look for, and which page.
             timeout_s: Deadline, seconds; the server stops too when it passes.
+            only_if_active: Whether another space than the active one is refused; it may lack vectors.
 
         Raises:
+            SpaceMismatch: Another space is the active one by now.
             BadVector: The query's vector has another shape, or is not finite, or zero.
             DeadlineExceeded: It took longer than `timeout_s`.
             DatabaseUnavailable: The server cannot be reached.
@@ -65,6 +74,8 @@ class SearchStore:
         values = _values(space_key, query)
         async with self._database.acquire(timeout_s) as connection:
             # What has no policies of its own, words and remembered counts, is asked for these alone.
+            if only_if_active:
+                await require_active(connection, space_key)
             readable = await _fetch(connection, "find_readable", {"codebase_keys": list(codebase_keys)})
             values["codebase_keys"] = [record["codebase_key"] for record in readable]
             searched, pending = await self._count(connection, values["codebase_keys"], space_key)

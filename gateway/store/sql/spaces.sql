@@ -1,28 +1,107 @@
 -- name: lock_spaces
--- Lets one gateway at a time decide which space is active; released with the transaction.
+-- Lets nobody else change which space is active, nor write vectors, until the transaction ends.
 SELECT pg_advisory_xact_lock(hashtext('duovec.spaces'))
 
 -- name: get_active_space
 -- Gets the active space, if there is one.
-SELECT space_key, fingerprint, manifest, state, create_time FROM spaces WHERE state = 'ACTIVE'
+SELECT {columns} FROM spaces WHERE state = 'ACTIVE'
+
+-- name: get_space
+-- Gets a space by its key.
+SELECT {columns} FROM spaces WHERE space_key = $1
+
+-- name: list_spaces
+-- Lists the spaces, oldest first.
+SELECT {columns} FROM spaces ORDER BY space_key
+
+-- name: get_held_space_state
+-- Gets the state of a space, which stays so until the transaction ends.
+SELECT hold_space_state($1)
+
+-- name: get_active_space_key
+-- Gets the key of the active space, as anybody.
+SELECT active_space()
 
 -- name: has_embeddings
 -- Says whether a space holds any vector.
 SELECT EXISTS (SELECT FROM embeddings WHERE space_key = $1)
 
--- name: retire_space
--- Takes a space out of service.
-UPDATE spaces SET state = 'RETIRED' WHERE space_key = $1
+-- name: add_space
+-- Adds a space.
+INSERT INTO spaces (fingerprint, manifest, state, activate_time)
+VALUES ($1, $2, $3, CASE WHEN $3 = 'ACTIVE' THEN now() END)
+RETURNING {columns}
+
+-- name: delete_space
+-- Deletes the row of a space.
+DELETE FROM spaces WHERE space_key = $1
+
+-- name: set_filling
+-- Has a space filled, or not; a fill that begins has not failed yet, and nothing is verified before it ends.
+UPDATE spaces
+SET filling = $2, fill_rate = $3, fill_error = '', verification = CASE WHEN $2 THEN NULL ELSE verification END
+WHERE space_key = $1 AND state IN ('BUILDING', 'STANDBY')
+RETURNING {columns}
+
+-- name: set_fill_error
+-- Notes how the last batch went.
+UPDATE spaces SET fill_error = $2 WHERE space_key = $1 AND fill_error <> $2
+
+-- name: add_truncated
+-- Counts chunks that were cut.
+UPDATE spaces SET truncated_chunk_count = truncated_chunk_count + $2 WHERE space_key = $1
+
+-- name: set_verification
+-- Keeps what a verification found.
+UPDATE spaces SET verification = $2 WHERE space_key = $1
+
+-- name: deactivate_space
+-- Keeps the active space for a roll-back, filled as before.
+UPDATE spaces SET state = 'STANDBY', deactivate_time = now(), filling = true, fill_rate = NULL, fill_error = ''
+WHERE state = 'ACTIVE'
 
 -- name: activate_space
--- Adds a space as the active one, or brings a retired one back.
-INSERT INTO spaces (fingerprint, manifest, state) VALUES ($1, $2, 'ACTIVE')
-ON CONFLICT (fingerprint) DO UPDATE SET state = 'ACTIVE'
-RETURNING space_key, fingerprint, manifest, state, create_time
+-- Makes a space the active one.
+UPDATE spaces SET state = 'ACTIVE', activate_time = now(), deactivate_time = NULL, filling = false, fill_error = ''
+WHERE space_key = $1
+RETURNING {columns}
+
+-- name: get_rollback_target
+-- Gets the space that was active before.
+SELECT space_key FROM spaces WHERE state = 'STANDBY' ORDER BY deactivate_time DESC LIMIT 1
+
+-- name: begin_drop
+-- Marks a space whose vectors are about to go.
+UPDATE spaces SET state = 'DROPPING', filling = false WHERE space_key = $1
+
+-- name: has_partition
+-- Says whether a table of a space's vectors is attached (true), only there (false), or missing (null).
+SELECT relispartition FROM pg_class WHERE oid = to_regclass(format('embeddings_s%s', $1::integer))
 
 -- name: create_partition
--- Creates the partition of a space; {space_key} is put in by the store, since DDL takes no parameters.
-CREATE TABLE IF NOT EXISTS embeddings_s{space_key} PARTITION OF embeddings FOR VALUES IN ({space_key})
+-- Creates the table of a space's vectors; {space_key} is put in by the store, since DDL takes no parameters. A table made
+-- as a partition at once would make all searches wait for its lock.
+CREATE TABLE IF NOT EXISTS embeddings_s{space_key} (LIKE embeddings INCLUDING ALL)
+
+-- name: attach_partition
+-- Makes it a partition.
+ALTER TABLE embeddings ATTACH PARTITION embeddings_s{space_key} FOR VALUES IN ({space_key})
+
+-- name: detach_partition
+-- Ends that, while searches go on.
+ALTER TABLE embeddings DETACH PARTITION embeddings_s{space_key} CONCURRENTLY
+
+-- name: finalize_detach
+-- Ends a detachment that was broken off.
+ALTER TABLE embeddings DETACH PARTITION embeddings_s{space_key} FINALIZE
+
+-- name: is_detach_pending
+-- Says whether a detachment was broken off.
+SELECT inhdetachpending FROM pg_inherits WHERE inhrelid = to_regclass(format('embeddings_s%s', $1::integer))
+
+-- name: drop_partition
+-- Drops the table of a space's vectors.
+DROP TABLE IF EXISTS embeddings_s{space_key}
 
 -- name: store_vectors_inline
 -- Keeps a space's vectors out of TOAST: one fits a page, and an exact scan reads it without a second lookup.
@@ -70,3 +149,15 @@ ALTER TABLE embeddings_s{space_key} SET (autovacuum_vacuum_insert_scale_factor =
 -- name: vacuum_partition
 -- Does at once what autovacuum would do later, so that the first searches by a new index count and plan well.
 VACUUM (ANALYZE) embeddings_s{space_key}
+
+-- name: idle_time
+-- Says how long ago another space took the place of one, seconds; null where that never happened.
+SELECT extract(epoch FROM now() - deactivate_time)::double precision FROM spaces WHERE space_key = $1
+
+-- name: try_lock_fill
+-- Lets one gateway at a time fill a space; held by the session.
+SELECT pg_try_advisory_lock(hashtext('duovec.fill'), $1)
+
+-- name: unlock_fill
+-- Ends what try_lock_fill began.
+SELECT pg_advisory_unlock(hashtext('duovec.fill'), $1)

@@ -15,6 +15,8 @@ from gateway.store.pool import Database
 from gateway.store.rows import FilterRow, SearchQuery, SpaceRow
 from gateway.store.search import SearchStore
 from gateway.store.search_plan import Method
+from gateway.store.space_vectors import SpaceVectorStore
+from gateway.store.spaces import SpaceStore
 
 
 def nearest(vectors_BD: NDArray[np.float32], query_D: NDArray[np.float32], limit: int) -> list[int]:
@@ -171,14 +173,15 @@ async def test_vectors_of_another_space_are_never_found(
     database: Database, chunks: ChunkStore, space: SpaceRow, codebase_key: int
 ) -> None:
     vectors_BD = make_vectors(2)
+    ids = await chunks.insert(codebase_key, space.space_key, [make_chunk(0), make_chunk(1)], vectors_BD, timeout_s=5)
+    other = await SpaceStore(database).build("b" * 64, {}, timeout_s=5)
+    vectors = SpaceVectorStore(database)
+    pending = await vectors.find_pending(other.space_key, ids[0], 10, timeout_s=5)
+    await vectors.insert(other.space_key, pending, vectors_BD[1:], timeout_s=5)
     async with database.acquire(5) as connection:
-        other = await connection.fetchval(
-            "INSERT INTO spaces (fingerprint, manifest, state) VALUES ($1, '{}', 'BUILDING') RETURNING space_key",
-            "b" * 64,
+        await connection.execute(
+            "DELETE FROM embeddings WHERE chunk_id = $1 AND space_key = $2", ids[1], space.space_key
         )
-        await connection.execute(f"CREATE TABLE embeddings_s{other} PARTITION OF embeddings FOR VALUES IN ({other})")
-    await chunks.insert(codebase_key, space.space_key, [make_chunk(0)], vectors_BD[:1], timeout_s=5)
-    await chunks.insert(codebase_key, other, [make_chunk(1)], vectors_BD[1:], timeout_s=5)
     result = await SearchStore(database).search(
         [codebase_key], space.space_key, SearchQuery(vectors_BD[1], limit=10), timeout_s=5
     )
