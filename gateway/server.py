@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -24,6 +25,8 @@ from duovec.v1 import (
     index_service_pb2_grpc,
     principal_service_pb2,
     principal_service_pb2_grpc,
+    quality_service_pb2,
+    quality_service_pb2_grpc,
     search_service_pb2,
     search_service_pb2_grpc,
 )
@@ -39,6 +42,7 @@ from gateway.rpc.health import HealthMonitor
 from gateway.rpc.index_service import IndexServicer
 from gateway.rpc.interceptors import ErrorInterceptor
 from gateway.rpc.principal_service import PrincipalServicer
+from gateway.rpc.quality_service import QualityServicer
 from gateway.rpc.search_service import SearchServicer
 from gateway.settings import Settings
 from gateway.spaces.serving import ServedSpace, Serving
@@ -48,11 +52,14 @@ from gateway.store.api_keys import ApiKeyStore
 from gateway.store.cached_embeddings import CachedEmbeddings
 from gateway.store.chunks import ChunkStore
 from gateway.store.codebases import CodebaseStore
+from gateway.store.feedback import FeedbackStore
 from gateway.store.grants import GrantStore
 from gateway.store.migrations import migrate
 from gateway.store.pool import Database
 from gateway.store.principals import PrincipalStore
+from gateway.store.quality import QualityStore
 from gateway.store.search import SearchStore
+from gateway.store.search_log import SearchLog, SearchLogKeeper
 from gateway.store.spaces import SpaceStore
 from gateway.store.word_counts import WordCounts
 
@@ -66,6 +73,7 @@ SERVICES = tuple(
         (search_service_pb2, "SearchService"),
         (codebase_service_pb2, "CodebaseService"),
         (principal_service_pb2, "PrincipalService"),
+        (quality_service_pb2, "QualityService"),
     )
 )
 _OPTIONS = [
@@ -110,13 +118,18 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
         serving = Serving(ServedSpace(active.space_key, embedder))
         index_builder = _IndexBuilder(spaces, WordCounts(system), active.space_key)
         await stack.enter_async_context(_running(index_builder.run()))
+        log = SearchLog(system) if settings.search_log else None
+        if log is not None:
+            await stack.enter_async_context(log.running())
+        keeper = SearchLogKeeper(system, retention=timedelta(days=settings.search_log_retention_days))
+        await stack.enter_async_context(_running(keeper.run()))
         timeout_s = settings.request_timeout_s
         interceptors = (
             ErrorInterceptor(timeout_s=timeout_s),
             AuthenticationInterceptor(PrincipalStore(database), timeout_s=timeout_s),
         )
         server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
-        _add_services(server, settings, serving, database, index_builder)
+        _add_services(server, settings, serving, database, index_builder, log)
         health_servicer = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
         names = ("", *SERVICES)
@@ -143,6 +156,7 @@ def _add_services(
     serving: Serving,
     database: Database,
     index_builder: "_IndexBuilder",
+    log: SearchLog | None,
 ) -> None:
     timeout_s = settings.request_timeout_s
     admission = Admission(max_pending_texts=settings.max_pending_texts, max_streams=settings.max_streams)
@@ -162,7 +176,15 @@ def _add_services(
         server,
     )
     search_service_pb2_grpc.add_SearchServiceServicer_to_server(
-        SearchServicer(serving, SearchStore(database), codebases, admission, timeout_s=timeout_s),
+        SearchServicer(
+            serving,
+            SearchStore(database),
+            codebases,
+            admission,
+            log,
+            FeedbackStore(database, log),
+            timeout_s=timeout_s,
+        ),
         server,
     )
     codebase_service_pb2_grpc.add_CodebaseServiceServicer_to_server(
@@ -170,6 +192,9 @@ def _add_services(
     )
     principal_service_pb2_grpc.add_PrincipalServiceServicer_to_server(
         PrincipalServicer(principals, ApiKeyStore(database), timeout_s=timeout_s), server
+    )
+    quality_service_pb2_grpc.add_QualityServiceServicer_to_server(
+        QualityServicer(QualityStore(database), timeout_s=timeout_s), server
     )
 
 

@@ -44,6 +44,10 @@ class Settings(BaseSettings):
     """Texts whose vectors the embedding cache keeps, 12.7 kB each in PostgreSQL; 0 keeps none."""
     database_pool_size: Annotated[int, Field(ge=2, le=200)] = 10
     """Connections to PostgreSQL."""
+    search_log: bool = True
+    """Whether searches are logged: who asked what, and which hits were shown. Without, there is no feedback."""
+    search_log_retention_days: Annotated[int, Field(ge=1, le=3650)] = 180
+    """Searches are deleted from the log, with their feedback, when they are older than this."""
     drain_s: Seconds = 10.0
     """How long requests in flight may go on after SIGTERM, seconds."""
 

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from duovec.v1 import codebase_service_pb2 as codebase_pb
 from duovec.v1 import embedding_service_pb2 as embedding_pb
 from duovec.v1 import index_service_pb2 as index_pb
+from duovec.v1 import quality_service_pb2 as quality_pb
 from duovec.v1 import search_service_pb2 as search_pb
 from duovec.v1 import vector_pb2 as vector_pb
 from duovec.v1.codebase_service_pb2_grpc import CodebaseServiceStub
 from duovec.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 from duovec.v1.index_service_pb2_grpc import IndexServiceStub
+from duovec.v1.quality_service_pb2_grpc import QualityServiceStub
 from duovec.v1.search_service_pb2_grpc import SearchServiceStub
 from gateway.client.access import Access
 from gateway.client.credentials import find_api_key
@@ -93,6 +95,7 @@ class Client:
         self._codebases = make(CodebaseServiceStub)
         self._index = make(IndexServiceStub)
         self._search = make(SearchServiceStub)
+        self._quality = make(QualityServiceStub)
         self.access = Access(self._channel, self._codebases, self._call)
 
     def __enter__(self) -> Self:
@@ -220,6 +223,54 @@ class Client:
             request.query = query
         response: search_pb.SearchResponse = self._call(self._search.Search, request)
         return response
+
+    def record_feedback(
+        self,
+        search_id: str,
+        *,
+        opened: Sequence[int] = (),
+        useful: Sequence[int] = (),
+        not_useful: Sequence[int] = (),
+    ) -> None:
+        """Say what you made of hits of a search; the same again changes nothing.
+
+        Args:
+            search_id: `search_id` of the search's first page.
+            opened: Chunk ids of hits that were looked at.
+            useful: Of hits that are what was looked for.
+            not_useful: Of hits that are not. Of one hit the last word of these two counts.
+        """
+        request = search_pb.RecordFeedbackRequest(search_id=search_id)
+        for chunk_ids, signal in (
+            (opened, search_pb.FEEDBACK_SIGNAL_OPENED),
+            (useful, search_pb.FEEDBACK_SIGNAL_USEFUL),
+            (not_useful, search_pb.FEEDBACK_SIGNAL_NOT_USEFUL),
+        ):
+            for chunk_id in chunk_ids:
+                request.items.add(chunk_id=chunk_id, signal=signal)
+        self._call(self._search.RecordFeedback, request)
+
+    def list_quality(
+        self, codebase_id: str = "", *, space: str = "", week_count: int = 12
+    ) -> Iterator[quality_pb.SearchQuality]:
+        """Yield how good search was by codebase, space and week, page by page; for owners and administrators.
+
+        Args:
+            codebase_id: Only this one; "" for all that the caller owns, and for administrators every one, and all
+                together, whose `codebase_id` is "".
+            space: Only the space of this fingerprint.
+            week_count: Weeks to look back, the present one included, 1 to 520.
+        """
+        token = ""
+        while True:
+            request = quality_pb.ListQualityRequest(
+                codebase_id=codebase_id, space=space, week_count=week_count, page_size=1000, page_token=token
+            )
+            response: quality_pb.ListQualityResponse = self._call(self._quality.ListQuality, request)
+            yield from response.rows
+            token = response.next_page_token
+            if not token:
+                return
 
     def create_codebase(self, codebase_id: str, *, display_name: str = "") -> codebase_pb.Codebase:
         """Create a codebase; ALREADY_EXISTS where there is one."""

@@ -1,6 +1,6 @@
 """SearchService: a query in, ranked chunks out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -8,9 +8,10 @@ import grpc
 from duovec.v1 import chunk_pb2
 from duovec.v1 import search_service_pb2 as pb
 from duovec.v1 import search_service_pb2_grpc as pb_grpc
-from gateway.embedding.blend import reweighted
+from gateway.embedding.blend import CODE_WEIGHT, reweighted
 from gateway.embedding.embedder import QueryVector
 from gateway.embedding.space import InputType
+from gateway.rpc import feedback_request
 from gateway.rpc.admission import Admission
 from gateway.rpc.search_request import (
     CheckedRequest,
@@ -22,9 +23,12 @@ from gateway.rpc.search_request import (
     partial_reasons,
 )
 from gateway.spaces.serving import ServedSpace, Serving
+from gateway.store.caller import current_key_id
 from gateway.store.codebases import CodebaseStore
+from gateway.store.feedback import FeedbackStore
 from gateway.store.rows import ChunkRow, HitRow, SearchQuery
 from gateway.store.search import SearchStore
+from gateway.store.search_log import AnsweredSearch, QueryKind, SearchLog, ShownHit
 from gateway.store.search_plan import Method
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -34,6 +38,7 @@ _METHODS = {
     Method.HNSW: pb.SEARCH_METHOD_HNSW,
     Method.BINARY: pb.SEARCH_METHOD_BINARY,
 }
+_KINDS: dict[str, QueryKind] = {"query": "QUERY", "code": "CODE", "like_chunk_id": "LIKE"}
 
 
 class SearchServicer(pb_grpc.SearchServiceServicer):
@@ -45,14 +50,18 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
         search: SearchStore,
         codebases: CodebaseStore,
         admission: Admission,
+        log: SearchLog | None,
+        feedback: FeedbackStore,
         *,
         timeout_s: float,
     ) -> None:
-        """Args: timeout_s: Budget of each step, seconds."""
+        """Args: log: Keeps what was answered; None for no log. timeout_s: Budget of each step, seconds."""
         self._serving = serving
         self._search = search
         self._codebases = codebases
         self._admission = admission
+        self._log = log
+        self._feedback = feedback
         self._timeout_s = timeout_s
 
     async def Search(self, request: pb.SearchRequest, context: Context) -> pb.SearchResponse:  # noqa: N802
@@ -100,6 +109,9 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
                 ),
             )
         reasons = partial_reasons(result, vector.missing_encoder)
+        search_id = ""
+        if self._log is not None and page is None:
+            search_id = self._log.add(_answered(checked, space.fingerprint, vector, list(ids_by_key), result.hits))
         return pb.SearchResponse(
             hits=[_hit(hit, ids_by_key) for hit in result.hits],
             space=space.fingerprint,
@@ -114,7 +126,16 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
             partial_reasons=reasons,
             lexical_weight=checked.lexical_weight,
             missing_encoder=vector.missing_encoder,
+            search_id=search_id,
         )
+
+    async def RecordFeedback(  # noqa: N802
+        self, request: pb.RecordFeedbackRequest, context: Context
+    ) -> pb.RecordFeedbackResponse:
+        """Record what the caller made of hits."""
+        search_id, said = feedback_request.check(request)
+        await self._feedback.record(search_id, said, timeout_s=self._timeout_s)
+        return pb.RecordFeedbackResponse()
 
     async def _vector(
         self, space: ServedSpace, checked: CheckedRequest, request: pb.SearchRequest, codebase_keys: list[int]
@@ -136,6 +157,23 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
             allow_degraded=request.allow_degraded,
             use_cache=True,
         )
+
+
+def _answered(
+    checked: CheckedRequest, space: str, vector: QueryVector, codebase_keys: list[int], hits: Sequence[HitRow]
+) -> AnsweredSearch:
+    # With one encoder, or another blend, the vector's halves weigh differently than those of other queries.
+    comparable = not vector.missing_encoder and checked.blend == CODE_WEIGHT
+    return AnsweredSearch(
+        key_id=current_key_id(),
+        space=space,
+        query_kind=_KINDS[checked.input],
+        query_text=checked.text,
+        like_chunk_id=checked.like_chunk_id,
+        vector_D=vector.vector_V if comparable else None,
+        codebase_keys=codebase_keys,
+        hits=[ShownHit(hit.chunk_id, hit.codebase_key, hit.chunk.text_sha256, hit.score) for hit in hits],
+    )
 
 
 def _hit(hit: HitRow, ids_by_key: Mapping[int, str]) -> pb.SearchHit:

@@ -5,7 +5,7 @@ import itertools
 import pkgutil
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -36,6 +36,8 @@ IndexService.IndexChunks         UUU    UUU      NNN      PNN    ONN    ONN   OO
 IndexService.ListFiles           UUU    UUU      NNN      ONN    ONN    ONN   OON
 IndexService.DeleteChunks        UUU    UUU      NNN      PNN    ONN    ONN   OON
 SearchService.Search             UUU    UUU      NNN      ONN    ONN    ONN   OON
+SearchService.RecordFeedback     UUU    UUU      NNN      ONN    ONN    ONN   ONN
+QualityService.ListQuality       UUU    UUU      NNN      PNN    PNN    ONN   OON
 EmbeddingService.Embed           UUU    UUU      OOO      OOO    OOO    OOO   OOO
 EmbeddingService.StreamEmbed     UUU    UUU      OOO      OOO    OOO    OOO   OOO
 PrincipalService.CreatePrincipal UUU    UUU      PPP      PPP    PPP    PPP   AAO
@@ -74,12 +76,17 @@ METHODS = methods()
 
 @dataclass(frozen=True)
 class Subject:
-    """What a call is about: a codebase, a principal and a key that are the caller's own, another's, or missing."""
+    """What a call is about: a codebase, a principal, a key, a search that are the caller's own, another's, or missing.
+
+    The chunk is one that the search showed. Only who asks for searches gets them.
+    """
 
     codebase_id: str
     principal_id: str
     key_id: str
     grantee_id: str
+    search_id: str = "00000000-0000-0000-0000-000000000000"
+    chunk_id: int = 1
 
 
 CHUNK = {
@@ -102,6 +109,10 @@ REQUESTS: dict[str, Callable[[Subject], dict[str, Any]]] = {
     "IndexService.IndexChunks": lambda to: {"codebase_id": to.codebase_id, "item_id": "1", "chunk": CHUNK},
     "IndexService.DeleteChunks": lambda to: {"codebase_id": to.codebase_id, "files": [{"path": "a.py"}]},
     "SearchService.Search": lambda to: {"codebase_ids": [to.codebase_id], "query": "x"},
+    "SearchService.RecordFeedback": lambda to: {
+        "search_id": to.search_id,
+        "items": [{"chunk_id": to.chunk_id, "signal": "FEEDBACK_SIGNAL_USEFUL"}],
+    },
     "EmbeddingService.Embed": lambda _: {"texts": ["x"], "input_type": "INPUT_TYPE_QUERY"},
     "EmbeddingService.StreamEmbed": lambda _: {"item_id": "1", "text": "x", "input_type": "INPUT_TYPE_QUERY"},
     "PrincipalService.ListPrincipals": lambda _: {},
@@ -137,8 +148,9 @@ def outcome(channel: grpc.Channel, name: str, fields: dict[str, Any], key: str |
 class World:
     """Makes what a call needs, as the administrator."""
 
-    def __init__(self, admin: Client) -> None:
+    def __init__(self, admin: Client, endpoint: str) -> None:
         self._admin = admin
+        self._endpoint = endpoint
         self._numbers = itertools.count()
 
     def principal(self, *, admin: bool = False) -> tuple[str, str]:
@@ -154,10 +166,18 @@ class World:
         self._admin.access.set_grant(name, grantee_id, "read")
         return name
 
-    def caller(self, role: str) -> tuple[str | None, list[Subject]]:
+    def search(self, subject: Subject, key: str) -> Subject:
+        """The subject with a search of its codebase, by who has the key."""
+        chunk = index_service_pb2.IndexChunksRequest(codebase_id=subject.codebase_id, item_id="1", chunk=CHUNK)
+        assert all(reply.HasField("indexed") for reply in self._admin.index_chunks(iter([chunk])))
+        with Client(self._endpoint, api_key=key) as client:
+            response = client.search(subject.codebase_id, "x")
+        return replace(subject, search_id=response.search_id, chunk_id=response.hits[0].chunk_id)
+
+    def caller(self, role: str, *, with_searches: bool = False) -> tuple[str | None, list[Subject]]:
         """A caller's key, and what is its own, another's, and missing."""
         principal_id, key = self.principal(admin=role == "admin")
-        grantee_id, _ = self.principal()
+        grantee_id, grantee_key = self.principal()
         other_id, other_key = self.principal()
         own, other = self.codebase(grantee_id), self.codebase(grantee_id)
         if role in {"reader", "writer", "owner"}:
@@ -167,6 +187,10 @@ class World:
             Subject(other, other_id, other_key.split("_")[1], grantee_id),
             Subject(f"missing-{next(self._numbers)}", f"missing-{next(self._numbers)}", "0" * 12, grantee_id),
         ]
+        if with_searches:
+            readers = {"reader", "writer", "owner", "admin"}
+            subjects[0] = self.search(subjects[0], key if role in readers else grantee_key)
+            subjects[1] = self.search(subjects[1], grantee_key)
         return {"nobody": None, "stranger": ApiKey.generate().text}.get(role, key), subjects
 
 
@@ -179,7 +203,7 @@ def channel(stack: Stack) -> Iterator[grpc.Channel]:
 @pytest.fixture(scope="module")
 def world(stack: Stack) -> Iterator[World]:
     with Client(stack.endpoint, api_key=stack.api_key) as admin:
-        yield World(admin)
+        yield World(admin, stack.endpoint)
         for codebase in list(admin.list_codebases()):
             if codebase.codebase_id.startswith(("permissions-", "missing-")):
                 admin.delete_codebase(codebase.codebase_id)
@@ -194,7 +218,7 @@ def test_the_table_has_every_rpc() -> None:
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_a_call_ends_with_the_code_of_the_table(channel: grpc.Channel, world: World, name: str, role: str) -> None:
     """Own, another's, missing; and who has no key learns nothing else, whatever the call."""
-    key, subjects = world.caller(role)
+    key, subjects = world.caller(role, with_searches=name == "SearchService.RecordFeedback")
     make = REQUESTS.get(name, lambda to: {"codebase_id": to.codebase_id})
     # The own comes last: it may be the caller's own end.
     got = {index: outcome(channel, name, make(subjects[index]), key) for index in (2, 1, 0)}
