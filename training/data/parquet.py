@@ -1,0 +1,87 @@
+"""A data set on the disk: train, dev and test as Parquet, and a card. Written whole or not at all."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from export.disk import sync_folder
+from training.data.unit import SPLITS, Example, Split
+from training.errors import TrainingError
+
+CARD, README = "card.json", "README.md"
+FORMAT = 1
+
+_TEXT, _TEXTS = pa.string(), pa.list_(pa.string())
+SCHEMA = pa.schema(
+    [
+        (one.name, _TEXTS if one.name in {"negatives", "rows", "scope"} else pa.int32() if one.type is int else _TEXT)
+        for one in fields(Example)
+    ]
+)
+
+
+def digest_of(examples: Mapping[Split, Sequence[Example]]) -> str:
+    """SHA-256 of what a set holds, in hexadecimal: of its rows, not of its files, which differ by Parquet's version."""
+    return _digest((split, asdict(example)) for split in SPLITS for example in examples[split])
+
+
+def write_set(folder: Path, examples: Mapping[Split, Sequence[Example]], card: Mapping[str, Any], readme: str) -> None:
+    """Write a set beside its place, then move it there; an older set in the folder is replaced.
+
+    Args:
+        folder: Where; its parent must exist.
+        examples: Of every split.
+        card: Becomes card.json.
+        readme: Becomes README.md.
+
+    Raises:
+        TrainingError: The folder holds something that is no data set, or the disk refuses.
+    """
+    require_replaceable(folder)
+    staged, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
+    try:
+        for leftover in (staged, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        staged.mkdir(parents=True)
+        for split in SPLITS:
+            rows = [asdict(example) for example in examples[split]]
+            pq.write_table(pa.Table.from_pylist(rows, SCHEMA), staged / f"{split}.parquet", compression="zstd")
+        (staged / CARD).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (staged / README).write_text(readme, encoding="utf-8")
+        sync_folder(staged)
+        if folder.exists():
+            folder.replace(old)
+        staged.replace(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as exc:
+        shutil.rmtree(staged, ignore_errors=True)
+        if old.exists() and not folder.exists():
+            old.replace(folder)
+        raise TrainingError(
+            f"cannot write {exc.filename or folder}: {exc.strerror or exc}; the set that was there is as it was"
+        ) from exc
+
+
+def require_replaceable(folder: Path) -> None:
+    """Make sure that a set may be written to a folder: it is missing, empty, or holds a set.
+
+    Raises:
+        TrainingError: It holds something else.
+    """
+    if folder.exists() and not (folder / CARD).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise TrainingError(f"--output {folder} holds something that is no data set; give a new folder")
+
+
+def _digest(rows: Iterable[tuple[str, dict[str, Any]]]) -> str:
+    digest = hashlib.sha256()
+    for split, row in rows:
+        digest.update(json.dumps([split, row], ensure_ascii=False, sort_keys=True).encode())
+        digest.update(b"\n")
+    return digest.hexdigest()
