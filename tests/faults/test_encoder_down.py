@@ -1,7 +1,9 @@
 """One encoder down: search by the other, for who asked for it, said so, and never stored."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
+import asyncpg
 import grpc
 import numpy as np
 import pytest
@@ -35,6 +37,9 @@ async def test_the_live_encoder_answers_and_the_reply_says_so(parts: Parts, call
         expected = dict(zip((hit.chunk_id for hit in hits), cosines, strict=True))
         async with triton_grpc.InferenceServerClient(parts.triton.url) as triton:
             await triton.unload_model(down)
+            # A query that was embedded before is answered from the cache, whole; what follows needs the encoders.
+            assert (await caller.search_by(request)).missing_encoder == ""
+            await forget_vectors(parts)
             error = await error_of(lambda: caller.search("faults", QUERY))
             assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "TRITON_UNAVAILABLE")
             first = await caller.search_by(request)
@@ -53,6 +58,15 @@ async def test_the_live_encoder_answers_and_the_reply_says_so(parts: Parts, call
         assert {hit.chunk_id for hit in [*first.hits, *second.hits]} == set(expected)
         request.page_token = ""
         assert (await caller.search_by(request)).missing_encoder == ""
+
+
+async def forget_vectors(parts: Parts) -> None:
+    """Empty the embedding cache, once the query is there."""
+    connection = await asyncpg.connect(parts.postgres.url)
+    async with asyncio.timeout(10):
+        while await connection.execute("DELETE FROM cached_embeddings WHERE input_type = 'query'") == "DELETE 0":
+            await asyncio.sleep(0.01)
+    await connection.close()
 
 
 def vectors_of(response: object) -> np.ndarray:

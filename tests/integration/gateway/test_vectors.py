@@ -1,6 +1,7 @@
 """The vectors that the service answers, against sentence-transformers on the same checkpoints."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,15 @@ def reference(functions: list[str]) -> NDArray[np.float64]:
     return joined_BV / np.linalg.norm(joined_BV, axis=1, keepdims=True)
 
 
+@pytest.fixture
+def stranger(stack: Stack, client: Client) -> Iterator[Client]:
+    """Another principal, for whom nothing was embedded yet: what it gets is not from the cache."""
+    client.access.create_principal("vectors-stranger")
+    with Client(stack.endpoint, api_key=client.access.create_api_key("vectors-stranger").key) as stranger:
+        yield stranger
+    client.access.delete_principal("vectors-stranger")
+
+
 def test_vectors_equal_the_reference(
     client: Client, functions: list[str], reference: NDArray[np.float64], published_models: Path
 ) -> None:
@@ -61,11 +71,13 @@ def test_vectors_have_norm_one(client: Client, functions: list[str]) -> None:
     np.testing.assert_allclose(np.linalg.norm(vectors_BV.astype(np.float64), axis=1), 1.0, atol=1e-5)
 
 
-def test_a_text_has_one_vector_whatever_its_batch_mates(client: Client, functions: list[str]) -> None:
+def test_a_text_has_one_vector_whatever_its_batch_mates(client: Client, stranger: Client, functions: list[str]) -> None:
     """Alone or among 63 others: the same within 1e-4 cosine distance."""
     together_BV = client.embed(functions, "passage").astype(np.float64)
     for index in range(0, 64, 7):
-        alone_V = client.embed([functions[index]], "passage")[0].astype(np.float64)
+        response = stranger.embed_response([functions[index]], "passage")
+        assert not response.embeddings[0].cached
+        alone_V = np.frombuffer(response.embeddings[0].vector.float32_le, "<f4").astype(np.float64)
         assert 1 - alone_V @ together_BV[index] <= 1e-4
 
 
@@ -105,11 +117,13 @@ def test_a_long_text_is_cut_only_when_that_was_asked_for(client: Client) -> None
     assert embedding.code_token_count == 512
 
 
-async def test_a_stream_answers_every_item(stack: Stack, client: Client, functions: list[str]) -> None:
+async def test_a_stream_answers_every_item(
+    stack: Stack, client: Client, stranger: Client, functions: list[str]
+) -> None:
     """Good and bad items in one stream: each gets its own reply, and the vectors are those of Embed."""
     import grpc
 
-    expected_BV = client.embed(functions, "passage")
+    expected_BV = stranger.embed(functions, "passage")
     requests = [
         pb.StreamEmbedRequest(item_id=str(index), text=text, input_type=2, vector_format=2)
         for index, text in enumerate(functions)
