@@ -131,8 +131,6 @@ class SpaceNotFound(NotFound):
 class FailedPrecondition(DuovecError):
     """Something else must be done first; repeating the call alone does not help."""
 
-    reason = "SPACE_NOT_READY"
-
 
 class SpaceMismatch(FailedPrecondition):
     """Vectors of two spaces were about to meet."""

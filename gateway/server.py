@@ -29,11 +29,14 @@ from duovec.v1 import (
     quality_service_pb2_grpc,
     search_service_pb2,
     search_service_pb2_grpc,
+    space_service_pb2,
+    space_service_pb2_grpc,
 )
 from gateway.embedding.embedder import Embedder
+from gateway.embedding.proof import ProvenEncoders
 from gateway.embedding.space import Space
 from gateway.embedding.triton import TritonClient
-from gateway.errors import DuovecError, StartupError
+from gateway.errors import DuovecError, SpaceMismatch, SpaceNotReady, StartupError
 from gateway.rpc.admission import Admission
 from gateway.rpc.authentication import AuthenticationInterceptor
 from gateway.rpc.codebase_service import CodebaseServicer
@@ -44,7 +47,11 @@ from gateway.rpc.interceptors import ErrorInterceptor
 from gateway.rpc.principal_service import PrincipalServicer
 from gateway.rpc.quality_service import QualityServicer
 from gateway.rpc.search_service import SearchServicer
+from gateway.rpc.space_service import SpaceServicer
 from gateway.settings import Settings
+from gateway.spaces.catalog import SpaceCatalog
+from gateway.spaces.index_builder import IndexBuilder
+from gateway.spaces.reembedding import Reembedder
 from gateway.spaces.serving import ServedSpace, Serving
 from gateway.store.admin import ensure_admin_key
 from gateway.store.api_key import ApiKey
@@ -60,6 +67,7 @@ from gateway.store.principals import PrincipalStore
 from gateway.store.quality import QualityStore
 from gateway.store.search import SearchStore
 from gateway.store.search_log import SearchLog, SearchLogKeeper
+from gateway.store.space_vectors import SpaceVectorStore
 from gateway.store.spaces import SpaceStore
 from gateway.store.word_counts import WordCounts
 
@@ -74,8 +82,10 @@ SERVICES = tuple(
         (codebase_service_pb2, "CodebaseService"),
         (principal_service_pb2, "PrincipalService"),
         (quality_service_pb2, "QualityService"),
+        (space_service_pb2, "SpaceService"),
     )
 )
+_PROOF_TIMEOUT_S = 30.0
 _OPTIONS = [
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
     ("grpc.max_send_message_length", 64 * 1024 * 1024),
@@ -100,23 +110,28 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
         StartupError: A published model, the database or the port is not as it must be.
         DatabaseUnavailable: PostgreSQL cannot be reached.
     """
-    space = Space.load(
-        settings.model_repository, code_encoder=settings.code_encoder, text_encoder=settings.text_encoder
-    )
     async with contextlib.AsyncExitStack() as stack:
         triton = TritonClient(settings.triton_url, concurrency=settings.triton_concurrency)
         stack.push_async_callback(triton.close)
+        encoders = ProvenEncoders(triton)
+        catalog = SpaceCatalog(
+            settings.model_repository,
+            code_encoder=settings.code_encoder,
+            text_encoder=settings.text_encoder,
+            make_embedder=lambda space: Embedder(space, encoders, _cache(settings, database, space)),
+        )
+        served = catalog.served()
         await migrate(settings.database_url)
         database = await Database.connect(settings.database_url, max_size=settings.database_pool_size)
         stack.push_async_callback(database.close)
-        embedder = Embedder(space, triton, _cache(settings, database, space))
-        stack.push_async_callback(embedder.close)
+        stack.push_async_callback(catalog.close)
         system = database.as_system()
         await ensure_admin_key(system, given=_admin_key(settings), file=settings.admin_key_file)
         spaces = SpaceStore(system)
-        active = await spaces.ensure_active(space.fingerprint, space.identity)
-        serving = Serving(ServedSpace(active.space_key, embedder))
-        index_builder = _IndexBuilder(spaces, WordCounts(system), active.space_key)
+        serving = await _begin(spaces, catalog, served)
+        await stack.enter_async_context(_running(serving.run()))
+        await stack.enter_async_context(_running(Reembedder(system, spaces, serving).run()))
+        index_builder = IndexBuilder(spaces, WordCounts(system), serving)
         await stack.enter_async_context(_running(index_builder.run()))
         log = SearchLog(system) if settings.search_log else None
         if log is not None:
@@ -129,7 +144,7 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
             AuthenticationInterceptor(PrincipalStore(database), timeout_s=timeout_s),
         )
         server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
-        _add_services(server, settings, serving, database, index_builder, log)
+        _add_services(server, settings, catalog, serving, database, index_builder, log)
         health_servicer = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
         names = ("", *SERVICES)
@@ -146,16 +161,17 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
         stack.push_async_callback(health_servicer.enter_graceful_shutdown)
         monitor = HealthMonitor(health_servicer, names, serving, system)
         await stack.enter_async_context(_running(monitor.run()))
-        logger.info("listening on %s, space %s", settings.listen, space.fingerprint)
+        logger.info("listening on %s, space %s", settings.listen, serving.active.fingerprint)
         yield port
 
 
 def _add_services(
     server: grpc.aio.Server,
     settings: Settings,
+    catalog: SpaceCatalog,
     serving: Serving,
     database: Database,
-    index_builder: "_IndexBuilder",
+    index_builder: IndexBuilder,
     log: SearchLog | None,
 ) -> None:
     timeout_s = settings.request_timeout_s
@@ -168,6 +184,7 @@ def _add_services(
         IndexServicer(
             serving,
             ChunkStore(database),
+            SpaceVectorStore(database),
             codebases,
             admission,
             timeout_s=timeout_s,
@@ -193,9 +210,34 @@ def _add_services(
     principal_service_pb2_grpc.add_PrincipalServiceServicer_to_server(
         PrincipalServicer(principals, ApiKeyStore(database), timeout_s=timeout_s), server
     )
+    system = database.as_system()
+    space_service_pb2_grpc.add_SpaceServiceServicer_to_server(
+        SpaceServicer(SpaceStore(system), SpaceVectorStore(system), catalog, serving, principals, timeout_s=timeout_s),
+        server,
+    )
     quality_service_pb2_grpc.add_QualityServiceServicer_to_server(
         QualityServicer(QualityStore(database), timeout_s=timeout_s), server
     )
+
+
+async def _begin(spaces: SpaceStore, catalog: SpaceCatalog, served: Space) -> Serving:
+    """Take up the active space, and prove that Triton serves its encoders where it can be reached."""
+    active = await spaces.ensure_active(served.fingerprint, served.identity)
+    try:
+        embedder = await catalog.embedder(active.fingerprint, active.manifest)
+        await embedder.prove(timeout_s=_PROOF_TIMEOUT_S)
+    except (SpaceNotReady, SpaceMismatch) as exc:
+        raise StartupError(f"the vectors of the database are of space {active.fingerprint}: {exc}") from exc
+    except DuovecError as exc:
+        logger.warning("the encoders are not proven yet, nothing is embedded before: %s", exc)
+    if active.fingerprint != served.fingerprint:
+        logger.warning(
+            "the served encoders make space %s, which is not the active one; `duovec space build` begins the change",
+            served.fingerprint,
+        )
+    serving = Serving(spaces, catalog, ServedSpace(active.space_key, embedder))
+    await serving.refresh()
+    return serving
 
 
 def _cache(settings: Settings, database: Database, space: Space) -> CachedEmbeddings | None:
@@ -211,36 +253,6 @@ def _admin_key(settings: Settings) -> ApiKey | None:
     if key is None:
         raise StartupError("DUOVEC_ADMIN_KEY is not of the form duovec_<12 of a-z and 0-9>_<64 hex digits>")
     return key
-
-
-class _IndexBuilder:
-    """Builds the space's HNSW index and counts words when a codebase has outgrown exact search, beside the service."""
-
-    def __init__(self, spaces: SpaceStore, word_counts: WordCounts, space_key: int) -> None:
-        self._spaces = spaces
-        self._word_counts = word_counts
-        self._space_key = space_key
-        self._requested = asyncio.Event()
-        self.request()
-
-    def request(self) -> None:
-        """Look soon whether an index is due."""
-        self._requested.set()
-
-    async def run(self) -> None:
-        while True:
-            await self._requested.wait()
-            self._requested.clear()
-            try:
-                if await self._spaces.build_hnsw_index(self._space_key):
-                    logger.info("built the HNSW index of space %s", self._space_key)
-                if counted := await self._word_counts.refresh():
-                    logger.info("counted the words of %d large codebases", len(counted))
-            except DuovecError as exc:
-                # Exact search goes on answering; the next stream that ends asks again.
-                logger.warning("the HNSW index was not built: %s", exc)
-            except Exception:  # a full disk, say: it must not end the task, which nobody waits for before the shutdown
-                logger.exception("the HNSW index was not built")
 
 
 @asynccontextmanager

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from gateway.concurrency import run_all
 from gateway.embedding.blend import CODE_WEIGHT, reweighted
 from gateway.embedding.cache import CachedEncoding, VectorCache
+from gateway.embedding.proof import ProvenEncoders
 from gateway.embedding.space import CODE_DIM, VECTOR_DIM, Encoder, InputType, Space
 from gateway.embedding.tokenizer import Tokenizer, Tokens
-from gateway.embedding.triton import Priority, TritonClient
+from gateway.embedding.triton import Priority
 from gateway.embedding.vectors import Vectors
 from gateway.errors import BackendFault, BadVector, TextTooLong, TritonUnavailable
 
@@ -65,19 +66,19 @@ class QueryVector:
 class Embedder:
     """Embeds texts in one space."""
 
-    def __init__(self, space: Space, triton: TritonClient, cache: VectorCache | None = None) -> None:
+    def __init__(self, space: Space, encoders: ProvenEncoders, cache: VectorCache | None = None) -> None:
         """Load the tokenizers of the space.
 
         Args:
             space: What to embed in.
-            triton: Serves its encoders.
+            encoders: Runs its encoders.
             cache: Where vectors of this space are kept; None for nowhere.
 
         Raises:
             StartupError: A tokenizer cannot be loaded.
         """
         self.space = space
-        self._triton = triton
+        self._encoders = encoders
         self.caching = None if cache is None else CachedEncoding(cache)
         self._code_tokenizer = Tokenizer(space.code)
         self._text_tokenizer = Tokenizer(space.text)
@@ -136,6 +137,7 @@ class Embedder:
 
         Raises:
             TritonUnavailable: Triton is down or does not serve the space's versions; safe to retry.
+            SpaceMismatch: It serves other models under their names.
             Overloaded: Triton's queue is full.
             DeadlineExceeded: The budget is spent.
             BackendFault: An encoder answered something else than vectors.
@@ -153,7 +155,7 @@ class Embedder:
     async def _run_both(self, tokenized: TokenizedTexts, priority: Priority, timeout_s: float) -> list[EncoderOutput]:
         def run(encoder: Encoder, rows: list[Tokens]) -> Coroutine[Any, Any, EncoderOutput]:
             ids = [row.ids_T for row in rows]
-            return self._triton.encode(encoder, ids, tokenized.input_type, priority=priority, timeout_s=timeout_s)
+            return self._encoders.encode(encoder, ids, tokenized.input_type, priority=priority, timeout_s=timeout_s)
 
         return await run_all([run(self.space.code, tokenized.code), run(self.space.text, tokenized.text)])
 
@@ -220,7 +222,7 @@ class Embedder:
         )
         for encoder, rows, half, weight, missing in halves:
             try:
-                vectors_BD, errors = await self._triton.encode(
+                vectors_BD, errors = await self._encoders.encode(
                     encoder,
                     [rows[0].ids_T],
                     tokenized.input_type,
@@ -247,4 +249,19 @@ class Embedder:
             TritonUnavailable: It does not.
         """
         for encoder in (self.space.code, self.space.text):
-            await self._triton.check_ready(encoder, timeout_s=timeout_s)
+            await self._encoders.check_ready(encoder, timeout_s=timeout_s)
+
+    async def prove(self, *, timeout_s: float) -> None:
+        """Check that Triton's versions are those that were published, unless that was seen before.
+
+        Raises:
+            SpaceMismatch: They are not.
+            TritonUnavailable, Overloaded, DeadlineExceeded, BackendFault: As `encode`.
+        """
+        for encoder in (self.space.code, self.space.text):
+            await self._encoders.prove(encoder, timeout_s=timeout_s)
+
+    def doubt(self) -> None:
+        """Check again before the next vector."""
+        for encoder in (self.space.code, self.space.text):
+            self._encoders.doubt(encoder)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 from gateway.errors import StartupError
 from gateway.repository import publish_hint, read_served_versions
+
+logger = logging.getLogger(__name__)
 
 CODE_DIM = 1536
 TEXT_DIM = 1024
@@ -42,19 +45,25 @@ class Encoder:
     """Most rows of a request to Triton."""
     length_buckets: tuple[int, ...]
     """Lengths that rows are padded to, ascending, for a backend that merges equal shapes only; empty for the others."""
-    tokenizer_path: Path
+    folder: Path
+    """Holds its `tokenizer.json`, and `canary.json`: one row with the vector that was seen when it was published."""
     identity: dict[str, Any]
     """Everything that decides the numbers of the vector."""
 
+    @property
+    def tokenizer_path(self) -> Path:
+        """The version's own tokenizer."""
+        return self.folder / "tokenizer.json"
+
     @classmethod
-    def load(cls, repository: Path, name: str, *, role: str, dimension: int) -> "Encoder":
-        """Read the version of an encoder that its config.pbtxt names as the served one.
+    def load(cls, repository: Path, name: str, version: int, *, role: str, dimension: int) -> "Encoder":
+        """Read a published version of an encoder.
 
         Raises:
-            StartupError: Nothing is published, or the manifest is not of this role and dimension.
+            StartupError: It is not there, or its manifest is not of this role and dimension.
         """
         hint = publish_hint(repository, name)
-        folder = repository / name / str(read_served_versions(repository, name).served)
+        folder = repository / name / str(version)
         path = folder / "manifest.json"
         try:
             manifest = json.loads(path.read_bytes())
@@ -72,7 +81,7 @@ class Encoder:
                 },
                 max_batch_size=int(serving["max_batch_size"]),
                 length_buckets=tuple(serving["length_buckets"]),
-                tokenizer_path=folder / "tokenizer.json",
+                folder=folder,
                 identity={
                     "encoder": manifest["encoder"],
                     "dimension": manifest["dimension"],
@@ -109,17 +118,49 @@ class Space:
     identity: dict[str, Any]
 
     @classmethod
+    def of(cls, code: Encoder, text: Encoder) -> "Space":
+        """The space that two encoders make."""
+        identity = {"code": code.identity, "text": text.identity, "passage_format": PASSAGE_FORMAT}
+        canonical = json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()
+        return cls(code, text, hashlib.sha256(canonical).hexdigest(), identity)
+
+    @classmethod
     def load(cls, repository: Path, *, code_encoder: str, text_encoder: str) -> "Space":
         """Read the served version of both encoders.
 
         Raises:
             StartupError: One of them is missing or does not fit.
         """
-        code = Encoder.load(repository, code_encoder, role="code", dimension=CODE_DIM)
-        text = Encoder.load(repository, text_encoder, role="text", dimension=TEXT_DIM)
-        identity = {"code": code.identity, "text": text.identity, "passage_format": PASSAGE_FORMAT}
-        canonical = json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()
-        return cls(code, text, hashlib.sha256(canonical).hexdigest(), identity)
+        code, text = (
+            Encoder.load(
+                repository, name, read_served_versions(repository, name).served, role=role, dimension=dimension
+            )
+            for name, role, dimension in ((code_encoder, "code", CODE_DIM), (text_encoder, "text", TEXT_DIM))
+        )
+        return cls.of(code, text)
+
+    @classmethod
+    def find(cls, repository: Path, fingerprint: str, *, code_encoder: str, text_encoder: str) -> "Space | None":
+        """Look for a space among all versions that are loaded; None when no two of them make it.
+
+        Raises:
+            StartupError: The configuration of an encoder cannot be read.
+        """
+        codes = _loaded(repository, code_encoder, role="code", dimension=CODE_DIM)
+        texts = _loaded(repository, text_encoder, role="text", dimension=TEXT_DIM)
+        spaces = (cls.of(code, text) for code in codes for text in texts)
+        return next((space for space in spaces if space.fingerprint == fingerprint), None)
+
+
+def _loaded(repository: Path, name: str, *, role: str, dimension: int) -> list[Encoder]:
+    """The versions that are kept loaded, newest first; one that cannot be read makes no space."""
+    encoders = []
+    for version in sorted(read_served_versions(repository, name).loaded, reverse=True):
+        try:
+            encoders.append(Encoder.load(repository, name, version, role=role, dimension=dimension))
+        except StartupError as exc:
+            logger.warning("%s", exc)
+    return encoders
 
 
 def passage_of(symbol: str, content: str) -> str:

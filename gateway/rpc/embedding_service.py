@@ -12,7 +12,7 @@ from gateway.embedding.embedder import TokenizedTexts
 from gateway.embedding.space import InputType
 from gateway.embedding.triton import Priority
 from gateway.embedding.vectors import Vectors
-from gateway.errors import DuovecError, InvalidInput
+from gateway.errors import DuovecError, InvalidInput, SpaceMismatch
 from gateway.rpc import validation
 from gateway.rpc.admission import Admission
 from gateway.rpc.interceptors import status_of
@@ -44,7 +44,7 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         texts = [validation.text(f"texts[{index}]", text) for index, text in enumerate(request.texts)]
         input_type = validation.input_type("input_type", request.input_type)
         vector_format = validation.vector_format("vector_format", request.vector_format)
-        embedder = self._serving.active.embedder
+        embedder = (await self._serving.expect(request.space)).embedder
         with self._admission.texts(count):
             tokenized = await embedder.tokenize(texts, input_type)
             if not request.truncate:
@@ -78,7 +78,8 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
                 validation.text("text", request.text)
                 validation.vector_format("vector_format", request.vector_format)
                 input_type = validation.input_type("input_type", request.input_type)
-            except InvalidInput as exc:
+                await self._serving.expect(request.space)
+            except (InvalidInput, SpaceMismatch) as exc:
                 responses.append(pb.StreamEmbedResponse(item_id=request.item_id, error=status_of(exc)))
             else:
                 by_type.setdefault(input_type, []).append(request)

@@ -6,6 +6,7 @@ time are stored and found: a server that is busy must not be taken for one that 
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,6 +29,8 @@ CANARY_QUERY = "add two numbers"
 _SERVING_PERIOD_S = 5.0
 _FAILING_PERIOD_S = 0.5
 _TIMEOUT_S = 5.0
+# So often Triton's models are compared with the published ones again.
+_PROOF_PERIOD_S = 60.0
 
 
 class HealthMonitor:
@@ -45,6 +48,8 @@ class HealthMonitor:
         self._services = services
         self._serving = serving
         self._database = database
+        self._doubted_at = time.monotonic()
+        self._space_key = 0
         self._vectors_V: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 
     async def run(self) -> None:
@@ -68,6 +73,11 @@ class HealthMonitor:
 
     async def _check(self) -> Exception | None:
         space = self._serving.active
+        if time.monotonic() - self._doubted_at >= _PROOF_PERIOD_S:
+            self._doubted_at = time.monotonic()
+            space.embedder.doubt()
+        if space.space_key != self._space_key:
+            self._space_key, self._vectors_V = space.space_key, None
         try:
             await self._embed(space.embedder)
             await self._find(space.space_key)

@@ -1,6 +1,7 @@
 """IndexService: chunks in, stored with their vectors."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,18 +12,22 @@ from duovec.v1 import index_service_pb2 as pb
 from duovec.v1 import index_service_pb2_grpc as pb_grpc
 from gateway.embedding.space import InputType
 from gateway.embedding.triton import Priority
-from gateway.errors import DuovecError, InvalidInput
+from gateway.errors import DuovecError, InvalidInput, SpaceMismatch
 from gateway.rpc import paging, validation
 from gateway.rpc.admission import Admission
 from gateway.rpc.interceptors import status_of
 from gateway.rpc.streaming import in_batches
-from gateway.spaces.serving import Serving
+from gateway.spaces.filling import fill
+from gateway.spaces.serving import ServedSpace, Serving
 from gateway.store.access import Role
 from gateway.store.chunks import ChunkStore
 from gateway.store.codebases import CodebaseStore
-from gateway.store.rows import ChunkRow, StoredChunk
+from gateway.store.rows import ChunkRow, PendingChunk, StoredChunk
+from gateway.store.space_vectors import SpaceVectorStore
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+logger = logging.getLogger(__name__)
 
 MAX_SELECTORS = 1000
 
@@ -58,6 +63,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
         self,
         serving: Serving,
         chunks: ChunkStore,
+        vectors: SpaceVectorStore,
         codebases: CodebaseStore,
         admission: Admission,
         *,
@@ -69,6 +75,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
         Args:
             serving: Which that is.
             chunks: Where chunks go.
+            vectors: Where their vectors go in the spaces beside the active one.
             codebases: Where codebases are looked up.
             admission: Bounds the open streams.
             timeout_s: Budget of one batch, and of a unary call, seconds.
@@ -76,6 +83,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
         """
         self._serving = serving
         self._chunks = chunks
+        self._vectors = vectors
         self._codebases = codebases
         self._admission = admission
         self._timeout_s = timeout_s
@@ -112,11 +120,13 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
         for request in requests:
             try:
                 items.append(_item(codebase_id, request))
-            except InvalidInput as exc:
+                await self._serving.expect(request.space)
+            except (InvalidInput, SpaceMismatch) as exc:
                 responses.append(pb.IndexChunksResponse(item_id=request.item_id, error=status_of(exc)))
         try:
             async with asyncio.timeout(self._timeout_s):
-                outcomes = await self._store(codebase_key, items)
+                outcomes = await self._serving.call(lambda space: self._store(space, codebase_key, items))
+                await self._fill_others(codebase_key, items, outcomes)
         except (DuovecError, TimeoutError) as exc:
             outcomes = [exc] * len(items)
         for item, outcome in zip(items, outcomes, strict=True):
@@ -131,9 +141,8 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
                 responses.append(pb.IndexChunksResponse(item_id=item.item_id, error=status_of(outcome)))
         return responses
 
-    async def _store(self, codebase_key: int, items: Sequence[_Item]) -> list[_Outcome | Exception]:
+    async def _store(self, space: ServedSpace, codebase_key: int, items: Sequence[_Item]) -> list[_Outcome | Exception]:
         """Store a batch: what is there stays, what has a vector gets it, the rest is embedded."""
-        space = self._serving.active
         outcomes: list[_Outcome | Exception | None] = [None] * len(items)
         rows = [item.row for item in items]
         existing = await self._chunks.find_existing(codebase_key, space.space_key, rows, timeout_s=self._timeout_s)
@@ -187,6 +196,29 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
             for index, chunk_id in zip(good, chunk_ids, strict=True):
                 outcomes[index] = _Outcome(StoredChunk(chunk_id, "EMBEDDED"), tokenized.is_truncated(index))
         return [outcome for outcome in outcomes if outcome is not None]
+
+    async def _fill_others(
+        self, codebase_key: int, items: Sequence[_Item], outcomes: Sequence[_Outcome | Exception]
+    ) -> None:
+        """Give what is new its vectors in the spaces beside the active one, too.
+
+        What that leaves out, and what fails, the re-embedding that runs there finds: it never fails a batch.
+        """
+        chunks = [
+            PendingChunk(outcome.stored.chunk_id, codebase_key, item.row.symbol, item.row.content, item.row.text_sha256)
+            for item, outcome in zip(items, outcomes, strict=True)
+            if isinstance(outcome, _Outcome) and outcome.stored.disposition != "UNCHANGED"
+        ]
+        if not chunks:
+            return
+        for space in self._serving.filled:
+            try:
+                # Texts that the other encoders would cut are left to the re-embedding, which counts them.
+                await fill(self._vectors, space, chunks, truncate=False, timeout_s=self._timeout_s)
+            except DuovecError as exc:
+                logger.warning(
+                    "%d chunks are left to the re-embedding of space %s: %s", len(chunks), space.fingerprint, exc
+                )
 
     async def ListFiles(self, request: pb.ListFilesRequest, context: Context) -> pb.ListFilesResponse:  # noqa: N802
         """List the stored versions of files."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from duovec.v1 import search_service_pb2 as pb
 from gateway.embedding.blend import CODE_WEIGHT
-from gateway.errors import InvalidInput
+from gateway.errors import InvalidInput, SpaceMismatch
 from gateway.rpc import paging, validation
 from gateway.rpc.path_globs import path_range, path_regex
 from gateway.store.rows import DIMENSION, FilterRow, SearchResult
@@ -84,20 +84,21 @@ def check(request: pb.SearchRequest) -> CheckedRequest:
     )
 
 
-def digest(request: pb.SearchRequest, space: str) -> str:
+def digest(request: pb.SearchRequest) -> str:
     """What a page token belongs to: everything that decides the hits and their order."""
     identity = pb.SearchRequest()
     identity.CopyFrom(request)
     identity.ClearField("page_token")
     identity.ClearField("page_size")
-    return hashlib.sha256(space.encode() + identity.SerializeToString(deterministic=True)).hexdigest()[:32]
+    return hashlib.sha256(identity.SerializeToString(deterministic=True)).hexdigest()[:32]
 
 
-def encode_page(request_digest: str, page: Page) -> str:
+def encode_page(request_digest: str, space: str, page: Page) -> str:
     """The token for the page after the hit that `page` names."""
     vector = base64.b64encode(page.vector_V.astype("<f2").tobytes()).decode()
     return paging.encode(
         request_digest,
+        space,
         vector,
         repr(page.scale),
         str(int(page.truncated)),
@@ -108,21 +109,25 @@ def encode_page(request_digest: str, page: Page) -> str:
     )
 
 
-def decode_page(token: str, request_digest: str) -> Page | None:
+def decode_page(token: str, request_digest: str, space: str) -> Page | None:
     """What is in a token; None for the empty token of a first page.
 
     Raises:
         InvalidInput: The token is none of ours, or belongs to another query.
+        SpaceMismatch: The list was begun in another space.
     """
-    key = paging.decode(token, 8)
+    key = paging.decode(token, 9)
     if key is None:
         return None
-    token_digest, vector, scale, truncated, missing_encoder, pool, score, chunk_id = key
+    token_digest, token_space, vector, scale, truncated, missing_encoder, pool, score, chunk_id = key
     if token_digest != request_digest:
         raise InvalidInput(
             "page_token",
-            "belongs to another query or another space; send the request as it was for the page before, or leave the "
-            "token empty",
+            "belongs to another query; send the request as it was for the page before, or leave the token empty",
+        )
+    if token_space != space:
+        raise SpaceMismatch(
+            f"the list was begun in space {token_space[:64]}, and space {space} is the active one now; begin it again"
         )
     try:
         halves_V = np.frombuffer(base64.b64decode(vector, validate=True), dtype="<f2")

@@ -67,9 +67,13 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
     async def Search(self, request: pb.SearchRequest, context: Context) -> pb.SearchResponse:  # noqa: N802
         """Rank the chunks of codebases by similarity to a query."""
         checked = check(request)
-        space = self._serving.active
-        request_digest = digest(request, space.fingerprint)
-        page = decode_page(request.page_token, request_digest)
+        return await self._serving.call(lambda space: self._search_in(space, checked, request), expected=request.space)
+
+    async def _search_in(
+        self, space: ServedSpace, checked: CheckedRequest, request: pb.SearchRequest
+    ) -> pb.SearchResponse:
+        request_digest = digest(request)
+        page = decode_page(request.page_token, request_digest, space.fingerprint)
         with self._admission.texts(1):
             ids_by_key = await self._codebases.get_keys(checked.codebase_ids, timeout_s=self._timeout_s)
             if page is None:
@@ -98,6 +102,7 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
             last = result.hits[-1]
             token = encode_page(
                 request_digest,
+                space.fingerprint,
                 Page(
                     vector_V=vector.vector_V,
                     scale=vector.scale,

@@ -31,6 +31,15 @@ class PrincipalStore:
         async with self._database.acquire(timeout_s):
             pass
 
+    async def require_admin(self, *, timeout_s: float) -> None:
+        """Go on only for an administrator.
+
+        Raises:
+            AdminRequired: The caller is none.
+        """
+        async with self._database.acquire(timeout_s) as connection:
+            await require_admin(connection)
+
     async def create(self, principal_id: str, display_name: str, *, is_admin: bool, timeout_s: float) -> PrincipalRow:
         """Add a principal, which has neither keys nor grants yet.
 

@@ -26,7 +26,7 @@ from duovec.v1 import vector_pb2 as duovec_dot_v1_dot_vector__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!duovec/v1/embedding_service.proto\x12\tduovec.v1\x1a\x16\x64uovec/v1/vector.proto\x1a\x17google/rpc/status.proto\"\x89\x01\n\x0c\x45mbedRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12(\n\ninput_type\x18\x02 \x01(\x0e\x32\x14.duovec.v1.InputType\x12\x10\n\x08truncate\x18\x03 \x01(\x08\x12.\n\rvector_format\x18\x04 \x01(\x0e\x32\x17.duovec.v1.VectorFormat\"H\n\rEmbedResponse\x12(\n\nembeddings\x18\x01 \x03(\x0b\x32\x14.duovec.v1.Embedding\x12\r\n\x05space\x18\x02 \x01(\t\"\x9f\x01\n\x12StreamEmbedRequest\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12(\n\ninput_type\x18\x03 \x01(\x0e\x32\x14.duovec.v1.InputType\x12\x10\n\x08truncate\x18\x04 \x01(\x08\x12.\n\rvector_format\x18\x05 \x01(\x0e\x32\x17.duovec.v1.VectorFormat\"\x90\x01\n\x13StreamEmbedResponse\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12)\n\tembedding\x18\x02 \x01(\x0b\x32\x14.duovec.v1.EmbeddingH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\r\n\x05space\x18\x04 \x01(\tB\t\n\x07outcome2\xa0\x01\n\x10\x45mbeddingService\x12:\n\x05\x45mbed\x12\x17.duovec.v1.EmbedRequest\x1a\x18.duovec.v1.EmbedResponse\x12P\n\x0bStreamEmbed\x12\x1d.duovec.v1.StreamEmbedRequest\x1a\x1e.duovec.v1.StreamEmbedResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!duovec/v1/embedding_service.proto\x12\tduovec.v1\x1a\x16\x64uovec/v1/vector.proto\x1a\x17google/rpc/status.proto\"\x98\x01\n\x0c\x45mbedRequest\x12\r\n\x05texts\x18\x01 \x03(\t\x12(\n\ninput_type\x18\x02 \x01(\x0e\x32\x14.duovec.v1.InputType\x12\x10\n\x08truncate\x18\x03 \x01(\x08\x12.\n\rvector_format\x18\x04 \x01(\x0e\x32\x17.duovec.v1.VectorFormat\x12\r\n\x05space\x18\x05 \x01(\t\"H\n\rEmbedResponse\x12(\n\nembeddings\x18\x01 \x03(\x0b\x32\x14.duovec.v1.Embedding\x12\r\n\x05space\x18\x02 \x01(\t\"\xae\x01\n\x12StreamEmbedRequest\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12(\n\ninput_type\x18\x03 \x01(\x0e\x32\x14.duovec.v1.InputType\x12\x10\n\x08truncate\x18\x04 \x01(\x08\x12.\n\rvector_format\x18\x05 \x01(\x0e\x32\x17.duovec.v1.VectorFormat\x12\r\n\x05space\x18\x06 \x01(\t\"\x90\x01\n\x13StreamEmbedResponse\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12)\n\tembedding\x18\x02 \x01(\x0b\x32\x14.duovec.v1.EmbeddingH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\r\n\x05space\x18\x04 \x01(\tB\t\n\x07outcome2\xa0\x01\n\x10\x45mbeddingService\x12:\n\x05\x45mbed\x12\x17.duovec.v1.EmbedRequest\x1a\x18.duovec.v1.EmbedResponse\x12P\n\x0bStreamEmbed\x12\x1d.duovec.v1.StreamEmbedRequest\x1a\x1e.duovec.v1.StreamEmbedResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,13 +34,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'duovec.v1.embedding_service
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EMBEDREQUEST']._serialized_start=98
-  _globals['_EMBEDREQUEST']._serialized_end=235
-  _globals['_EMBEDRESPONSE']._serialized_start=237
-  _globals['_EMBEDRESPONSE']._serialized_end=309
-  _globals['_STREAMEMBEDREQUEST']._serialized_start=312
-  _globals['_STREAMEMBEDREQUEST']._serialized_end=471
-  _globals['_STREAMEMBEDRESPONSE']._serialized_start=474
-  _globals['_STREAMEMBEDRESPONSE']._serialized_end=618
-  _globals['_EMBEDDINGSERVICE']._serialized_start=621
-  _globals['_EMBEDDINGSERVICE']._serialized_end=781
+  _globals['_EMBEDREQUEST']._serialized_end=250
+  _globals['_EMBEDRESPONSE']._serialized_start=252
+  _globals['_EMBEDRESPONSE']._serialized_end=324
+  _globals['_STREAMEMBEDREQUEST']._serialized_start=327
+  _globals['_STREAMEMBEDREQUEST']._serialized_end=501
+  _globals['_STREAMEMBEDRESPONSE']._serialized_start=504
+  _globals['_STREAMEMBEDRESPONSE']._serialized_end=648
+  _globals['_EMBEDDINGSERVICE']._serialized_start=651
+  _globals['_EMBEDDINGSERVICE']._serialized_end=811
 # @@protoc_insertion_point(module_scope)

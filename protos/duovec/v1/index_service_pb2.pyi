@@ -10,16 +10,18 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class IndexChunksRequest(_message.Message):
-    __slots__ = ("codebase_id", "item_id", "chunk", "truncate")
+    __slots__ = ("codebase_id", "item_id", "chunk", "truncate", "space")
     CODEBASE_ID_FIELD_NUMBER: _ClassVar[int]
     ITEM_ID_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     TRUNCATE_FIELD_NUMBER: _ClassVar[int]
+    SPACE_FIELD_NUMBER: _ClassVar[int]
     codebase_id: str
     item_id: str
     chunk: _chunk_pb2.Chunk
     truncate: bool
-    def __init__(self, codebase_id: _Optional[str] = ..., item_id: _Optional[str] = ..., chunk: _Optional[_Union[_chunk_pb2.Chunk, _Mapping]] = ..., truncate: _Optional[bool] = ...) -> None: ...
+    space: str
+    def __init__(self, codebase_id: _Optional[str] = ..., item_id: _Optional[str] = ..., chunk: _Optional[_Union[_chunk_pb2.Chunk, _Mapping]] = ..., truncate: _Optional[bool] = ..., space: _Optional[str] = ...) -> None: ...
 
 class IndexChunksResponse(_message.Message):
     __slots__ = ("item_id", "indexed", "error")

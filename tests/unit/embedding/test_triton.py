@@ -29,7 +29,7 @@ ENCODER = Encoder(
     task_ids={InputType.QUERY: 0, InputType.PASSAGE: 1},
     max_batch_size=64,
     length_buckets=(),
-    tokenizer_path=Path("tokenizer.json"),
+    folder=Path("1"),
     identity={},
 )
 WAIT_S = 20.0

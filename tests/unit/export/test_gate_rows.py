@@ -33,7 +33,7 @@ def served(spec: EncoderSpec, tokenizer_path: Path, max_tokens: int) -> Encoder:
         task_ids={},
         max_batch_size=64,
         length_buckets=(),
-        tokenizer_path=tokenizer_path,
+        folder=tokenizer_path.parent,
         identity={},
     )
 

@@ -1,6 +1,7 @@
 """What the canary's fate says of the service."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from gateway.embedding.vectors import Vectors
 from gateway.errors import DatabaseUnavailable, TritonUnavailable
 from gateway.rpc import health as health_module
 from gateway.rpc.health import HealthMonitor
-from gateway.spaces.serving import ServedSpace, Serving
+from gateway.spaces.serving import ServedSpace
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -23,9 +24,13 @@ class Embedder:
 
     def __init__(self) -> None:
         self.encoded_count = 0
+        self.doubt_count = 0
         self.hangs = False
         self.answers_others = False
         self.error: Exception | None = None
+
+    def doubt(self) -> None:
+        self.doubt_count += 1
 
     async def check_ready(self, *, timeout_s: float) -> None:
         if self.error:
@@ -86,7 +91,9 @@ async def status_after_checks(embedder: Any, database: Any, count: int, change: 
                 change()
             return error
 
-    task = asyncio.create_task(Counted(servicer, [""], Serving(ServedSpace(1, embedder)), database).run())
+    task = asyncio.create_task(
+        Counted(servicer, [""], SimpleNamespace(active=ServedSpace(1, embedder)), database).run()
+    )
     while checks < 2 + count:
         await asyncio.sleep(0)
     task.cancel()
@@ -129,3 +136,16 @@ async def test_a_server_whose_triton_is_away_does_not_serve(embedder: Embedder, 
         embedder.error = TritonUnavailable("away")
 
     assert await status_after_checks(embedder, database, 1, change) == NOT_SERVING
+
+
+async def test_the_models_are_proven_again_now_and_then(
+    embedder: Embedder, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Triton may have been started again between two calls, on other models."""
+    monkeypatch.setattr(health_module, "_PROOF_PERIOD_S", 0.0)
+    await status_after_checks(embedder, database, 2, lambda: None)
+    assert embedder.doubt_count >= 2
+    embedder.doubt_count = 0
+    monkeypatch.setattr(health_module, "_PROOF_PERIOD_S", 3600.0)
+    await status_after_checks(embedder, database, 2, lambda: None)
+    assert embedder.doubt_count == 0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from duovec.v1 import search_service_pb2 as pb
-from gateway.errors import InvalidInput
+from gateway.errors import InvalidInput, SpaceMismatch
 from gateway.rpc import paging
 from gateway.rpc.search_request import Page, check, decode_page, digest, encode_page
 from gateway.store.search_words import LEXICAL_WEIGHT
@@ -82,13 +82,13 @@ def test_a_bad_field_is_refused_by_name(bad: pb.SearchRequest, field: str, messa
 
 def test_a_page_comes_back_as_it_was_and_the_query_as_it_was_compared() -> None:
     """To the bit of what the database saw: hits before and after the end of a page are compared with the same."""
-    before, name = page(), digest(request(), SPACE)
-    after = decode_page(encode_page(name, before), name)
+    before, name = page(), digest(request())
+    after = decode_page(encode_page(name, SPACE, before), name, SPACE)
     assert after is not None
     np.testing.assert_array_equal(after.vector_V.astype(np.float16), before.vector_V.astype(np.float16))
     fields = ("scale", "truncated", "missing_encoder", "pool", "score", "chunk_id")
     assert [getattr(after, field) for field in fields] == [getattr(before, field) for field in fields]
-    assert decode_page("", name) is None
+    assert decode_page("", name, SPACE) is None
 
 
 @pytest.mark.parametrize(
@@ -106,19 +106,19 @@ def test_a_page_comes_back_as_it_was_and_the_query_as_it_was_compared() -> None:
     ],
 )
 def test_a_token_of_another_query_is_refused(other: pb.SearchRequest) -> None:
-    token = encode_page(digest(request(), SPACE), page())
+    token = encode_page(digest(request()), SPACE, page())
     with pytest.raises(InvalidInput, match="page_token: belongs to another query"):
-        decode_page(token, digest(other, SPACE))
+        decode_page(token, digest(other), SPACE)
 
 
 def test_a_token_of_another_space_is_refused() -> None:
-    token = encode_page(digest(request(), SPACE), page())
-    with pytest.raises(InvalidInput, match="another space"):
-        decode_page(token, digest(request(), "cd" * 32))
+    token = encode_page(digest(request()), SPACE, page())
+    with pytest.raises(SpaceMismatch, match="begin it again"):
+        decode_page(token, digest(request()), "cd" * 32)
 
 
 def test_the_size_of_a_page_may_change() -> None:
-    assert digest(request(page_size=5), SPACE) == digest(request(page_size=50, page_token="x"), SPACE)
+    assert digest(request(page_size=5)) == digest(request(page_size=50, page_token="x"))
 
 
 @pytest.mark.parametrize(
@@ -137,12 +137,12 @@ def test_the_size_of_a_page_may_change() -> None:
 )
 def test_a_forged_token_is_refused(forged: Page) -> None:
     """What could not have come from a first page never reaches the database."""
-    name = digest(request(), SPACE)
+    name = digest(request())
     with pytest.raises(InvalidInput, match="is not one that this method returned"):
-        decode_page(encode_page(name, forged), name)
+        decode_page(encode_page(name, SPACE, forged), name, SPACE)
 
 
-@pytest.mark.parametrize("token", ["!", "abc", paging.encode("a"), paging.encode(*"abcdefgh")])
+@pytest.mark.parametrize("token", ["!", "abc", paging.encode("a"), paging.encode(*"abcdefghi")])
 def test_foreign_tokens_are_refused(token: str) -> None:
     with pytest.raises(InvalidInput, match="page_token"):
-        decode_page(token, "a" if token == paging.encode(*"abcdefgh") else digest(request(), SPACE))
+        decode_page(token, "a" if token == paging.encode(*"abcdefghi") else digest(request()), "b")

@@ -1,0 +1,86 @@
+"""Finds the published encoders that make a space."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from gateway.embedding.embedder import Embedder
+from gateway.embedding.space import CODE_DIM, TEXT_DIM, Encoder, Space
+from gateway.errors import SpaceNotReady, StartupError
+
+
+class SpaceCatalog:
+    """The spaces that the model repository can make, by what is loaded in Triton."""
+
+    def __init__(
+        self, repository: Path, *, code_encoder: str, text_encoder: str, make_embedder: Callable[[Space], Embedder]
+    ) -> None:
+        """Read nothing yet.
+
+        Args:
+            repository: The repository that Triton serves.
+            code_encoder: Folder of the code encoder that new spaces are built with.
+            text_encoder: Folder of the text encoder that new spaces are built with.
+            make_embedder: Makes what embeds in a space.
+        """
+        self._repository = repository
+        self._code_encoder = code_encoder
+        self._text_encoder = text_encoder
+        self._make_embedder = make_embedder
+        self._embedders: dict[str, Embedder] = {}
+
+    def served(self) -> Space:
+        """The space that the served versions make.
+
+        Raises:
+            StartupError: An encoder is not published, or cannot be read.
+        """
+        return Space.load(self._repository, code_encoder=self._code_encoder, text_encoder=self._text_encoder)
+
+    def of_versions(self, code_version: int, text_version: int) -> Space:
+        """The space that two versions make; 0 stands for the served one.
+
+        Raises:
+            StartupError: A version is not there.
+        """
+        served = self.served()
+        code, text = served.code, served.text
+        if code_version:
+            code = Encoder.load(self._repository, code.name, code_version, role="code", dimension=CODE_DIM)
+        if text_version:
+            text = Encoder.load(self._repository, text.name, text_version, role="text", dimension=TEXT_DIM)
+        return Space.of(code, text)
+
+    async def find(self, fingerprint: str, manifest: Mapping[str, Any]) -> Space | None:
+        """Look for the loaded versions that make a space; its own manifest names the encoders.
+
+        Raises:
+            StartupError: The configuration of an encoder cannot be read.
+        """
+        code, text = manifest["code"]["encoder"], manifest["text"]["encoder"]
+        return await asyncio.to_thread(Space.find, self._repository, fingerprint, code_encoder=code, text_encoder=text)
+
+    async def embedder(self, fingerprint: str, manifest: Mapping[str, Any]) -> Embedder:
+        """Get what embeds in a space; it is made once.
+
+        Raises:
+            SpaceNotReady: No versions that make it are kept loaded.
+        """
+        if fingerprint not in self._embedders:
+            try:
+                space = await self.find(fingerprint, manifest)
+                if space is None:
+                    raise SpaceNotReady(
+                        f"no loaded versions of {manifest['code']['encoder']} and {manifest['text']['encoder']} in "
+                        f"{self._repository} make space {fingerprint}; publish or roll back to them with duovec-export"
+                    )
+                self._embedders[fingerprint] = await asyncio.to_thread(self._make_embedder, space)
+            except (StartupError, KeyError) as exc:
+                raise SpaceNotReady(f"the encoders of space {fingerprint} cannot be read: {exc}") from exc
+        return self._embedders[fingerprint]
+
+    async def close(self) -> None:
+        """Let the embedders end what they write."""
+        for embedder in self._embedders.values():
+            await embedder.close()
