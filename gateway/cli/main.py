@@ -9,11 +9,14 @@ from typer.core import TyperGroup
 from gateway.cli.demo import demo
 from gateway.cli.doctor import doctor
 from gateway.cli.embed import embed
+from gateway.cli.feedback import feedback
 from gateway.cli.grant import grant
 from gateway.cli.index import index
 from gateway.cli.key import key
 from gateway.cli.principal import principal
+from gateway.cli.quality import quality
 from gateway.cli.search import search
+from gateway.cli.space import space
 from gateway.cli.status import status
 from gateway.cli.up import up
 from gateway.errors import DuovecError
@@ -62,7 +65,7 @@ def _options(
     """Code search by two encoders at once."""
 
 
-for command in (up, demo, index, search, embed, status, doctor):
+for command in (up, demo, index, search, feedback, quality, embed, status, doctor):
     app.command()(command)
-for name, group in (("principal", principal), ("key", key), ("grant", grant)):
+for name, group in (("principal", principal), ("key", key), ("grant", grant), ("space", space)):
     app.add_typer(group, name=name)

@@ -25,6 +25,7 @@ from duovec.v1.search_service_pb2_grpc import SearchServiceStub
 from gateway.client.access import Access
 from gateway.client.credentials import find_api_key
 from gateway.client.errors import ClientError, from_rpc_error
+from gateway.client.spaces import Spaces
 
 DEFAULT_ENDPOINT = "127.0.0.1:50051"
 DIMENSION = 2560
@@ -69,6 +70,7 @@ class Client:
 
     Attributes:
         access: Principals, API keys and grants.
+        spaces: Which encoders made the vectors that are searched, and changing to others.
     """
 
     def __init__(self, endpoint: str | None = None, *, api_key: str | None = None, timeout_s: float = 60.0) -> None:
@@ -97,6 +99,7 @@ class Client:
         self._search = make(SearchServiceStub)
         self._quality = make(QualityServiceStub)
         self.access = Access(self._channel, self._codebases, self._call)
+        self.spaces = Spaces(self._channel, self._call)
 
     def __enter__(self) -> Self:
         """Give the client itself."""

@@ -38,6 +38,13 @@ IndexService.DeleteChunks        UUU    UUU      NNN      PNN    ONN    ONN   OO
 SearchService.Search             UUU    UUU      NNN      ONN    ONN    ONN   OON
 SearchService.RecordFeedback     UUU    UUU      NNN      ONN    ONN    ONN   ONN
 QualityService.ListQuality       UUU    UUU      NNN      PNN    PNN    ONN   OON
+SpaceService.ListSpaces          UUU    UUU      PPP      PPP    PPP    PPP   OOO
+SpaceService.GetSpace            UUU    UUU      PPP      PPP    PPP    PPP   NNN
+SpaceService.BuildSpace          UUU    UUU      PPP      PPP    PPP    PPP   AAA
+SpaceService.ReembedSpace        UUU    UUU      PPP      PPP    PPP    PPP   NNN
+SpaceService.ActivateSpace       UUU    UUU      PPP      PPP    PPP    PPP   NNN
+SpaceService.RollbackSpace       UUU    UUU      PPP      PPP    PPP    PPP   NNN
+SpaceService.DropSpace           UUU    UUU      PPP      PPP    PPP    PPP   NNN
 EmbeddingService.Embed           UUU    UUU      OOO      OOO    OOO    OOO   OOO
 EmbeddingService.StreamEmbed     UUU    UUU      OOO      OOO    OOO    OOO   OOO
 PrincipalService.CreatePrincipal UUU    UUU      PPP      PPP    PPP    PPP   AAO
@@ -115,6 +122,13 @@ REQUESTS: dict[str, Callable[[Subject], dict[str, Any]]] = {
     },
     "EmbeddingService.Embed": lambda _: {"texts": ["x"], "input_type": "INPUT_TYPE_QUERY"},
     "EmbeddingService.StreamEmbed": lambda _: {"item_id": "1", "text": "x", "input_type": "INPUT_TYPE_QUERY"},
+    "SpaceService.ListSpaces": lambda _: {},
+    "SpaceService.BuildSpace": lambda _: {},
+    "SpaceService.RollbackSpace": lambda _: {},
+    **{
+        f"SpaceService.{name}": lambda _: {"space": "0" * 64}
+        for name in ("GetSpace", "ReembedSpace", "ActivateSpace", "DropSpace")
+    },
     "PrincipalService.ListPrincipals": lambda _: {},
     "PrincipalService.CreatePrincipal": lambda to: {"principal_id": to.principal_id},
     "PrincipalService.GetPrincipal": lambda to: {"principal_id": to.principal_id},
