@@ -8,8 +8,9 @@ from typing import Any
 from training.data.mining import MinedSet, MiningSettings
 from training.data.parquet import FORMAT, digest_of
 from training.data.sources import Origin
-from training.data.unit import SPLITS, STYLES, Example
+from training.data.unit import SPLITS, STYLES, Example, Split
 
+_FEW = 100
 _COLUMNS = """
 Columns: `query`; `positive` is the code as the gateway embeds it (symbol path, then content), without the query's own
 text; `positive_blanked` the same without its name; `negatives` are other passages of the same split, hardest first;
@@ -18,14 +19,24 @@ codebases one must be allowed to read. Of `symbol` queries `positive` and `negat
 """
 
 
-def make_card(mined: MinedSet, settings: MiningSettings, origins: Sequence[Origin]) -> dict[str, Any]:
-    """Describe a set for programs; it depends on the set alone, so that equal sets have equal cards."""
+def make_card(
+    mined: MinedSet, settings: MiningSettings, origins: Sequence[Origin], *, negatives_by: Sequence[str]
+) -> dict[str, Any]:
+    """Describe a set for programs; it depends on the set alone, so that equal sets have equal cards.
+
+    Args:
+        mined: The set.
+        settings: How it was made.
+        origins: From what.
+        negatives_by: What found the hard negatives, the most trusted first.
+    """
     examples = [example for split in SPLITS for example in mined.examples[split]]
     return {
         "format": FORMAT,
         "sha256": digest_of(mined.examples),
         "settings": asdict(settings),
         "sources": [asdict(origin) for origin in origins],
+        "negatives_by": list(negatives_by),
         "scope": sorted({codebase for example in examples for codebase in example.scope}),
         "examples": {split: len(mined.examples[split]) for split in SPLITS},
         "units": {split: len({example.unit for example in mined.examples[split]}) for split in SPLITS},
@@ -33,13 +44,14 @@ def make_card(mined: MinedSet, settings: MiningSettings, origins: Sequence[Origi
         "languages": {split: _count(mined.examples[split], "language") for split in SPLITS},
         "packages": {split: _count(mined.examples[split], "package") for split in SPLITS},
         "without_negatives": sum(not example.negatives for example in examples),
-        "warnings": warnings_of(examples),
+        "warnings": warnings_of(mined.examples),
         "counts": dict(sorted(mined.counts.items())),
     }
 
 
-def warnings_of(examples: Sequence[Example]) -> list[str]:
+def warnings_of(by_split: Mapping[Split, Sequence[Example]]) -> list[str]:
     """What somebody who trains on a set should know."""
+    examples = [example for split in SPLITS for example in by_split[split]]
     languages = Counter(example.language for example in examples)
     styles = {example.query_style for example in examples}
     found = []
@@ -47,25 +59,22 @@ def warnings_of(examples: Sequence[Example]) -> list[str]:
         found.append(f"every example is {next(iter(languages))}: nothing is learned or measured for other languages")
     if len(styles) == 1:
         found.append(f"every query is a {next(iter(styles))}: a model learns that style, and may lose on others")
-    return found
+    return found + [
+        f"only {len(by_split[split])} examples for {split}: differences between models will be chance"
+        for split in ("dev", "test")
+        if len(by_split[split]) < _FEW
+    ]
 
 
-def make_readme(card: Mapping[str, Any], command: str) -> str:
-    """Describe a set for readers, as Markdown.
-
-    Args:
-        card: From `make_card`.
-        command: What makes the set again.
-    """
+def make_readme(card: Mapping[str, Any]) -> str:
+    """Describe a set for readers, as Markdown: what `make_card` gave."""
     sources = [f"{one['name']} {one['version']}".strip() for one in card["sources"]]
     held_out = ", ".join(sorted(card["packages"]["test"]))
     filters = "\n".join(f"| {name} | {count:,} |" for name, count in card["counts"].items())
     lines = [
         "# (query, code) examples from real source code",
         "",
-        f"SHA-256 of the rows: `{card['sha256']}`. Made by:",
-        "",
-        f"    {command}",
+        f"SHA-256 of the rows: `{card['sha256']}`. Made by `duovec-train mine` with {_settings(card)}.",
         "",
         "| query style | " + " | ".join(SPLITS) + " |",
         "|---|" + "---:|" * len(SPLITS),
@@ -93,6 +102,14 @@ def make_readme(card: Mapping[str, Any], command: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _settings(card: Mapping[str, Any]) -> str:
+    settings = card["settings"]
+    return (
+        f"seed {settings['seed']}, at most {settings['package_cap']:,} examples a package and {settings['negatives']} "
+        f"hard negatives an example, found by {', then by '.join(card['negatives_by'])}"
+    )
 
 
 def _count(examples: Sequence[Example], column: str) -> dict[str, int]:

@@ -2,23 +2,18 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from training.data.anatomy import Anatomy, dissect, without_rows
+from training.data.anatomy import dissect
 from training.data.blanking import blank_name
-from training.data.calls import Definitions, caller_queries, tested_queries
+from training.data.calls import Definitions, tested_queries
+from training.data.drafts import Draft, draft_package
 from training.data.duplicates import Duplicates
-from training.data.negatives import Candidate, choose, lexical_pools
-from training.data.queries import Query, change_query, comment_query, docstring_query, symbol_query
+from training.data.negatives import Asked, PoolSource, choose
+from training.data.queries import Query
 from training.data.split import split_packages
-from training.data.unit import SPLITS, Example, Split, Unit, passage_of, rank
-from training.data.versions import same_symbol_queries
+from training.data.unit import SPLITS, Example, Split, Unit, rank
 from training.errors import MIN_TRIPLETS, InsufficientTrainingData
-
-MAX_PASSAGE_CHARS = 1500
-"""As long as a chunk of the indexer."""
-
-_MIN_CODE_CHARS, _MIN_CODE_ROWS = 60, 2
 
 Report = Callable[[str, int, int], None]
 """Is told a stage's name, how much is done, and how much there is."""
@@ -41,26 +36,6 @@ class MiningSettings:
     held_out: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
-class Draft:
-    """A unit on its way to be an answer.
-
-    Attributes:
-        unit: The unit.
-        content: Its code without the text of its queries, at most 1,500 characters.
-        queries: At most one of each style.
-    """
-
-    unit: Unit
-    content: str
-    queries: list[Query] = field(default_factory=list)
-
-    @property
-    def passage(self) -> str:
-        """What is embedded."""
-        return passage_of(self.unit.symbol, self.content)
-
-
 @dataclass(frozen=True, slots=True)
 class MinedSet:
     """A data set that is not written yet.
@@ -78,6 +53,7 @@ def mine(
     units: Iterable[Unit],
     settings: MiningSettings,
     *,
+    pools: Sequence[PoolSource],
     counts: Counter[str],
     report: Report,
     extra: Mapping[str, Sequence[Query]] | None = None,
@@ -87,6 +63,7 @@ def mine(
     Args:
         units: Of at least three packages, tests among them.
         settings: How.
+        pools: Where hard negatives come from; a later source fills up what an earlier one left.
         counts: Has what reading counted, and is told the rest.
         report: Is told how far it is.
         extra: Queries from elsewhere by the key of the unit that answers them.
@@ -98,93 +75,63 @@ def mine(
     packages: dict[str, list[Unit]] = defaultdict(list)
     for unit in units:
         packages[unit.package].append(unit)
+    report("finding queries", 0, len(packages))
+    extra = _merged(extra or {}, _tests_apart(packages))
+    refused = {key for queries in extra.values() for query in queries for key in query.negatives}
+    known: dict[str, Draft] = {}
     drafts: list[Draft] = []
-    for number, name in enumerate(sorted(packages)):
-        report("finding queries", number, len(packages))
-        drafts += _draft(packages.pop(name), settings.seed, extra or {}, counts)
+    names = sorted(packages)
+    for number, name in enumerate(names):
+        report("finding queries", number, len(names))
+        own = draft_package(packages.pop(name), seed=settings.seed, extra=extra, counts=counts)
+        known.update((draft.unit.key, draft) for draft in own if draft.unit.key in refused)
+        drafts += [draft for draft in own if draft.queries]
     if not drafts:
         raise InsufficientTrainingData(0, "the source")
-    splits = split_packages({draft.unit.package for draft in drafts}, seed=settings.seed, held_out=settings.held_out)
+    sizes = Counter(draft.unit.package for draft in drafts for _ in draft.queries)
+    splits = split_packages(sizes, seed=settings.seed, held_out=settings.held_out)
     # The held-out packages come first: of two near duplicates the one that trains is left out.
     drafts.sort(key=lambda draft: (-SPLITS.index(splits[draft.unit.package]), draft.unit.key))
-    drafts = list(_without_duplicates(drafts, counts, report))
-    pairs = _capped(_without_ambiguous(drafts, counts), settings, counts)
+    pairs = _capped(_without_ambiguous(_without_duplicates(drafts, counts, report), counts), settings, counts)
     train_count = sum(splits[draft.unit.package] == "train" for draft, _ in pairs)
     if train_count < MIN_TRIPLETS:
         raise InsufficientTrainingData(train_count, "what is left of the source after the filters")
     examples: dict[Split, list[Example]] = {split: [] for split in SPLITS}
     for number, split in enumerate(SPLITS):
         report("hard negatives", number, len(SPLITS))
-        own = [pair for pair in pairs if splits[pair[0].unit.package] == split]
-        examples[split] = _with_negatives(own, settings.negatives)
+        own_pairs = [pair for pair in pairs if splits[pair[0].unit.package] == split]
+        own_known = {key: draft for key, draft in known.items() if splits.get(draft.unit.package) == split}
+        examples[split] = _with_negatives(own_pairs, own_known, pools, settings.negatives)
     return MinedSet(examples, counts)
 
 
-def _draft(units: list[Unit], seed: int, extra: Mapping[str, Sequence[Query]], counts: Counter[str]) -> list[Draft]:
-    """Find the queries of the units of one package."""
-    units.sort(key=lambda unit: unit.key)
-    counts["units"] += len(units)
-    anatomies = {unit.key: dissect(unit) for unit in units}
-    drafts = {}
-    for unit in units:
-        if unit.is_test:
-            counts["units of tests"] += 1
-        elif (draft := _own_queries(unit, anatomies[unit.key], seed, counts)) is not None:
-            drafts[unit.key] = draft
-    found: list[tuple[str, Query]] = list(same_symbol_queries(units))
-    for language in sorted({unit.language for unit in units}):
-        own = [unit for unit in units if unit.language == language]
-        definitions = Definitions(own)
-        found += caller_queries(own, anatomies, definitions, seed=seed).items()
-        found += tested_queries([unit for unit in own if unit.is_test], anatomies, definitions)
-    found += [(unit.key, query) for unit in units for query in extra.get(unit.key, ())]
-    for key, query in found:
-        if key in drafts and all(query.style != other.style for other in drafts[key].queries):
-            drafts[key].queries.append(query)
-    counts["units without a query"] += sum(not draft.queries for draft in drafts.values())
-    return [draft for draft in drafts.values() if draft.queries]
+def _tests_apart(packages: Mapping[str, Sequence[Unit]]) -> dict[str, list[Query]]:
+    """Names of tests that stand in a package of their own, for what they test elsewhere in their source."""
+    tests: dict[tuple[str, str], list[Unit]] = defaultdict(list)
+    for own in packages.values():
+        if all(unit.is_test for unit in own):
+            for unit in own:
+                tests[unit.path.partition("/")[0], unit.language].append(unit)
+    found: dict[str, list[Query]] = defaultdict(list)
+    for (origin, language), own in tests.items():
+        code = [
+            unit
+            for units in packages.values()
+            for unit in units
+            if unit.language == language and unit.path.startswith(f"{origin}/")
+        ]
+        anatomies = {unit.key: dissect(unit) for unit in own}
+        for key, query in tested_queries(own, anatomies, Definitions(code)):
+            found[key].append(query)
+    return found
 
 
-def _own_queries(unit: Unit, anatomy: Anatomy, seed: int, counts: Counter[str]) -> Draft | None:
-    """A draft with the queries that stand in the unit itself, cut out of its code; None where little code is left."""
-    cut: set[int] = set()
-    if anatomy.docstring is not None:
-        cut.update(range(anatomy.docstring.first, anatomy.docstring.last + 1))
-    comment = comment_query(anatomy, last_row=_last_row(unit.content, cut), counts=counts)
-    if comment is not None:
-        cut.update(range(comment[1].first, comment[1].last + 1))
-    content = _head(without_rows(unit.content, cut))
-    if len("".join(content.split())) < _MIN_CODE_CHARS or content.count("\n") + 1 < _MIN_CODE_ROWS:
-        counts["units too short"] += 1
-        return None
-    if len(content) > MAX_PASSAGE_CHARS:
-        counts["units of one long line"] += 1
-        return None
-    found = (
-        docstring_query(unit, anatomy, seed=seed, counts=counts),
-        comment[0] if comment else None,
-        symbol_query(unit, seed=seed),
-        change_query(anatomy, counts),
-    )
-    return Draft(unit, content, [query for query in found if query is not None])
-
-
-def _head(content: str) -> str:
-    """The first rows of a text, as many as fit a passage."""
-    if len(content) <= MAX_PASSAGE_CHARS:
-        return content
-    return content[: MAX_PASSAGE_CHARS + 1].rpartition("\n")[0].rstrip() or content
-
-
-def _last_row(content: str, cut: set[int]) -> int:
-    """The last row of a unit that will be in its passage, once some rows are cut out."""
-    size, last = 0, -1
-    for number, row in enumerate(content.split("\n")):
-        size += 0 if number in cut else len(row) + 1
-        if size > MAX_PASSAGE_CHARS:
-            break
-        last = number
-    return last
+def _merged(*found: Mapping[str, Sequence[Query]]) -> dict[str, list[Query]]:
+    merged: dict[str, list[Query]] = defaultdict(list)
+    for one in found:
+        for key, queries in one.items():
+            merged[key] += queries
+    return dict(merged)
 
 
 def _without_duplicates(drafts: Sequence[Draft], counts: Counter[str], report: Report) -> Iterator[Draft]:
@@ -199,18 +146,20 @@ def _without_duplicates(drafts: Sequence[Draft], counts: Counter[str], report: R
             counts[f"units {kind} duplicates"] += 1
 
 
-def _without_ambiguous(drafts: Sequence[Draft], counts: Counter[str]) -> list[tuple[Draft, Query]]:
-    """Leave out queries that several units answer, such as `return a copy`."""
-    answers = Counter(_normal(query.text) for draft in drafts for query in draft.queries)
+def _without_ambiguous(drafts: Iterable[Draft], counts: Counter[str]) -> list[tuple[Draft, Query]]:
+    """Leave out queries that several units answer, such as `return a copy`; feedback says itself what answers."""
+    drafts = list(drafts)
+    answers = Counter(_normal(query.text) for draft in drafts for query in draft.queries if query.style != "feedback")
     pairs = []
     for draft in drafts:
         seen: set[str] = set()
         for query in draft.queries:
+            text = _normal(query.text)
             # A docstring and a test name of the same unit may be the same words.
-            if answers[_normal(query.text)] > 1 or _normal(query.text) in seen:
+            if text in seen or (answers[text] > 1 and query.style != "feedback"):
                 counts[f"{query.style} ambiguous"] += 1
             else:
-                seen.add(_normal(query.text))
+                seen.add(text)
                 pairs.append((draft, query))
     return pairs
 
@@ -223,39 +172,49 @@ def _capped(
     pairs: Sequence[tuple[Draft, Query]], settings: MiningSettings, counts: Counter[str]
 ) -> list[tuple[Draft, Query]]:
     """Keep at most so many pairs a package, of every style the same share as far as there are any."""
-    packages: dict[str, list[tuple[Draft, Query]]] = defaultdict(list)
-    for pair in pairs:
-        packages[pair[0].unit.package].append(pair)
-    kept: set[tuple[str, str]] = set()
+    packages: dict[str, list[int]] = defaultdict(list)
+    for number, (draft, _) in enumerate(pairs):
+        packages[draft.unit.package].append(number)
+    kept: set[int] = set()
     for own in packages.values():
-        own.sort(key=lambda pair: rank(settings.seed, "cap", pair[1].style, pair[0].unit.key))
         turns = Counter[str]()
         order = []
-        for draft, query in own:
-            turns[query.style] += 1
-            order.append((turns[query.style], query.style, draft.unit.key))
-        kept.update((style, key) for _, style, key in sorted(order)[: settings.package_cap])
+        for number in sorted(own, key=lambda one: _order(pairs[one], settings.seed)):
+            style = pairs[number][1].style
+            turns[style] += 1
+            order.append((turns[style], style, number))
+        kept.update(number for *_, number in sorted(order)[: settings.package_cap])
         counts["over the package's cap"] += max(0, len(own) - settings.package_cap)
-    return [pair for pair in pairs if (pair[1].style, pair[0].unit.key) in kept]
+    return [pair for number, pair in enumerate(pairs) if number in kept]
 
 
-def _with_negatives(pairs: Sequence[tuple[Draft, Query]], count: int) -> list[Example]:
-    """Make examples of the pairs of one split, with negatives of the same language."""
-    queries: dict[str, list[str]] = defaultdict(list)
-    drafts: dict[str, dict[str, Draft]] = defaultdict(dict)
-    for draft, query in pairs:
-        queries[draft.unit.key].append(query.text)
-        drafts[draft.unit.language][draft.unit.key] = draft
-    negatives: dict[tuple[str, str], list[Draft]] = {}
-    for language, by_key in drafts.items():
-        own = list(by_key.values())
-        candidates = [Candidate(one.unit.name, language, one.passage, tuple(queries[one.unit.key])) for one in own]
-        for number, pool in enumerate(lexical_pools(candidates)):
-            key = own[number].unit.key
-            for text in queries[key]:
-                chosen = choose(text, number, pool, candidates, count=count)
-                negatives[key, text] = [own[one] for one in chosen]
-    return [_example(draft, query, negatives[draft.unit.key, query.text]) for draft, query in pairs]
+def _order(pair: tuple[Draft, Query], seed: int) -> float:
+    return rank(seed, "cap", pair[1].style, pair[0].unit.key, pair[1].text)
+
+
+def _with_negatives(
+    pairs: Sequence[tuple[Draft, Query]], known: Mapping[str, Draft], pools: Sequence[PoolSource], count: int
+) -> list[Example]:
+    """Make examples of the pairs of one split: first what is known to be no answer, then what looks like one."""
+    languages: dict[str, dict[str, Draft]] = defaultdict(dict)
+    for draft, _ in pairs:
+        languages[draft.unit.language][draft.unit.key] = draft
+    negatives: dict[tuple[str, str], list[Draft]] = {
+        (draft.unit.key, query.text): [known[key] for key in query.negatives if key in known] for draft, query in pairs
+    }
+    for by_key in languages.values():
+        drafts = list(by_key.values())
+        numbers = {key: number for number, key in enumerate(by_key)}
+        asked: list[Asked] = [
+            (numbers[draft.unit.key], query.text) for draft, query in pairs if draft.unit.key in numbers
+        ]
+        for pool_source in pools if count else ():
+            for (own, text), pool in zip(asked, pool_source(drafts, asked), strict=True):
+                chosen = negatives[drafts[own].unit.key, text]
+                taken = {draft.unit.key for draft in chosen}
+                left = [one for one in pool if drafts[one].unit.key not in taken]
+                chosen += [drafts[one] for one in choose(own, text, left, drafts, count=count - len(chosen))]
+    return [_example(draft, query, negatives[draft.unit.key, query.text][:count]) for draft, query in pairs]
 
 
 def _example(draft: Draft, query: Query, negatives: Sequence[Draft]) -> Example:

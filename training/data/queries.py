@@ -26,11 +26,13 @@ class Query:
         text: What somebody might type, or code.
         style: Where it comes from.
         rows: Other rows than the unit's that it was made from.
+        negatives: Keys of units that are known not to answer it.
     """
 
     text: str
     style: Style
     rows: tuple[str, ...] = ()
+    negatives: tuple[str, ...] = ()
 
 
 def docstring_query(unit: Unit, anatomy: Anatomy, *, seed: int, counts: Counter[str]) -> Query | None:

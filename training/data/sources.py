@@ -43,7 +43,7 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class _Listing:
+class Listing:
     """Files of one origin, and how its paths become packages."""
 
     origin: Origin
@@ -51,7 +51,7 @@ class _Listing:
     package_of: Callable[[str], str]
 
 
-def list_sources(folders: Sequence[Path], packages: Sequence[str]) -> list[_Listing]:
+def list_sources(folders: Sequence[Path], packages: Sequence[str]) -> list[Listing]:
     """Find what there is to read.
 
     Args:
@@ -82,7 +82,7 @@ def list_sources(folders: Sequence[Path], packages: Sequence[str]) -> list[_List
     return listings
 
 
-def read_units(listing: _Listing, counts: Counter[str]) -> Iterator[Unit]:
+def read_units(listing: Listing, counts: Counter[str]) -> Iterator[Unit]:
     """Read the units of one origin.
 
     Args:
@@ -148,7 +148,7 @@ def package_in(path: str, code_folders: frozenset[str], root: str) -> str:
     return root
 
 
-def _folder(folder: Path) -> _Listing:
+def _folder(folder: Path) -> Listing:
     try:
         tree = find_files(folder)
     except FileNotFoundError:
@@ -158,13 +158,13 @@ def _folder(folder: Path) -> _Listing:
     name = folder.resolve().name
     holding = (str(PurePosixPath(path).parent) for path in tree.paths if grammar_of(path, "") is not None)
     code_folders = frozenset("" if one == "." else one for one in holding if not is_test_path(f"{one}/x"))
-    return _Listing(Origin(name, ""), tree, lambda path: package_in(path, code_folders, name))
+    return Listing(Origin(name, ""), tree, lambda path: package_in(path, code_folders, name))
 
 
-def _standard_library() -> _Listing:
+def _standard_library() -> Listing:
     tree = find_files(Path(sysconfig.get_path("stdlib")))
     tree.paths = [path for path in tree.paths if path.partition("/")[0] not in _NO_LIBRARY]
-    return _Listing(Origin(STANDARD_LIBRARY, platform.python_version()), tree, library_package)
+    return Listing(Origin(STANDARD_LIBRARY, platform.python_version()), tree, library_package)
 
 
 def library_package(path: str) -> str:
@@ -176,7 +176,7 @@ def library_package(path: str) -> str:
     return f"{STANDARD_LIBRARY}/{name}"
 
 
-def _distribution(distribution: importlib.metadata.Distribution) -> _Listing:
+def _distribution(distribution: importlib.metadata.Distribution) -> Listing:
     root = Path(str(distribution.locate_file("")))
     tree = FileTree(root)
     for file in distribution.files or ():
@@ -185,7 +185,7 @@ def _distribution(distribution: importlib.metadata.Distribution) -> _Listing:
             tree.paths.append(path)
     tree.paths.sort()
     name = distribution.name.lower().replace("_", "-")
-    return _Listing(Origin(name, distribution.version), tree, lambda path: _vendored(path) or name)
+    return Listing(Origin(name, distribution.version), tree, lambda path: _vendored(path) or name)
 
 
 def _vendored(path: str) -> str:

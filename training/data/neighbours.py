@@ -1,0 +1,85 @@
+"""Hard negatives by embeddings: those that are stored, or those of an encoder."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from training.data.drafts import Draft
+from training.data.negatives import MARGIN, Asked, PoolSource, embedded_pools
+from training.data.stored import QUERIES, connected
+
+if TYPE_CHECKING:
+    from training.evaluation.encoding import TextEncoder
+
+_NEIGHBOURS = 30
+_CHUNKS_A_QUERY = 100
+
+
+def stored_pools(url: str, on_progress: Callable[[int, int], None]) -> PoolSource:
+    """Nearest neighbours of the answer among the stored vectors of its codebase, in the space that is searched now.
+
+    The index is asked where there is one. A chunk whose cosine with the answer's is 0.95 or more may be another right
+    answer, and is left out. A codebase without vectors in that space gives none. The source raises TrainingError when
+    the database cannot be read.
+
+    Args:
+        url: Of the gateway's database.
+        on_progress: Is told the answers done, and all.
+    """
+
+    def pools(drafts: Sequence[Draft], asked: Sequence[Asked]) -> Iterator[Sequence[int]]:
+        by_row = {row: number for number, draft in enumerate(drafts) for row in draft.unit.rows}
+        first_rows = {drafts[own].unit.rows[0]: own for own, _ in asked if drafts[own].unit.scope}
+        chunk_ids = sorted(int(row.removeprefix("chunk:")) for row in first_rows)
+        found: dict[int, list[int]] = defaultdict(list)
+        for chunk_id, neighbour_id in asyncio.run(_neighbours(url, chunk_ids, on_progress)):
+            own, other = first_rows[f"chunk:{chunk_id}"], by_row.get(f"chunk:{neighbour_id}")
+            if other is not None and other != own and other not in found[own]:
+                found[own].append(other)
+        return (found[own] for own, _ in asked)
+
+    return pools
+
+
+def encoder_pools(encoder: "TextEncoder", on_progress: Callable[[int, int], None]) -> PoolSource:
+    """What an encoder ranks high for the query itself, held below the answer by the positive-aware margin.
+
+    Args:
+        encoder: The encoder.
+        on_progress: Is told the texts done, and all.
+    """
+
+    def pools(drafts: Sequence[Draft], asked: Sequence[Asked]) -> Iterator[Sequence[int]]:
+        total = len(drafts) + len(asked)
+        passages = [draft.passage for draft in drafts]
+        passages_ND = encoder.encode(passages, encoder.spec.passage, lambda done: on_progress(done, total))
+        queries = [text for _, text in asked]
+        queries_QD = encoder.encode(queries, encoder.spec.query, lambda done: on_progress(len(drafts) + done, total))
+        return embedded_pools(queries_QD, passages_ND, np.array([own for own, _ in asked], np.int64))
+
+    return pools
+
+
+async def _neighbours(
+    url: str, chunk_ids: Sequence[int], on_progress: Callable[[int, int], None]
+) -> list[tuple[int, int]]:
+    """(chunk, neighbour) pairs, nearest first."""
+    found: list[tuple[int, int]] = []
+    async with connected(url) as connection:
+        space_key = await connection.fetchval(QUERIES["get_active_space"])
+        if space_key is None:
+            return found
+        for start in range(0, len(chunk_ids), _CHUNKS_A_QUERY):
+            on_progress(start, len(chunk_ids))
+            rows = await connection.fetch(
+                QUERIES["list_neighbours"],
+                list(chunk_ids[start : start + _CHUNKS_A_QUERY]),
+                space_key,
+                _NEIGHBOURS,
+                1.0 - MARGIN,
+            )
+            found += [(row["chunk_id"], row["neighbour_id"]) for row in rows]
+    return found
