@@ -123,6 +123,7 @@ def _only_codebase(client: Client) -> str:
 def _to_dict(codebase_ids: list[str], query: str, pages: list[search_pb.SearchResponse]) -> dict[str, object]:
     last = pages[-1]
     return {
+        "search_id": pages[0].search_id,
         "codebase_ids": codebase_ids,
         "query": query,
         "space": last.space,
@@ -182,6 +183,12 @@ def _print_hits(pages: list[search_pb.SearchResponse], *, full: bool, several: b
         if len(shown) < len(lines):
             console.print(f"     [dim]… {len(lines) - len(shown)} more lines[/]", highlight=False)
         console.print()
+    if hits and pages[0].search_id:
+        console.print(
+            f"[dim]useful? duovec feedback {pages[0].search_id} --useful {hits[0].chunk_id}[/]",
+            highlight=False,
+            soft_wrap=True,
+        )
     last = pages[-1]
     if last.query_truncated:
         typer.echo("note: the query was cut at an encoder's limit", err=True)

@@ -14,16 +14,30 @@ from google.protobuf.wrappers_pb2 import Int32Value
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from duovec.v1 import chunk_pb2, codebase_service_pb2, embedding_service_pb2, index_service_pb2, search_service_pb2
+from duovec.v1 import (
+    chunk_pb2,
+    codebase_service_pb2,
+    embedding_service_pb2,
+    index_service_pb2,
+    quality_service_pb2,
+    search_service_pb2,
+)
 from duovec.v1.codebase_service_pb2_grpc import CodebaseServiceServicer, add_CodebaseServiceServicer_to_server
 from duovec.v1.embedding_service_pb2_grpc import EmbeddingServiceServicer, add_EmbeddingServiceServicer_to_server
 from duovec.v1.index_service_pb2_grpc import IndexServiceServicer, add_IndexServiceServicer_to_server
+from duovec.v1.quality_service_pb2_grpc import QualityServiceServicer, add_QualityServiceServicer_to_server
 from duovec.v1.search_service_pb2_grpc import SearchServiceServicer, add_SearchServiceServicer_to_server
 
 Key = tuple[str, bytes, int]
 
 
-class FakeService(EmbeddingServiceServicer, IndexServiceServicer, CodebaseServiceServicer, SearchServiceServicer):
+class FakeService(
+    EmbeddingServiceServicer,
+    IndexServiceServicer,
+    CodebaseServiceServicer,
+    SearchServiceServicer,
+    QualityServiceServicer,
+):
     """Stores chunks in a dictionary, and fails where it is told to.
 
     Attributes:
@@ -35,6 +49,10 @@ class FakeService(EmbeddingServiceServicer, IndexServiceServicer, CodebaseServic
         silent: Chunks are taken and never answered.
         searches: Every Search request that came.
         missing_encoder: What Search says of it.
+        search_id: What Search gives on first pages.
+        feedback: Every RecordFeedback request that came.
+        quality: What ListQuality gives, two rows a page.
+        quality_requests: Every ListQuality request that came.
         overloaded: So many Search and Embed calls are refused with RESOURCE_EXHAUSTED.
     """
 
@@ -52,6 +70,10 @@ class FakeService(EmbeddingServiceServicer, IndexServiceServicer, CodebaseServic
         self.calls: list[str] = []
         self.searches: list[search_service_pb2.SearchRequest] = []
         self.missing_encoder = ""
+        self.search_id = "0b9a3f5e-6c1d-4e2f-8a7b-1c2d3e4f5a6b"
+        self.feedback: list[search_service_pb2.RecordFeedbackRequest] = []
+        self.quality: list[quality_service_pb2.SearchQuality] = []
+        self.quality_requests: list[quality_service_pb2.ListQualityRequest] = []
         self.metadata: dict[str, str] = {}
         self.page_size = 2
 
@@ -140,6 +162,7 @@ class FakeService(EmbeddingServiceServicer, IndexServiceServicer, CodebaseServic
             partial=True,
             partial_reasons=[search_service_pb2.PARTIAL_REASON_PENDING_CHUNKS],
             missing_encoder=self.missing_encoder,
+            search_id="" if request.page_token else self.search_id,
         )
         start, chunks = int(request.page_token or 0), list(self.stored[request.codebase_ids[0]].values())
         end = start + request.page_size
@@ -147,6 +170,18 @@ class FakeService(EmbeddingServiceServicer, IndexServiceServicer, CodebaseServic
         for number, chunk in enumerate(chunks[start:end], start):
             response.hits.add(chunk_id=number, chunk=chunk, score=0.9 - number / 10)
         return response
+
+    def RecordFeedback(self, request: Any, context: Any) -> Any:
+        self.feedback.append(request)
+        return search_service_pb2.RecordFeedbackResponse()
+
+    def ListQuality(self, request: Any, context: Any) -> Any:
+        self.quality_requests.append(request)
+        start = int(request.page_token or 0)
+        end = start + self.page_size
+        return quality_service_pb2.ListQualityResponse(
+            rows=self.quality[start:end], next_page_token=str(end) if end < len(self.quality) else ""
+        )
 
     def Embed(self, request: Any, context: Any) -> Any:
         self.calls.append("Embed")
@@ -195,6 +230,7 @@ def serving(service: FakeService) -> Iterator[str]:
     add_IndexServiceServicer_to_server(service, server)
     add_CodebaseServiceServicer_to_server(service, server)
     add_SearchServiceServicer_to_server(service, server)
+    add_QualityServiceServicer_to_server(service, server)
     health = grpc.unary_unary_rpc_method_handler(
         lambda request, context: Int32Value(value=1),
         request_deserializer=bytes,
