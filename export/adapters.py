@@ -1,6 +1,6 @@
 """Trained weights on top of a base: LoRA matrices and the head.
 
-Layout of `adapters.safetensors`, all float32 (T adapters, R rank, I inputs, O outputs, D dimension, H base):
+Layout of `adapters.safetensors`, float32 or float16 (T adapters, R rank, I inputs, O outputs, D dimension, H base):
 
 - `head.weight` (D, H)
 - `lora.<layer>.A` (T, R, I) and `lora.<layer>.B` (T, O, R) for each adapted layer, `<layer>` being its path in the
@@ -13,6 +13,7 @@ PEFT's own folders are read by `export.peft_adapters`.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,13 +94,13 @@ def initial_adapters(spec: EncoderSpec, layer_shapes: Mapping[str, tuple[int, in
     return Adapters(initial_head(spec), layers, spec.lora.scale)
 
 
-def save_adapters(adapters: Adapters, path: Path) -> None:
-    """Write the layout that this module's docstring describes."""
+def save_adapters(adapters: Adapters, path: Path, dtype: type[np.floating[Any]] = np.float32) -> None:
+    """Write the layout that this module's docstring describes, rounded to float16 where that is asked for."""
     tensors = {} if adapters.head is None else {"head.weight": adapters.head}
     for layer, adapter in adapters.layers.items():
         tensors[f"lora.{layer}.A"] = adapter.A_TRI
         tensors[f"lora.{layer}.B"] = adapter.B_TOR
-    save_file(tensors, path)
+    save_file({name: tensor.astype(dtype) for name, tensor in tensors.items()}, path)
 
 
 def load_adapters(path: Path, spec: EncoderSpec, layer_shapes: Mapping[str, tuple[int, int]]) -> Adapters:
@@ -123,10 +124,11 @@ def load_adapters(path: Path, spec: EncoderSpec, layer_shapes: Mapping[str, tupl
         raise ExportError(f"{path}: tensor {name} is {'missing' if name in shapes else 'unknown'} for {spec.name}")
     for name, shape in shapes.items():
         tensor = tensors[name]
-        if tensor.shape != shape or tensor.dtype != np.float32:
+        if tensor.shape != shape or tensor.dtype not in (np.float32, np.float16):
             raise ExportError(f"{path}: {name} is {tensor.dtype} {tensor.shape}, {spec.name} needs float32 {shape}")
         if not np.isfinite(tensor).all():
             raise ExportError(f"{path}: {name} holds a value that is not finite")
+        tensors[name] = tensor.astype(np.float32)
     layers = {
         layer: LayerAdapter(tensors[f"lora.{layer}.A"], tensors[f"lora.{layer}.B"]) for layer in sorted(layer_shapes)
     }

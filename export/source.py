@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from export.errors import ExportError
 from export.modules import transformer_folder
-from export.spec import EncoderSpec, HubSource, PackageSource
+from export.spec import BundledAdapters, EncoderSpec, HubSource, PackageSource
 
 ADAPTERS_FILE = "adapters.safetensors"
 PEFT_CONFIG = "adapter_config.json"
@@ -75,6 +75,8 @@ def open_checkpoint(
     """
     if folder is None:
         base, origin = _open_source(spec, cache_dir, offline, on_download, on_progress)
+        if spec.adapters is not None:
+            return _checked(spec, base, spec.adapters.path, {**origin, "bundled": _bundled(spec.adapters)})
         return _checked(spec, base, base if _holds_adapters(base, spec) else None, origin)
     if not folder.is_dir():
         raise ExportError(f"the checkpoint {folder} is no folder")
@@ -113,6 +115,15 @@ def _open_source(
     folder = _package_folder(spec, source)
     verify_folder(folder, source)
     return folder, {"package": source.package, "version": source.version, "files": dict(source.files)}
+
+
+def _bundled(adapters: BundledAdapters) -> dict[str, Any]:
+    path = adapters.path / ADAPTERS_FILE
+    if not path.is_file():
+        raise ExportError(f"{path} is missing; reinstall duovec")
+    if (actual := sha256_of(path)) != adapters.sha256:
+        raise ExportError(f"{path} has SHA-256 {actual}, the spec pins {adapters.sha256}; reinstall duovec")
+    return {"folder": adapters.folder, "files": {ADAPTERS_FILE: actual}}
 
 
 def _package_folder(spec: EncoderSpec, source: PackageSource) -> Path:

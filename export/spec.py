@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
@@ -57,6 +57,19 @@ class Head:
 
     kind: str
     seed: int
+
+
+@dataclass(frozen=True)
+class BundledAdapters:
+    """Trained adapters and head that come with duovec: a folder of `export/specs`, the weights pinned by SHA-256."""
+
+    folder: str
+    sha256: str
+
+    @property
+    def path(self) -> Path:
+        """Where the folder lies on this machine."""
+        return Path(str(resources.files("export") / "specs")) / self.folder
 
 
 @dataclass(frozen=True)
@@ -122,6 +135,7 @@ class EncoderSpec:
         tasks: Names of the task adapters in the order of their ids; empty when adapters are merged.
         lora: Shape of the adapters, or None.
         head: Kind and seed of the head, or None when the base has the encoder's dimension.
+        adapters: Those that come with duovec, trained on `source`; None where none do.
         source: Where the base comes from.
         license: Terms of the weights.
     """
@@ -141,6 +155,7 @@ class EncoderSpec:
     tasks: tuple[str, ...]
     lora: Lora | None
     head: Head | None
+    adapters: BundledAdapters | None
     source: Source
     license: License
 
@@ -148,6 +163,14 @@ class EncoderSpec:
     def adapter_count(self) -> int:
         """Adapters stacked in one file: one a task, or a single one that is merged."""
         return max(1, len(self.tasks))
+
+    @property
+    def untrained(self) -> "EncoderSpec":
+        """The encoder as it was before the adapters that come with duovec were trained; itself where none do."""
+        if self.adapters is None:
+            return self
+        lora = None if self.lora is None else replace(self.lora, trained=False)
+        return replace(self, adapters=None, lora=lora)
 
     @property
     def task_ids(self) -> Mapping[str, int]:

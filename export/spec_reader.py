@@ -8,6 +8,7 @@ from export.errors import ExportError
 from export.serving import Precision
 from export.spec import (
     ROLE_DIMENSIONS,
+    BundledAdapters,
     EncoderSpec,
     Head,
     HubSource,
@@ -57,7 +58,7 @@ class SpecReader:
         Raises:
             ExportError: A key is unknown, missing or of the wrong type, or a value is invalid.
         """
-        table = self._table(value, "", _FIELDS, {"append_eos": str, "lora": dict, "head": dict})
+        table = self._table(value, "", _FIELDS, {"append_eos": str, "lora": dict, "head": dict, "adapters": dict})
         name, role, dimension, base = table["name"], table["role"], table["dimension"], table["base_dimension"]
         self._require(bool(_NAME.fullmatch(name)), "name", name, "lower-case letters, digits, dots and hyphens")
         self._one_of("role", role, tuple(ROLE_DIMENSIONS))
@@ -92,6 +93,7 @@ class SpecReader:
             tasks=tasks,
             lora=lora,
             head=head,
+            adapters=self._adapters(table["adapters"]) if "adapters" in table else None,
             source=self._source(table["source"]),
             license=self._license(table["license"]),
         )
@@ -154,6 +156,13 @@ class SpecReader:
         self._one_of("head.kind", table["kind"], HEAD_KINDS)
         self._require(table["seed"] >= 0, "head.seed", table["seed"], "0 or more")
         return Head(table["kind"], table["seed"])
+
+    def _adapters(self, value: Any) -> BundledAdapters:
+        table = self._table(value, "adapters", {"folder": str, "sha256": str})
+        self._require(bool(_NAME.fullmatch(table["folder"])), "adapters.folder", table["folder"], "a folder's name")
+        digest = table["sha256"]
+        self._require(bool(_SHA256.fullmatch(digest)), "adapters.sha256", digest, "a SHA-256 in lower-case hex")
+        return BundledAdapters(table["folder"], digest)
 
     def _license(self, value: Any) -> License:
         table = self._table(value, "license", {"identifier": str, "url": str, "forbids": str})

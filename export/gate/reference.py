@@ -46,7 +46,8 @@ class Reference:
         self._checkpoint = checkpoint
         self._merge_task = merge_task
         trained = checkpoint.adapters_folder / ADAPTERS_FILE if checkpoint.adapters_folder else None
-        self._trained = load_file(trained) if trained and trained.is_file() else {}
+        loaded = load_file(trained) if trained and trained.is_file() else {}
+        self._trained = {name: tensor.astype(np.float32) for name, tensor in loaded.items()}
         head_DH = self._trained.get("head.weight", initial_head(spec))
         self._head_DH = None if head_DH is None else head_DH.astype(np.float64)
         with quiet_transformers():

@@ -6,6 +6,8 @@ import typer
 from typer.core import TyperGroup
 
 from export.errors import ExportError
+from training.cli.mine import mine
+from training.cli.run import run
 from training.errors import TrainingError
 
 FAILURE, INTERRUPTED = 1, 130  # wrong use is 2, which click sees to
@@ -32,6 +34,10 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
 )
+
+
+app.command()(mine)
+app.command()(run)
 
 
 @app.callback()

@@ -1,0 +1,93 @@
+"""Batches of rows that make each other hard: several of one package, of similar length, and nothing twice.
+
+In-batch negatives from the package of the query are what a search confuses; similar lengths save padding; a definition
+that stands twice in a batch would be its own negative.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from sentence_transformers.base.sampler import DefaultBatchSampler
+
+from training.dataset import Row
+
+_WINDOW = 16  # batches whose rows are sorted together: enough to save padding, few enough to keep batches mixed
+
+
+class PackageBatchSampler(DefaultBatchSampler):
+    """Draws batches by seed and epoch.
+
+    Args:
+        dataset: Columns of texts, and `row`.
+        rows: The rows, in the order of the data set.
+        run: How many rows of one package come together; 1 mixes all.
+        processes: How many share a step. Batches are formed for all of them and then dealt out, so that a step sees
+            the same rows whether one process takes them or several.
+        arguments: Those of DefaultBatchSampler; `batch_size` is that of one process.
+    """
+
+    def __init__(
+        self, dataset: Any, *, rows: Sequence[Row], run: int = 1, processes: int = 1, **arguments: Any
+    ) -> None:
+        super().__init__(dataset, **arguments)
+        columns = [dataset[name] for name in dataset.column_names if name != "row"]
+        texts = zip((row.unit for row in rows), *columns, strict=True)
+        self._keys = [tuple(hash(text) for text in row if text) for row in texts]
+        self._lengths = [len(text) for text in dataset["positive"]]
+        self._packages = [row.package for row in rows]
+        self._run = run
+        self._processes = processes
+
+    def __len__(self) -> int:
+        return len(self._keys) // (self.batch_size * self._processes) * self._processes
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        step = self.batch_size * self._processes
+        runs = self._runs(generator)
+        order = torch.randperm(len(runs), generator=generator).tolist()
+        window = max(1, step * _WINDOW // self._run)
+        batches: list[list[int]] = []
+        for start in range(0, len(order), window):
+            chosen = [runs[number] for number in order[start : start + window]]
+            chosen.sort(key=lambda run: sum(self._lengths[row] for row in run) / len(run))
+            self._fill([row for run in chosen for row in run], step, batches)
+        for number in torch.randperm(len(batches), generator=generator).tolist():
+            for start in range(0, step, self.batch_size):
+                yield batches[number][start : start + self.batch_size]
+
+    def _runs(self, generator: torch.Generator) -> list[list[int]]:
+        """Rows of one package and similar length; those that fill no run are runs of one."""
+        packages: dict[str, list[int]] = {}
+        for row in torch.randperm(len(self._keys), generator=generator).tolist():
+            packages.setdefault(self._packages[row], []).append(row)
+        runs = []
+        for rows in packages.values():
+            whole = len(rows) // self._run * self._run
+            runs += [[row] for row in rows[whole:]]
+            span = self._run * _WINDOW
+            for start in range(0, whole, span):
+                near = sorted(rows[start : min(start + span, whole)], key=lambda row: self._lengths[row])
+                runs += [near[place : place + self._run] for place in range(0, len(near), self._run)]
+        return runs
+
+    def _fill(self, rows: list[int], step: int, batches: list[list[int]]) -> None:
+        """Cut a window into whole batches; what is left over waits for another epoch's order."""
+        while len(rows) >= step:
+            batch: list[int] = []
+            waiting: list[int] = []
+            seen: set[int] = set()
+            for place, row in enumerate(rows):
+                if len(batch) == step:
+                    waiting += rows[place:]
+                    break
+                if seen.isdisjoint(self._keys[row]):
+                    batch.append(row)
+                    seen.update(self._keys[row])
+                else:
+                    waiting.append(row)
+            if len(batch) < step:
+                return
+            batches.append(batch)
+            rows = waiting

@@ -1,0 +1,170 @@
+"""A mined data set, as far as training and evaluation read it: typed rows, its hash, names blanked."""
+
+import hashlib
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.data.blanking import blank_name
+from training.errors import MIN_TRIPLETS, InsufficientTrainingData, TrainingError
+from training.recipe import DataRecipe
+
+SPLITS = ("train", "dev", "test")
+_TEXT = ("query", "positive", "query_style", "language", "package", "path", "symbol")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A query and the passage that answers it.
+
+    Attributes:
+        query: As typed, without prompt.
+        positive: The passage, as the gateway embeds a chunk: its symbol, a line break, its content.
+        negatives: Mined passages that do not answer it.
+        style: What kind of text the query is, such as `docstring`.
+        language: Of the passage.
+        package: Package or codebase; splits go by it.
+        symbol: Dotted name of what the passage defines.
+        unit: Id of what the passage defines: rows of one unit have the same answer. Empty where nobody knows.
+        origin: `path:start-end`, for messages.
+    """
+
+    query: str
+    positive: str
+    negatives: tuple[str, ...]
+    style: str
+    language: str
+    package: str
+    symbol: str
+    unit: str
+    origin: str
+
+    @property
+    def blanked(self) -> str:
+        """The passage without the name of what it defines."""
+        return blank_name(self.positive, self.symbol)
+
+
+def data_digest(folder: Path) -> str:
+    """SHA-256 over the three splits' files, in order.
+
+    Raises:
+        TrainingError: A file is missing.
+    """
+    digest = hashlib.sha256()
+    for split in SPLITS:
+        with _reading(folder, split).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def load_rows(folder: Path, split: str) -> list[Row]:
+    """All rows of one split, in the file's order.
+
+    Raises:
+        TrainingError: The file is missing, is no Parquet file, lacks a column or holds an empty text.
+    """
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    path = _reading(folder, split)
+    try:
+        table = parquet.read_table(path).to_pylist()
+        rows = [_row(one) for one in table]
+    except (pyarrow.ArrowException, OSError) as exc:
+        raise TrainingError(f"{path} is no Parquet file: {exc}; mine the data again") from exc
+    except KeyError as exc:
+        raise TrainingError(f"{path} has no column {exc}; mine the data again with this version") from exc
+    for number, row in enumerate(rows):
+        if not row.query.strip() or not row.positive.strip():
+            raise TrainingError(f"{path}: row {number} ({row.origin}) has an empty query or passage")
+    return rows
+
+
+def training_rows(rows: Sequence[Row], recipe: DataRecipe, seed: int, where: Path) -> list[Row]:
+    """The rows of a run: distinct, each style at its share, drawn by the seed.
+
+    Raises:
+        InsufficientTrainingData: Fewer than 100 are left.
+        TrainingError: A style of the recipe occurs nowhere in the data.
+    """
+    styles: dict[str, list[Row]] = {}
+    for row in {(row.query, row.positive): row for row in rows}.values():
+        styles.setdefault(row.style, []).append(row)
+    for style in recipe.shares:
+        if style not in styles:
+            raise TrainingError(f"{where} has no query of style {style!r}; it has {', '.join(sorted(styles))}")
+    shares = recipe.shares or {style: float(len(found)) for style, found in styles.items()}
+    count = sum(len(styles[style]) for style in shares)
+    if count < MIN_TRIPLETS:
+        raise InsufficientTrainingData(count, where)
+    draw = random.Random(seed)  # noqa: S311
+    wanted = min(count, recipe.rows_an_epoch or count)
+    chosen: list[Row] = []
+    for style, share in sorted(shares.items()):
+        quota = round(wanted * share / sum(shares.values()))
+        chosen += draw.sample(styles[style], min(quota, len(styles[style])))
+    draw.shuffle(chosen)
+    return chosen
+
+
+def columns_of(rows: Sequence[Row], recipe: DataRecipe, seed: int) -> dict[str, list[Any]]:
+    """What the trainer reads: query, positive, negative_1 …, and each row's number, by which messages name it."""
+    draw = random.Random(seed + 1)  # noqa: S311
+    columns: dict[str, list[Any]] = {
+        "query": [row.query for row in rows],
+        "positive": [row.blanked if draw.random() < recipe.blank_names else row.positive for row in rows],
+    }
+    for number in range(recipe.hard_negatives):
+        columns[f"negative_{number + 1}"] = [_negative(rows, row, number, draw) for row in rows]
+    columns["row"] = list(range(len(rows)))
+    return columns
+
+
+def card_of(folder: Path) -> dict[str, Any]:
+    """The data set's own card; empty where there is none."""
+    path = folder / "card.json"
+    if not path.is_file():
+        return {}
+    try:
+        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as exc:
+        raise TrainingError(f"{path} is not JSON: {exc}; mine the data again") from exc
+    return card
+
+
+def _negative(rows: Sequence[Row], row: Row, number: int, draw: random.Random) -> str:
+    """The row's own negative of that number, else a passage of another package of the same language if there is one."""
+    if number < len(row.negatives):
+        return row.negatives[number]
+    other = row
+    for _ in range(20):
+        other = draw.choice(rows)
+        if other.package != row.package and other.language == row.language:
+            return other.positive
+    return next((one.positive for one in rows if one.positive != row.positive), other.positive)
+
+
+def _reading(folder: Path, split: str) -> Path:
+    path = folder / f"{split}.parquet"
+    if not path.is_file():
+        raise TrainingError(f"{path} is missing; `duovec-train mine` makes the data set")
+    return path
+
+
+def _row(values: dict[str, Any]) -> Row:
+    text = {name: str(values[name] or "") for name in _TEXT}
+    return Row(
+        query=text["query"],
+        positive=text["positive"],
+        negatives=tuple(values["negatives"] or ()),
+        style=text["query_style"],
+        language=text["language"],
+        package=text["package"],
+        symbol=text["symbol"],
+        unit=str(values.get("unit") or ""),
+        origin=f"{text['path']}:{values['start_line']}-{values['end_line']}",
+    )

@@ -1,0 +1,87 @@
+"""What a run says while it goes on: metrics.jsonl, TensorBoard, a progress bar."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+from transformers.integrations.integration_utils import TensorBoardCallback
+from transformers.trainer_callback import ProgressCallback
+
+from export.disk import replace_text, writing
+
+METRICS_FILE = "metrics.jsonl"
+TENSORBOARD_FOLDER = "tensorboard"
+_KEPT = ("loss", "grad_norm", "learning_rate", "tokens_per_s", "epoch")
+
+
+class MetricsFile(TrainerCallback):
+    """Writes one JSON line a logged step: step, loss, gradient norm before clipping, learning rate, tokens/s.
+
+    A run that is taken up continues the file: steps after the checkpoint, which are made again, are cut off first.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        kept = [line for line in read_metrics(self._path) if line["step"] <= state.global_step]
+        with writing(self._path):
+            replace_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if not state.is_world_process_zero or logs is None or "loss" not in logs:
+            return
+        line = {"step": state.global_step, **{name: logs[name] for name in _KEPT if name in logs}}
+        with writing(self._path), self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+class Speed(TrainerCallback):
+    """Adds tokens/s to what is logged: of all processes, padding not counted, since the last log.
+
+    Put it before the callbacks that write: they are called in order, with the same dictionary.
+    """
+
+    def __init__(self) -> None:
+        self._tokens, self._since_s = 0, time.monotonic()
+        self.trainer: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._tokens, self._since_s = self.trainer.tokens, time.monotonic()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if logs is None or "loss" not in logs:
+            return
+        now_s, tokens = time.monotonic(), self.trainer.tokens
+        logs["tokens_per_s"] = round((tokens - self._tokens) * args.world_size / max(now_s - self._since_s, 1e-9), 1)
+        self._tokens, self._since_s = tokens, now_s
+
+
+class Bar(ProgressCallback):
+    """tqdm's bar with the loss beside it; the usual one prints a dictionary a step."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if state.is_world_process_zero and self.training_bar is not None and logs and "loss" in logs:
+            self.training_bar.set_postfix(
+                refresh=False, loss=f"{logs['loss']:.3f}", tokens_per_s=f"{logs.get('tokens_per_s', 0):.0f}"
+            )
+
+
+class Board(TensorBoardCallback):
+    """TensorBoard's events, in a folder of the run."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.logging_dir = str(folder)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics file; a last line that a kill has cut short is left out."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
