@@ -51,6 +51,7 @@ from gateway.rpc.space_service import SpaceServicer
 from gateway.settings import Settings
 from gateway.spaces.catalog import SpaceCatalog
 from gateway.spaces.index_builder import IndexBuilder
+from gateway.spaces.recall import watch_recall
 from gateway.spaces.reembedding import Reembedder
 from gateway.spaces.serving import ServedSpace, Serving
 from gateway.store.admin import ensure_admin_key
@@ -65,6 +66,7 @@ from gateway.store.migrations import migrate
 from gateway.store.pool import Database
 from gateway.store.principals import PrincipalStore
 from gateway.store.quality import QualityStore
+from gateway.store.recall_watch import RecallWatch
 from gateway.store.search import SearchStore
 from gateway.store.search_log import SearchLog, SearchLogKeeper
 from gateway.store.space_vectors import SpaceVectorStore
@@ -133,6 +135,8 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
         await stack.enter_async_context(_running(Reembedder(system, spaces, serving).run()))
         index_builder = IndexBuilder(spaces, WordCounts(system), serving)
         await stack.enter_async_context(_running(index_builder.run()))
+        recall_watch = RecallWatch(system, target=settings.recall_target, period_s=settings.recall_period_s)
+        await stack.enter_async_context(_running(watch_recall(recall_watch, serving)))
         log = SearchLog(system) if settings.search_log else None
         if log is not None:
             await stack.enter_async_context(log.running())

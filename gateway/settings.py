@@ -48,6 +48,10 @@ class Settings(BaseSettings):
     """Whether searches are logged: who asked what, and which hits were shown. Without, there is no feedback."""
     search_log_retention_days: Annotated[int, Field(ge=1, le=3650)] = 180
     """Searches are deleted from the log, with their feedback, when they are older than this."""
+    recall_target: Annotated[float, Field(ge=0, le=1)] = 0.95
+    """Mean recall@10 that searches by an index are to have; where it is lower they search further, or whole."""
+    recall_period_s: Annotated[float, Field(ge=1, le=31 * 86400)] = 6 * 3600.0
+    """How often a codebase that is searched by an index is compared with exact search, seconds."""
     drain_s: Seconds = 10.0
     """How long requests in flight may go on after SIGTERM, seconds."""
 

@@ -15,7 +15,7 @@ from gateway.store.named_parameters import bind
 from gateway.store.pool import Database
 from gateway.store.queries import load_queries
 from gateway.store.rows import DIMENSION, ChunkRow, HitRow, SearchQuery, SearchResult
-from gateway.store.search_plan import EXACT_LIMIT, MAX_POOL, Counts, Method, Plan, choose_plan, may_fall_back
+from gateway.store.search_plan import EXACT_LIMIT, Counts, Method, Plan, choose_plan, may_fall_back
 from gateway.store.search_words import NO_WORDS, PART_WEIGHTS, WordQuery, choose_words
 from gateway.store.spaces import require_active
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 # How many vectors, of any codebase, an HNSW scan visits before it gives up; pgvector's 20,000 finds too few hits of
 # a codebase that is a hundredth of its space.
 _MAX_SCAN_TUPLES = 100_000
-# Candidates that a scan keeps at least. Measured at 100,000 vectors: fewer miss hits in clusters of near copies.
-_MIN_EF_SEARCH = {Method.EXACT: 1, Method.HNSW: 300, Method.BINARY: 400}
 # How long the counts of codebases too large for exact search are kept: counting a million takes longer than searching.
 _COUNTS_MAX_AGE_S = 10.0
 _COUNTS_MAX_ENTRIES = 1024
@@ -109,6 +107,20 @@ class SearchStore:
             pending_chunk_count=pending,
         )
 
+    async def rank_by(
+        self, codebase_key: int, space_key: int, query: SearchQuery, plan: Plan, *, timeout_s: float
+    ) -> tuple[HitRow, ...]:
+        """Find the chunks of one codebase by vectors alone, by a given plan: what `search` does once it has chosen one.
+
+        Raises:
+            As `search`.
+        """
+        values = _values(space_key, query) | {"codebase_keys": [codebase_key], "searched": 0}
+        async with self._database.acquire(timeout_s) as connection:
+            await self._configure(connection, plan, timeout_s)
+            records = await self._rank(connection, plan, query, NO_WORDS, values)
+        return tuple(_hit_row(record) for record in records[: query.limit] if record["score"] is not None)
+
     async def get_vector(
         self, codebase_keys: Sequence[int], space_key: int, chunk_id: int, *, timeout_s: float
     ) -> NDArray[np.float32]:
@@ -155,12 +167,12 @@ class SearchStore:
                 connection, "count_matching", values | {"limit": self._exact_limit + 1}, filtered=True
             )
             matching = record["count"]
-        return Counts(searched, matching, indexes["has_hnsw"], indexes["has_binary"])
+        return Counts(searched, matching, **indexes)
 
     async def _configure(self, connection: "Connection", plan: Plan, timeout_s: float) -> None:
         values = {
             "timeout_ms": str(max(1, round(timeout_s * 1000))),
-            "ef_search": str(min(max(plan.pool, _MIN_EF_SEARCH[plan.method]), MAX_POOL)),
+            "ef_search": str(plan.ef),
             "max_scan_tuples": str(_MAX_SCAN_TUPLES),
             "sort": "on" if plan.method is Method.EXACT else "off",
         }

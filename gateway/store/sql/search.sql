@@ -16,11 +16,17 @@ SELECT count(*) FROM (
 ) matching
 
 -- name: find_indexes
--- Says which indexes of a space are complete.
+-- Says which indexes of a space are complete, and what the recall watch found about the codebases.
 SELECT (SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(format('embeddings_s%s_hnsw', :space_key::integer)))
            IS TRUE AS has_hnsw,
        (SELECT indisvalid FROM pg_index
-        WHERE indexrelid = to_regclass(format('embeddings_s%s_binary', :space_key::integer))) IS TRUE AS has_binary
+        WHERE indexrelid = to_regclass(format('embeddings_s%s_binary', :space_key::integer))) IS TRUE AS has_binary,
+       watched.least_ef, watched.index_suffices
+FROM (
+    SELECT coalesce(max(least_ef), 0) AS least_ef, coalesce(bool_and(index_suffices), true) AS index_suffices
+    FROM recall_checks
+    WHERE space_key = :space_key::integer AND codebase_key = ANY(:codebase_keys::bigint[])
+) watched
 
 -- name: get_vector
 -- Gets the vector of a chunk of one of the codebases.

@@ -140,7 +140,7 @@ async def test_an_index_that_gives_too_few_hits_says_so_or_everything_is_compare
     """The scan is stopped early, as a filter of few among many would stop it."""
     await SpaceStore(database).build_hnsw_index(space.space_key, above_chunk_count=400)
     monkeypatch.setattr(search, "_MAX_SCAN_TUPLES", 1)
-    monkeypatch.setattr(search, "_MIN_EF_SEARCH", dict.fromkeys(Method, 1))
+    monkeypatch.setattr("gateway.store.search_plan.EF_STEPS", {"HNSW": (1,)})
     monkeypatch.setattr("gateway.store.search_plan.MIN_POOL", 1)
     monkeypatch.setattr("gateway.store.search_plan.FALLBACK_LIMIT", fallback_limit)
     rows = FilterRow(path_regex="^src/f00[0-1].*$")

@@ -55,3 +55,21 @@ def test_everything_is_compared_after_all_only_where_that_is_bearable(searched: 
 )
 def test_the_index_follows_from_the_size_of_the_space(total: int, largest: int, index: Method) -> None:
     assert index_for(total, largest) is index
+
+
+@pytest.mark.parametrize(
+    ("counts", "plan", "ef"),
+    [
+        (Counts(10**6, None, has_hnsw=True, has_binary=False, least_ef=550), Plan(Method.HNSW, 100, 550), 550),
+        # Signs rank coarsely: what is scanned further is ranked at full precision, too.
+        (Counts(10**6, None, has_hnsw=False, has_binary=True, least_ef=650), Plan(Method.BINARY, 650, 650), 650),
+        (Counts(10**6, None, has_hnsw=False, has_binary=True), Plan(Method.BINARY, 200), 400),
+        (Counts(100_000, None, **BOTH, index_suffices=False), Plan(Method.EXACT, 0), 1),
+        # Comparing a million for every search would be worse than what the index misses; the status says it.
+        (Counts(10**6, None, **BOTH, least_ef=1000, index_suffices=False), Plan(Method.HNSW, 100, 1000), 1000),
+        (Counts(10**6, 90_000, **BOTH, index_suffices=False), Plan(Method.EXACT, 0), 1),
+    ],
+)
+def test_what_the_recall_watch_found_makes_searches_go_further(counts: Counts, plan: Plan, ef: int) -> None:
+    chosen = choose_plan(counts, page_size=10, pool=None)
+    assert (chosen, chosen.ef) == (plan, ef)
