@@ -1,12 +1,18 @@
 """A model that answers NaN, zeros or the wrong dimension: INTERNAL with BAD_VECTOR, and nothing is stored."""
 
+import json
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
 import pytest
-from fault_caller import Caller, Parts, chunk_request, error_of
+from fault_caller import API_KEY, Caller, Parts, chunk_request, error_of
+from pydantic import SecretStr
+
+from gateway.errors import StartupError
+from gateway.server import serve
+from gateway.settings import Settings
 
 # A code encoder that is broken for every text that names "poison", and a unit vector otherwise: a test double.
 BROKEN_MODEL = """
@@ -34,6 +40,10 @@ def repository(request: pytest.FixtureRequest, published_models: Path, tmp_path:
     shutil.copytree(published_models, copy)
     model = BROKEN_MODEL % {"dimension": 1536, "poison": POISON_ID, "value": request.param}
     (copy / "compact-code" / "1" / "model.py").write_text(model)
+    # What proves a version passes: the model goes wrong afterwards.
+    canary = copy / "compact-code" / "1" / "canary.json"
+    table = json.loads(canary.read_text())
+    canary.write_text(json.dumps(table | {"vector": [1.0] + [0.0] * 1535}))
     return copy
 
 
@@ -57,3 +67,17 @@ async def test_a_bad_vector_is_refused_and_not_stored(caller: Caller) -> None:
     assert replies["0"].HasField("indexed")
     assert replies["2"].HasField("indexed")
     assert await caller.chunk_count("bad") == (2, 0)
+
+
+async def test_a_gateway_does_not_start_on_another_model(parts: Parts, published_models: Path) -> None:
+    """Triton serves the version that the gateway asks for, sound in form, and it is not the one that was published."""
+    settings = Settings(
+        database_url=parts.postgres.url,
+        triton_url=parts.triton.url,
+        model_repository=published_models,
+        listen="127.0.0.1:0",
+        admin_key=SecretStr(API_KEY),
+    )
+    with pytest.raises(StartupError, match=r"another vector for encoder compact-code version 1.*cosine"):
+        async with serve(settings):
+            pass
