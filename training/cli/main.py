@@ -6,6 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 from export.errors import ExportError
+from training.cli.evaluate import evaluate
 from training.cli.mine import mine
 from training.cli.run import run
 from training.errors import TrainingError
@@ -38,8 +39,4 @@ app = typer.Typer(
 
 app.command()(mine)
 app.command()(run)
-
-
-@app.callback()
-def main() -> None:
-    """Keeps subcommands subcommands while there is one of them only."""
+app.command()(evaluate)

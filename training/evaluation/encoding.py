@@ -3,7 +3,9 @@
 Shapes: N texts, S tokens, D dimension.
 """
 
+import functools
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +20,6 @@ from training.errors import TrainingError
 
 Vectors = NDArray[np.float32]
 _TOKENS_A_BATCH = 4096
-
-
-def untrained(spec: EncoderSpec) -> EncoderSpec:
-    """The same encoder before any training: its base, adapters that change nothing, the isometric head."""
-    return spec
 
 
 class TextEncoder:
@@ -46,11 +43,15 @@ class TextEncoder:
         self._tokenizer.enable_truncation(spec.max_tokens - reserved)
         self._eos = None if spec.append_eos is None else self._tokenizer.token_to_id(spec.append_eos)
 
-    @torch.inference_mode()
     def encode(
         self, texts: Sequence[str], input_type: InputType, on_progress: Callable[[int], None] = lambda done: None
     ) -> Vectors:
         """Embed texts; those longer than the encoder reads are cut.
+
+        Args:
+            texts: Any number.
+            input_type: Query or passage of the spec.
+            on_progress: Told how many texts are done.
 
         Returns:
             vectors_ND (N, D) float32 of norm 1, in the order of the texts.
@@ -61,22 +62,29 @@ class TextEncoder:
         rows = [one.ids for one in self._tokenizer.encode_batch_fast([input_type.prompt + text for text in texts])]
         if self._eos is not None:
             rows = [[*row, self._eos] for row in rows]
-        order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
         vectors_ND = np.empty((len(rows), self.spec.dimension), np.float32)
-        start = 0
-        while start < len(order):
-            end = start + 1
-            while end < len(order) and (end + 1 - start) * len(rows[order[end]]) <= _TOKENS_A_BATCH:
-                end += 1
-            chosen = order[start:end]
-            vectors_ND[chosen] = self._forward([rows[number] for number in chosen], input_type)
-            start = end
-            on_progress(start)
+        groups = _by_length(rows)
+        done = 0
+        # One thread a group: threads inside one product wait for each other wherever other work takes a core. A module
+        # that chooses adapters holds the choice of the running batch, so its batches cannot run side by side.
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with ThreadPoolExecutor(1 if self.spec.tasks else threads) as pool:
+                run = functools.partial(self._forward, rows, input_type)
+                for group, found in zip(groups, pool.map(run, groups), strict=True):
+                    vectors_ND[group] = found
+                    done += len(group)
+                    on_progress(done)
+        finally:
+            torch.set_num_threads(threads)
         if not np.isfinite(vectors_ND).all():
             raise TrainingError(f"{self.spec.name} gives vectors that are not finite; do not use this checkpoint")
         return vectors_ND
 
-    def _forward(self, rows: list[list[int]], input_type: InputType) -> Vectors:
+    @torch.inference_mode()
+    def _forward(self, all_rows: list[list[int]], input_type: InputType, group: list[int]) -> Vectors:
+        rows = [all_rows[number] for number in group]
         longest = max(len(row) for row in rows)
         ids_BS = torch.zeros(len(rows), longest, dtype=torch.int64)
         mask_BS = torch.zeros_like(ids_BS)
@@ -86,8 +94,18 @@ class TextEncoder:
         task_B1 = None
         if input_type.task is not None:
             task_B1 = torch.full((len(rows), 1), self.spec.tasks.index(input_type.task), dtype=torch.int64)
-        vectors: Vectors = self._encoder(ids_BS, mask_BS, task_B1).numpy()
+        vectors: Vectors = self._encoder(ids_BS, mask_BS, task_B1).float().numpy()
         return vectors
+
+
+def _by_length(rows: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Numbers of the rows in groups of similar length, each of a bounded number of tokens with its padding."""
+    groups: list[list[int]] = []
+    for number in sorted(range(len(rows)), key=lambda number: len(rows[number])):
+        if not groups or (len(groups[-1]) + 1) * len(rows[number]) > _TOKENS_A_BATCH:
+            groups.append([])
+        groups[-1].append(number)
+    return groups
 
 
 def join(code_ND: Vectors, text_ND: Vectors, weight: float = 0.5) -> Vectors:

@@ -1,0 +1,76 @@
+"""`duovec-train evaluate`: is the pair better than its base, its halves and BM25?"""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from export.spec import PAIRS, EncoderSpec, load_builtin, load_pair, load_spec
+from training.evaluation.questions import CONDITIONS
+
+
+def evaluate(
+    data: Annotated[Path, typer.Option(help="Folder of a mined data set.")],
+    pair: Annotated[str, typer.Option(help=f"Built-in pair: {', '.join(PAIRS)}.")] = "compact",
+    code: Annotated[Path | None, typer.Option(help="Checkpoint of the code encoder instead of the spec's own.")] = None,
+    text: Annotated[Path | None, typer.Option(help="Checkpoint of the text encoder instead of the spec's own.")] = None,
+    code_spec: Annotated[str | None, typer.Option(help="Built-in encoder or spec file, instead of the pair's.")] = None,
+    text_spec: Annotated[str | None, typer.Option(help="Built-in encoder or spec file, instead of the pair's.")] = None,
+    split: Annotated[str, typer.Option(help="dev or test; test only for what is reported.")] = "test",
+    limit: Annotated[int, typer.Option(min=2, help="Queries to ask, evenly over the styles.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Draws the queries.")] = 0,
+    html: Annotated[Path | None, typer.Option(help="Write the report as a page.")] = None,
+    metrics: Annotated[list[Path] | None, typer.Option(help="metrics.jsonl of a run, for the page's curves.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, for programs.")] = False,
+) -> None:
+    """Measure a pair on packages held out: MRR@10, nDCG@10, recall, triplet accuracy, by style and language.
+
+    Examples:
+
+        duovec-train evaluate --data data
+
+        duovec-train evaluate --data data --code runs/7/result --html report.html --metrics runs/7/metrics.jsonl
+    """
+    from training.evaluation.evaluate import EvaluationRequest
+    from training.evaluation.evaluate import evaluate as measure
+    from training.evaluation.page import write_page
+    from training.progress import read_metrics
+
+    if pair not in PAIRS:
+        raise typer.BadParameter(f"--pair must be one of {', '.join(PAIRS)}")
+    if split not in ("dev", "test"):
+        raise typer.BadParameter("--split must be dev or test")
+    specs = load_pair(pair)
+    request = EvaluationRequest(
+        code=_spec(code_spec) or specs[0],
+        text=_spec(text_spec) or specs[1],
+        code_checkpoint=code,
+        text_checkpoint=text,
+        data=data,
+        split=split,
+        limit=limit,
+        seed=seed,
+    )
+    console = Console(stderr=True)
+    with console.status("evaluate") as status:
+        evaluation = measure(request, lambda step: status.update(f"evaluate: {step}"))
+    result = evaluation.as_dict()
+    if html is not None:
+        write_page(evaluation, [(path.parent.name, read_metrics(path)) for path in metrics or []], html)
+    if as_json:
+        typer.echo(json.dumps(result, indent=2))
+        return
+    for condition in CONDITIONS:
+        typer.echo(f"names {condition}: {result['queries'][condition]} queries")
+        for system, values in result["systems"].items():
+            whole = values[condition]["all"]
+            figures = "  ".join(f"{name} {whole[name]:.3f}" for name in ("mrr@10", "ndcg@10", "recall@10"))
+            typer.echo(f"  {system:<15} {figures}")
+
+
+def _spec(name: str | None) -> EncoderSpec | None:
+    if name is None:
+        return None
+    return load_spec(Path(name)) if name.endswith(".toml") else load_builtin(name)

@@ -1,0 +1,232 @@
+"""A pair, its halves, its base and BM25, asked the same questions."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.spec import EncoderSpec
+from training.dataset import Row, data_digest, load_rows
+from training.evaluation.bm25 import bm25_scores
+from training.evaluation.bootstrap import paired_interval
+from training.evaluation.encoding import TextEncoder, Vectors, join
+from training.evaluation.metrics import RECALL_AT, Ranking, alignment, rank_scores, rank_vectors, uniformity
+from training.evaluation.questions import CONDITIONS, NAMED, Questions, ask, draw_rows
+
+PAIR, CODE, TEXT, BASE, BM25 = "pair", "code encoder", "text encoder", "untrained base", "BM25"
+SYSTEMS = (PAIR, CODE, TEXT, BASE, BM25)
+_WORST = 20
+OnStep = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What to evaluate on what.
+
+    Attributes:
+        code: Spec of the code encoder.
+        text: Spec of the text encoder.
+        code_checkpoint: Its checkpoint; None for the spec's own weights.
+        text_checkpoint: Likewise.
+        data: Folder of a mined data set.
+        split: `dev` or `test`.
+        limit: Queries to ask.
+        seed: Draws them.
+    """
+
+    code: EncoderSpec
+    text: EncoderSpec
+    code_checkpoint: Path | None
+    text_checkpoint: Path | None
+    data: Path
+    split: str = "test"
+    limit: int = 2000
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured; `as_dict` is what `--json` prints.
+
+    Attributes:
+        facts: Data digest, split, counts.
+        rankings: By condition and system.
+        questions: By condition.
+        spread: Alignment, uniformity and triplet accuracy by system, names as they are.
+    """
+
+    facts: dict[str, Any]
+    rankings: dict[str, dict[str, Ranking]]
+    questions: dict[str, Questions]
+    spread: dict[str, dict[str, float]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as JSON."""
+        return {
+            **self.facts,
+            "systems": {
+                system: {
+                    **self.spread.get(system, {}),
+                    **{condition: self._slices(condition, system) for condition in CONDITIONS},
+                }
+                for system in SYSTEMS
+            },
+            "comparisons": self.comparisons(),
+            "worst": self.worst(),
+        }
+
+    def comparisons(self) -> list[dict[str, Any]]:
+        """The pair against every other system: difference of MRR@10 with its 95 % interval, whole and by slice."""
+        found = []
+        for condition in CONDITIONS:
+            ours = self.rankings[condition][PAIR].reciprocal()
+            for system in SYSTEMS[1:]:
+                theirs = self.rankings[condition][system].reciprocal()
+                for name, chosen_Q in self.slices(condition).items():
+                    interval = paired_interval(ours[chosen_Q], theirs[chosen_Q])
+                    before = float(theirs[chosen_Q].mean())
+                    found.append(
+                        {
+                            "condition": condition,
+                            "against": system,
+                            "slice": name,
+                            "queries": int(chosen_Q.sum()),
+                            "difference": interval.mean,
+                            "low": interval.low,
+                            "high": interval.high,
+                            "relative": interval.mean / before if before else None,
+                        }
+                    )
+        return found
+
+    def worst(self) -> list[dict[str, Any]]:
+        """The queries whose passage the pair ranks lowest, names as they are."""
+        ranking, questions = self.rankings[NAMED][PAIR], self.questions[NAMED]
+        return [
+            {
+                "rank": float(ranking.rank_Q[number]),
+                "style": questions.rows[number].style,
+                "query": questions.rows[number].query[:200],
+                "right": f"{questions.rows[number].package} {questions.rows[number].symbol}",
+                "found": questions.passages[int(ranking.best_wrong_Q[number])].partition("\n")[0][:120],
+            }
+            for number in np.argsort(-ranking.rank_Q, kind="stable")[:_WORST].tolist()
+        ]
+
+    def slices(self, condition: str) -> dict[str, np.ndarray[Any, np.dtype[np.bool_]]]:
+        """Which queries belong to `all`, to each query style and to each language."""
+        rows = self.questions[condition].rows
+        chosen = {"all": np.ones(len(rows), dtype=bool)}
+        for kind in ("style", "language"):
+            values = np.array([getattr(row, kind) for row in rows])
+            chosen |= {f"{kind} {value}": values == value for value in sorted(set(values.tolist()))}
+        return chosen
+
+    def _slices(self, condition: str, system: str) -> dict[str, dict[str, float]]:
+        ranking = self.rankings[condition][system]
+        return {
+            name: {"queries": int(chosen_Q.sum()), **ranking.summary(chosen_Q)}
+            for name, chosen_Q in self.slices(condition).items()
+        }
+
+    def recall_curve(self, condition: str, system: str) -> list[float]:
+        """recall@1 to recall@50."""
+        ranking = self.rankings[condition][system]
+        return [float(ranking.found(at).mean()) for at in range(1, RECALL_AT[-1] + 1)]
+
+
+@dataclass(frozen=True)
+class _Embedded:
+    """One system's vectors: queries and passages of each condition, and the first hard negative of each row."""
+
+    queries: dict[str, Vectors]
+    passages: dict[str, Vectors]
+    negatives: Vectors
+
+
+def evaluate(request: EvaluationRequest, on_step: OnStep = lambda step: None) -> Evaluation:
+    """Ask every system.
+
+    Raises:
+        TrainingError: The data cannot be read or has too few rows, or an encoder gives no finite vector.
+        ExportError: A checkpoint does not fit its spec.
+    """
+    rows = draw_rows(load_rows(request.data, request.split), request.limit, request.seed)
+    questions = {condition: ask(rows, condition) for condition in CONDITIONS}
+    named = questions[NAMED].rows
+    systems = _embed(request, questions, named, on_step)
+    rankings: dict[str, dict[str, Ranking]] = {}
+    for condition, asked in questions.items():
+        rankings[condition] = {
+            name: rank_vectors(one.queries[condition], one.passages[condition], asked.right_Q)
+            for name, one in systems.items()
+        }
+        on_step(f"BM25, names {condition}")
+        scores_QP = bm25_scores([row.query for row in asked.rows], asked.passages)
+        rankings[condition][BM25] = rank_scores(scores_QP, asked.right_Q)
+    facts = {
+        "encoders": [request.code.name, request.text.name],
+        "data_sha256": data_digest(request.data),
+        "split": request.split,
+        "packages": len({row.package for row in rows}),
+        "queries": {condition: len(asked.rows) for condition, asked in questions.items()},
+        "passages": {condition: len(asked.passages) for condition, asked in questions.items()},
+    }
+    spread = {name: _spread(one, questions[NAMED]) for name, one in systems.items()}
+    return Evaluation(facts, rankings, questions, spread)
+
+
+def _embed(
+    request: EvaluationRequest, questions: dict[str, Questions], named: Sequence[Row], on_step: OnStep
+) -> dict[str, _Embedded]:
+    def run(spec: EncoderSpec, folder: Path | None, name: str) -> _Embedded:
+        encoder = TextEncoder(spec, folder)
+        embedded = {}
+        for condition, asked in questions.items():
+            on_step(f"{name}, names {condition}")
+            embedded[condition] = encoder.encode(asked.passages, spec.passage)
+        on_step(f"{name}, queries")
+        queries = {
+            condition: encoder.encode([row.query for row in asked.rows], spec.query)
+            for condition, asked in questions.items()
+        }
+        negatives = [row.negatives[0] for row in named if row.negatives]
+        on_step(f"{name}, negatives")
+        return _Embedded(queries, embedded, encoder.encode(negatives, spec.passage))
+
+    code = run(request.code, request.code_checkpoint, CODE)
+    text = run(request.text, request.text_checkpoint, TEXT)
+    base = run(request.code.untrained, None, BASE)
+    if not _one_base(request.code, request.text):
+        base = _joined(base, run(request.text.untrained, None, BASE))
+    return {PAIR: _joined(code, text), CODE: code, TEXT: text, BASE: base}
+
+
+def _one_base(code: EncoderSpec, text: EncoderSpec) -> bool:
+    """Whether both encoders are one model before training, but for heads that keep its cosines."""
+    same = (code.source, code.pooling, code.max_tokens, code.query.prompt, code.passage.prompt) == (
+        (text.source, text.pooling, text.max_tokens, text.query.prompt, text.passage.prompt)
+    )
+    untrained = (one.untrained.lora for one in (code, text))
+    return same and all(lora is None or not lora.trained for lora in untrained)
+
+
+def _joined(code: _Embedded, text: _Embedded) -> _Embedded:
+    return _Embedded(
+        {name: join(code.queries[name], text.queries[name]) for name in CONDITIONS},
+        {name: join(code.passages[name], text.passages[name]) for name in CONDITIONS},
+        join(code.negatives, text.negatives),
+    )
+
+
+def _spread(one: _Embedded, asked: Questions) -> dict[str, float]:
+    queries_QD, right_QD = one.queries[NAMED], one.passages[NAMED][asked.right_Q]
+    spread = {"alignment": alignment(queries_QD, right_QD), "uniformity": uniformity(one.passages[NAMED])}
+    has_Q = np.array([bool(row.negatives) for row in asked.rows])
+    if has_Q.any():
+        right = (queries_QD[has_Q] * right_QD[has_Q]).sum(axis=1)
+        wrong = (queries_QD[has_Q] * one.negatives).sum(axis=1)
+        spread["triplet_accuracy"] = float((right > wrong).mean())
+    return spread
