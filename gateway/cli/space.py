@@ -44,14 +44,13 @@ def list_all(endpoint: Endpoint = DEFAULT_ENDPOINT, api_key: ApiKey = None, as_j
             json.dumps({"spaces": [_json(row) for row in response.spaces], "served_space": response.served_space})
         )
         return
-    table = Table("space", "state", "code encoder", "text encoder", "chunks", "verified")
+    table = Table("space", "state", "encoders", "chunks", "verified")
     for row in response.spaces:
         covered = row.chunk_count - row.pending_chunk_count
         table.add_row(
             row.fingerprint[:_SHOWN_DIGITS],
             _STATES[row.state],
-            _encoder(row.code_encoder),
-            _encoder(row.text_encoder),
+            f"{_encoder(row.code_encoder)}\n{_encoder(row.text_encoder)}",
             f"{covered:,} of {row.chunk_count:,}",
             _verified(row),
         )
