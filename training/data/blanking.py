@@ -4,7 +4,7 @@ import re
 
 BLANK = "_"
 
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_WORD = re.compile(r"[A-Z]+(?![a-z])[0-9]*|[A-Z]?[a-z][a-z0-9]*|[0-9]+[a-z0-9]*")
 
 
 def blank_name(passage: str, symbol: str) -> str:
@@ -24,5 +24,5 @@ def blank_name(passage: str, symbol: str) -> str:
 
 
 def words_of(identifier: str) -> list[str]:
-    """The words of an identifier, in lower case: `parse_HTTPHeader2` gives parse, http, header, 2."""
+    """The words of an identifier, in lower case: `parse_HTTPHeader2` gives parse, http, header2."""
     return [word.lower() for word in _WORD.findall(identifier)]

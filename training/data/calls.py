@@ -103,7 +103,9 @@ def tested_queries(
                 called[unit.key] = unit
         shared = sorted(((_shared(unit, words), unit.key) for unit in called.values()), reverse=True)
         if shared and shared[0][0] > (shared[1][0] if len(shared) > 1 else 0):
-            found.append((shared[0][1], Query(" ".join(words), "test_name", test.rows)))
+            # The bare name of what is tested would be a query of another style.
+            if not set(words_of(called[shared[0][1]].symbol)).issuperset(words):
+                found.append((shared[0][1], Query(" ".join(words), "test_name", test.rows)))
     return found
 
 
@@ -125,6 +127,10 @@ def _around(content: str, row: int) -> str | None:
     rows = content.split("\n")
     # The caller's header stays out: its name and docstring would be a query of another style.
     first, last = max(1, row - _AROUND_ROWS), min(len(rows), row + _AROUND_ROWS + 1)
+    while first < row and not re.search(r"\w", rows[first]):
+        first += 1
+    while last > row + 1 and not re.search(r"\w", rows[last - 1]):
+        last -= 1
     text = textwrap.dedent("\n".join(rows[first:last])).strip()
     fits = _MIN_CALLER_CHARS <= len(text) <= _MAX_CALLER_CHARS and row >= first
     return text if fits and '"""' not in text and text.count("\n") >= 2 else None

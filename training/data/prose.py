@@ -6,10 +6,14 @@ import re
 MIN_WORDS, MAX_WORDS, MAX_CHARS = 3, 100, 600
 
 _SECTION = re.compile(
-    r"^\s*(?:-{3,}|={3,}|~{3,}|>>> |\.\. |:\w+|@\w+|\\\w+|[*+-] |\d+\. |```"
+    r"^\s*(?:-{3,}|={3,}|~{3,}|>>> |\.\. |:\w+[^:`]*:(?!`)|[@\\]\w+|[*+-] |\d+\. |```"
     r"|(?:Args?|Arguments|Parameters?|Params|Returns?|Raises?|Yields?|Examples?|Notes?|See Also|References|Attributes|"
     r"Usage|Warnings?|Input|Output|Shape|Keyword [Aa]rguments|Inputs|Outputs|Methods|Todo|TODO)\s*:{0,2}\s*$)"
 )
+# `name(arguments) -> result`, alone in its line or before the first sentence, as C extensions write it.
+_SIGNATURE = re.compile(r"^[A-Za-z_][\w.]*\([^()]*\)(?:\s*->\s*[\w\[\], .()]+?)?\s*(?:$|--?\s+|:\s+)")
+_BRIEF = re.compile(r"[\\@](?:brief|short|details|note)\b\s*")
+_LINK = re.compile(r"!?\[([^\]\[]*)\](?:\([^)]*\)|\[[^\]]*\])")
 _UNDERLINE = re.compile(r"^\s*[-=~^]{3,}\s*$")
 _ROLE = re.compile(r":[\w:+-]+:`~?([^`<]*?)(?:\s*<[^`>]*>)?`")
 _LITERAL = re.compile(r"`{1,2}([^`]*)`{1,2}_{0,2}|\*{1,2}([^\s*][^*]*)\*{1,2}|\{@\w+\s+([^}]*)\}|</?[a-z]+/?>")
@@ -46,7 +50,8 @@ def paragraphs(text: str) -> list[str]:
     They end where parameters, examples, lists or other formal parts begin.
     """
     found: list[list[str]] = [[]]
-    lines = inspect.cleandoc(text).split("\n")
+    lines = inspect.cleandoc(_BRIEF.sub("", text)).split("\n")
+    lines[0] = _SIGNATURE.sub("", lines[0])
     for number, line in enumerate(lines):
         if _UNDERLINE.match(line):
             break
@@ -63,7 +68,7 @@ def paragraphs(text: str) -> list[str]:
 
 def clean(text: str) -> str:
     """One line without the markup of reStructuredText, Markdown or Javadoc."""
-    text = _ROLE.sub(r"\1", text)
+    text = _LINK.sub(r"\1", _ROLE.sub(r"\1", _BRIEF.sub("", text)))
     text = _LITERAL.sub(lambda match: next((group for group in match.groups() if group), " "), text)
     return " ".join(text.replace("\\", "").split()).rstrip(":").strip()
 
