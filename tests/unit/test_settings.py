@@ -72,6 +72,8 @@ def test_every_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
         ("DUOVEC_REQUEST_TIMEOUT_S", "0", "Input should be greater than 0"),
         ("DUOVEC_REQUEST_TIMEOUT_S", "inf", "Input should be less than or equal to 3600"),
         ("DUOVEC_REQUEST_TIMEOUT_S", "nan", "Input should be less than or equal to 3600"),
+        ("DUOVEC_SEARCH_LOG_RETENTION_DAYS", "0", "Input should be greater than or equal to 1"),
+        ("DUOVEC_SEARCH_LOG_RETENTION_DAYS", "3651", "Input should be less than or equal to 3650"),
         ("DUOVEC_DRAIN_S", "3601", "Input should be less than or equal to 3600"),
     ],
 )

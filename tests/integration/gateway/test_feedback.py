@@ -3,9 +3,10 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from ir_measures import RR, Qrel, ScoredDoc, calc_aggregate, nDCG
 from gateway.client.client import Client
 from gateway.client.errors import ClientError
 from gateway.client.indexer import index_tree
+from gateway.local.process import GatewayServer
 from gateway.local.stack import Stack
 
 FILES = {
@@ -195,6 +197,37 @@ def test_owners_and_administrators_see_quality(people: People, client: Client) -
     assert sum(one.search_count for one in together) >= 9
     client.delete_codebase(CODEBASE)
     assert list(people.owner.list_quality(week_count=1)) == []
+
+
+@pytest.fixture
+async def silent(stack: Stack, tmp_path: Path) -> AsyncIterator[GatewayServer]:
+    """A second gateway on the same database, which is set to keep no log."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        endpoint = f"127.0.0.1:{probe.getsockname()[1]}"
+    environment = {**stack._gateway_environment, "DUOVEC_SEARCH_LOG": "false"}
+    gateway = GatewayServer(endpoint, environment, log_path=tmp_path / "silent.log")
+    await gateway.start()
+    yield gateway
+    await gateway.stop()
+
+
+async def test_a_gateway_without_a_log_says_so_and_takes_feedback_on_what_others_logged(
+    stack: Stack, people: People, client: Client, silent: GatewayServer
+) -> None:
+    """No id, and nothing in the log; the searches of another gateway are those of one service."""
+    key = client.access.create_api_key("feedback-reader").key
+    with Client(silent.url, api_key=key) as quiet:
+        response = quiet.search(CODEBASE, "something that nobody else asks")
+        assert (response.search_id, len(response.hits)) == ("", len(FILES) + 1)
+        logged = people.reader.search(CODEBASE, "something that nobody else asks")
+        chunk_id = logged.hits[0].chunk_id
+        people.reader.record_feedback(logged.search_id, opened=[chunk_id])
+        quiet.record_feedback(logged.search_id, useful=[chunk_id])
+    rows = await fetch(stack, "SELECT query_text, gain FROM feedback_examples WHERE codebase_id = $1", CODEBASE)
+    assert [tuple(row) for row in rows] == [("something that nobody else asks", 2)]
+    [count] = await fetch(stack, "SELECT count(*) FROM searches WHERE query_text LIKE 'something that nobody%'")
+    assert count[0] == 1
 
 
 @pytest.mark.parametrize(
