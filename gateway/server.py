@@ -31,6 +31,8 @@ from duovec.v1 import (
     search_service_pb2_grpc,
     space_service_pb2,
     space_service_pb2_grpc,
+    status_service_pb2,
+    status_service_pb2_grpc,
 )
 from gateway.embedding.embedder import Embedder
 from gateway.embedding.proof import ProvenEncoders
@@ -48,6 +50,7 @@ from gateway.rpc.principal_service import PrincipalServicer
 from gateway.rpc.quality_service import QualityServicer
 from gateway.rpc.search_service import SearchServicer
 from gateway.rpc.space_service import SpaceServicer
+from gateway.rpc.status_service import StatusServicer
 from gateway.settings import Settings
 from gateway.spaces.catalog import SpaceCatalog
 from gateway.spaces.index_builder import IndexBuilder
@@ -62,11 +65,12 @@ from gateway.store.chunks import ChunkStore
 from gateway.store.codebases import CodebaseStore
 from gateway.store.feedback import FeedbackStore
 from gateway.store.grants import GrantStore
+from gateway.store.maintenance import MaintenanceStore
 from gateway.store.migrations import migrate
 from gateway.store.pool import Database
 from gateway.store.principals import PrincipalStore
 from gateway.store.quality import QualityStore
-from gateway.store.recall_watch import RecallWatch
+from gateway.store.recall_watch import RecallStore, RecallWatch
 from gateway.store.search import SearchStore
 from gateway.store.search_log import SearchLog, SearchLogKeeper
 from gateway.store.space_vectors import SpaceVectorStore
@@ -84,6 +88,7 @@ SERVICES = tuple(
         (codebase_service_pb2, "CodebaseService"),
         (principal_service_pb2, "PrincipalService"),
         (quality_service_pb2, "QualityService"),
+        (status_service_pb2, "StatusService"),
         (space_service_pb2, "SpaceService"),
     )
 )
@@ -221,6 +226,17 @@ def _add_services(
     )
     quality_service_pb2_grpc.add_QualityServiceServicer_to_server(
         QualityServicer(QualityStore(database), timeout_s=timeout_s), server
+    )
+    status_service_pb2_grpc.add_StatusServiceServicer_to_server(
+        StatusServicer(
+            serving,
+            RecallStore(database),
+            MaintenanceStore(system),
+            principals,
+            cache_max_texts=settings.cache_max_texts,
+            timeout_s=timeout_s,
+        ),
+        server,
     )
 
 

@@ -1,19 +1,34 @@
-"""`duovec status`: is the service there, and what does it hold?"""
+"""`duovec status`: is the service there, what does it hold, and what had better be done?"""
 
 import json
+from collections.abc import Sequence
+from typing import Any
 
+import grpc
 import typer
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 from rich.console import Console
 from rich.table import Table
 
+from duovec.v1 import codebase_service_pb2, status_service_pb2
 from gateway.cli.failures import one_line_failures
 from gateway.cli.options import DEFAULT_ENDPOINT, ApiKey, AsJson, Endpoint
 from gateway.client.client import Client
+from gateway.client.errors import ClientError
+
+_MIB = 1024 * 1024
+# Of the tables the largest; `--json` has them all.
+_SHOWN_TABLES = 8
+# What others than administrators get, and what an older gateway answers.
+_NO_STATUS = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNIMPLEMENTED)
 
 
 @one_line_failures
 def status(endpoint: Endpoint = DEFAULT_ENDPOINT, api_key: ApiKey = None, as_json: AsJson = False) -> None:
     """Show the service's health and its codebases. Exits with 1 when it does not serve.
+
+    Administrators also see the embedding cache, the recall of large codebases, the tables, and what had better be done.
 
     Examples:
 
@@ -24,8 +39,9 @@ def status(endpoint: Endpoint = DEFAULT_ENDPOINT, api_key: ApiKey = None, as_jso
     with Client(endpoint, api_key=api_key, timeout_s=10.0) as client:
         health = client.health()
         codebases = list(client.list_codebases()) if health == "SERVING" else []
+        service = _service(client) if health == "SERVING" else None
     if as_json:
-        document = {
+        document: dict[str, Any] = {
             "endpoint": endpoint,
             "health": health,
             "codebases": [
@@ -39,19 +55,101 @@ def status(endpoint: Endpoint = DEFAULT_ENDPOINT, api_key: ApiKey = None, as_jso
                 for codebase in codebases
             ],
         }
-        typer.echo(json.dumps(document))
+        typer.echo(json.dumps(document | ({} if service is None else _document(service))))
     else:
         console = Console()
         console.print(f"{endpoint}: {health}", markup=False, highlight=False)
-        if codebases:
-            table = Table("codebase", "chunks", "pending", "created")
-            for codebase in codebases:
-                created = codebase.create_time.ToDatetime().strftime("%Y-%m-%d %H:%M")
-                table.add_row(
-                    codebase.codebase_id, f"{codebase.chunk_count:,}", f"{codebase.pending_chunk_count:,}", created
-                )
-            console.print(table)
-        elif health == "SERVING":
-            console.print("no codebase yet: make one with `duovec index PATH`")
+        _show_codebases(console, codebases, serving=health == "SERVING")
+        if service is not None:
+            _show_service(console, service)
     if health != "SERVING":
         raise typer.Exit(1)
+
+
+def _service(client: Client) -> status_service_pb2.GetStatusResponse | None:
+    try:
+        return client.status()
+    except ClientError as failure:
+        if failure.code in _NO_STATUS:
+            return None
+        raise
+
+
+def _document(service: status_service_pb2.GetStatusResponse) -> dict[str, Any]:
+    return {
+        "space": service.space,
+        "cache": _fields(service.cache),
+        "recall_checks": [_fields(check) for check in service.recall_checks],
+        "tables": [_fields(table) for table in service.tables],
+        "advice": [_fields(advice) for advice in service.advice],
+    }
+
+
+def _fields(message: Message) -> dict[str, Any]:
+    """Every field by its name in the proto; 64-bit counts are numbers, as a program expects them."""
+    fields = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    return {name: int(value) if name.endswith(("_count", "_bytes")) else value for name, value in fields.items()}
+
+
+def _show_codebases(console: Console, codebases: Sequence[codebase_service_pb2.Codebase], *, serving: bool) -> None:
+    if codebases:
+        table = Table("codebase", "chunks", "pending", "created")
+        for codebase in codebases:
+            created = codebase.create_time.ToDatetime().strftime("%Y-%m-%d %H:%M")
+            table.add_row(
+                codebase.codebase_id, f"{codebase.chunk_count:,}", f"{codebase.pending_chunk_count:,}", created
+            )
+        console.print(table)
+    elif serving:
+        console.print("no codebase yet: make one with `duovec index PATH`")
+
+
+def _show_service(console: Console, service: status_service_pb2.GetStatusResponse) -> None:
+    if service.recall_checks:
+        table = Table("recall@10 of", "mean", "least", "index", "ef", "searched", "checked")
+        for check in service.recall_checks:
+            table.add_row(
+                check.codebase_id,
+                f"{check.mean_recall:.3f}",
+                f"{check.minimum_recall:.2f}",
+                check.method,
+                str(check.ef),
+                _searched(check),
+                check.check_time.ToDatetime().strftime("%m-%d %H:%M"),
+            )
+        console.print(table)
+    table = Table("table", "rows", "dead", "MiB", "indexes", "vacuumed")
+    for row in service.tables[:_SHOWN_TABLES]:
+        table.add_row(
+            row.table,
+            f"{row.row_count:,}",
+            f"{row.dead_row_count:,}",
+            f"{row.table_bytes / _MIB:,.0f}",
+            f"{row.index_bytes / _MIB:,.0f}",
+            row.vacuum_time.ToDatetime().strftime("%m-%d %H:%M") if row.HasField("vacuum_time") else "never",
+        )
+    console.print(table)
+    lines = [_cache_line(service.cache)]
+    for advice in service.advice:
+        lines += [f"{advice.subject} {advice.finding}:", f"    {advice.command}"]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _searched(check: status_service_pb2.RecallCheck) -> str:
+    if check.searched_exactly:
+        return "exactly"
+    if not check.index_suffices:
+        return f"below {check.target_recall:g}"
+    return "further" if check.raised else "as usual"
+
+
+def _cache_line(cache: status_service_pb2.CacheStatus) -> str:
+    if cache.max_text_count == 0:
+        return "embedding cache: off"
+    line = (
+        f"embedding cache: {cache.hit_count:,} hits, {cache.miss_count:,} misses, {cache.shared_count:,} shared, "
+        f"{cache.evicted_count:,} evicted"
+    )
+    failures = cache.read_failure_count + cache.write_failure_count
+    return f"{line}, {failures:,} failures" if failures else line

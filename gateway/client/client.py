@@ -16,12 +16,14 @@ from duovec.v1 import embedding_service_pb2 as embedding_pb
 from duovec.v1 import index_service_pb2 as index_pb
 from duovec.v1 import quality_service_pb2 as quality_pb
 from duovec.v1 import search_service_pb2 as search_pb
+from duovec.v1 import status_service_pb2 as status_pb
 from duovec.v1 import vector_pb2 as vector_pb
 from duovec.v1.codebase_service_pb2_grpc import CodebaseServiceStub
 from duovec.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 from duovec.v1.index_service_pb2_grpc import IndexServiceStub
 from duovec.v1.quality_service_pb2_grpc import QualityServiceStub
 from duovec.v1.search_service_pb2_grpc import SearchServiceStub
+from duovec.v1.status_service_pb2_grpc import StatusServiceStub
 from gateway.client.access import Access
 from gateway.client.credentials import find_api_key
 from gateway.client.errors import ClientError, from_rpc_error
@@ -98,6 +100,7 @@ class Client:
         self._index = make(IndexServiceStub)
         self._search = make(SearchServiceStub)
         self._quality = make(QualityServiceStub)
+        self._status = make(StatusServiceStub)
         self.access = Access(self._channel, self._codebases, self._call)
         self.spaces = Spaces(self._channel, self._call)
 
@@ -127,6 +130,11 @@ class Client:
         reply: Int32Value = self._call(check, StringValue())
         statuses: dict[int, HealthStatus] = {1: "SERVING", 2: "NOT_SERVING"}
         return statuses.get(reply.value, "UNKNOWN")
+
+    def status(self) -> status_pb.GetStatusResponse:
+        """The state of the cache, of search and of storage, for administrators."""
+        response: status_pb.GetStatusResponse = self._call(self._status.GetStatus, status_pb.GetStatusRequest())
+        return response
 
     def embed(self, texts: Sequence[str], input_type: InputType, *, truncate: bool = False) -> NDArray[np.float32]:
         """Embed texts in the active space.

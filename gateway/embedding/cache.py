@@ -37,7 +37,13 @@ _Key = tuple[Hashable, str, bytes]
 
 
 class VectorCache(Protocol):
-    """Where vectors of one space are kept, those of each owner apart."""
+    """Where vectors of one space are kept, those of each owner apart.
+
+    Attributes:
+        evicted_count: Vectors that were deleted to make room.
+    """
+
+    evicted_count: int
 
     def owner(self) -> Hashable | None:
         """Whose call is running: what one owner has, another never gets. None for nobody's, which is not cached."""
@@ -104,6 +110,11 @@ class CachedEncoding:
         self._write_slots = asyncio.Semaphore(_WRITES_AT_ONCE)
         self._waiting_count = 0
         self._paused_until = 0.0
+
+    @property
+    def evicted_count(self) -> int:
+        """Vectors that the cache deleted to make room."""
+        return self._cache.evicted_count
 
     async def get(self, input_type: str, digests: Sequence[bytes], compute: Compute) -> Vectors:
         """Get the vectors of B texts.

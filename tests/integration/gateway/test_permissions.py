@@ -55,6 +55,7 @@ PrincipalService.CreateApiKey    UUU    UUU      ONN      ONN    ONN    ONN   OO
 PrincipalService.ListApiKeys     UUU    UUU      ONN      ONN    ONN    ONN   OON
 PrincipalService.RotateApiKey    UUU    UUU      ONN      ONN    ONN    ONN   OON
 PrincipalService.RevokeApiKey    UUU    UUU      ONN      ONN    ONN    ONN   OON
+StatusService.GetStatus          UUU    UUU      PPP      PPP    PPP    PPP   OOO
 """
 CODES = {
     "O": "OK",
@@ -129,6 +130,7 @@ REQUESTS: dict[str, Callable[[Subject], dict[str, Any]]] = {
         f"SpaceService.{name}": lambda _: {"space": "0" * 64}
         for name in ("GetSpace", "ReembedSpace", "ActivateSpace", "DropSpace")
     },
+    "StatusService.GetStatus": lambda _: {},
     "PrincipalService.ListPrincipals": lambda _: {},
     "PrincipalService.CreatePrincipal": lambda to: {"principal_id": to.principal_id},
     "PrincipalService.GetPrincipal": lambda to: {"principal_id": to.principal_id},

@@ -45,7 +45,7 @@ class MemoryCache:
         self.read_gate, self.write_gate = asyncio.Event(), asyncio.Event()
         self.read_gate.set()
         self.write_gate.set()
-        self.read_count = self.write_count = 0
+        self.read_count = self.write_count = self.evicted_count = 0
 
     def owner(self) -> Hashable | None:
         return OWNER.get()

@@ -1,0 +1,36 @@
+"""StatusService on the real stack."""
+
+import pytest
+
+from gateway.client.client import Client
+from gateway.client.errors import ClientError
+from gateway.local.stack import Stack
+
+
+def test_an_administrator_sees_the_cache_and_the_tables(client: Client) -> None:
+    """Counters go up by what was asked; the partition of the space is among the tables."""
+    before = client.status()
+    for _ in range(2):
+        client.embed(["a text for the status", "a text for the status", "and another"], "passage")
+    after = client.status()
+    cache, was = after.cache, before.cache
+    # The second call's texts are hits, or share the pass that is still being written.
+    assert cache.miss_count - was.miss_count == 2
+    assert cache.hit_count + cache.shared_count - was.hit_count - was.shared_count == 4
+    assert (cache.max_text_count, cache.read_failure_count, cache.write_failure_count) == (50_000, 0, 0)
+    assert len(after.space) == 64
+    names = {table.table for table in after.tables}
+    assert {"chunks", "cached_embeddings", "principals"} < names
+    assert any(name.startswith("embeddings_s") for name in names)
+    sizes = [table.table_bytes + table.index_bytes for table in after.tables]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_others_are_refused_and_health_is_theirs_all_the_same(stack: Stack, client: Client) -> None:
+    client.access.create_principal("status-reader")
+    with Client(stack.endpoint, api_key=client.access.create_api_key("status-reader").key) as reader:
+        with pytest.raises(ClientError) as failure:
+            reader.status()
+        assert (failure.value.code.name, failure.value.reason) == ("PERMISSION_DENIED", "ADMIN_REQUIRED")
+        assert reader.health() == "SERVING"
+    client.access.delete_principal("status-reader")
