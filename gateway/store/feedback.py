@@ -43,7 +43,7 @@ class FeedbackStore:
         Raises:
             SearchNotFound: There is no such search, or it is not the caller's, or the caller may not read any of its
                 codebases any more.
-            InvalidInput: A chunk was not among the hits.
+            InvalidInput: A chunk was not among the hits of the first page.
             ChunkNotFound: A chunk is not among the hits that the caller may still see, but others were.
             DatabaseUnavailable: The search is not in the log yet, for the database does not take it; safe to repeat.
         """
@@ -61,7 +61,9 @@ class FeedbackStore:
                     continue
                 if len(shown) < records[0]["hit_count"]:
                     raise ChunkNotFound(f"chunk {chunk_id} is not among the hits of this search that you may still see")
-                raise InvalidInput(f"items[{index}].chunk_id", f"is {chunk_id}, which the search did not show")
+                raise InvalidInput(
+                    f"items[{index}].chunk_id", f"is {chunk_id}, which the search's first page did not show"
+                )
             await connection.execute(
                 _QUERIES["record_feedback"],
                 records[0]["search_key"],

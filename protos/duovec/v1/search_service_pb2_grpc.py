@@ -64,8 +64,8 @@ class SearchServiceServicer:
         What is said counts on top of what was said before; the same again changes
         nothing. Another principal's search is NOT_FOUND, as one that does not
         exist, or whose codebases the caller may not read any more. A chunk that
-        the search did not show is INVALID_ARGUMENT; NOT_FOUND where hits of the
-        search are hidden from the caller by now.
+        the search's first page did not show is INVALID_ARGUMENT; NOT_FOUND where
+        hits of the search are hidden from the caller by now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
