@@ -81,7 +81,7 @@ def caller_queries(
     return {key: query for key, (_, query) in best.items()}
 
 
-def tested_queries(
+def queries_of_tests(
     tests: Iterable[Unit], anatomies: Mapping[str, Anatomy], definitions: Definitions
 ) -> list[tuple[str, Query]]:
     """The words of a test's name, for the unit that it tests.
@@ -102,10 +102,12 @@ def tested_queries(
             if (unit := definitions.called(call, test)) is not None:
                 called[unit.key] = unit
         shared = sorted(((_shared(unit, words), unit.key) for unit in called.values()), reverse=True)
-        if shared and shared[0][0] > (shared[1][0] if len(shared) > 1 else 0):
-            # The bare name of what is tested would be a query of another style.
-            if not set(words_of(called[shared[0][1]].symbol)).issuperset(words):
-                found.append((shared[0][1], Query(" ".join(words), "test_name", test.rows)))
+        if not shared or shared[0][0] <= (shared[1][0] if len(shared) > 1 else 0):
+            continue
+        tested = shared[0][1]
+        # The bare name of what is tested would be a query of another style.
+        if not set(words_of(called[tested].symbol)).issuperset(words):
+            found.append((tested, Query(" ".join(words), "test_name", test.rows)))
     return found
 
 

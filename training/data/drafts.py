@@ -1,11 +1,13 @@
 """Finds the queries that the units of a package answer, and cuts them out of the answers."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from training.data.anatomy import Anatomy, dissect, without_rows
-from training.data.calls import Definitions, caller_queries, tested_queries
+from training.data.blanking import blank_name
+from training.data.calls import Definitions, caller_queries, queries_of_tests
 from training.data.queries import Query, change_query, comment_query, docstring_query, symbol_query
 from training.data.unit import Unit, passage_of
 from training.data.versions import same_symbol_queries
@@ -64,7 +66,7 @@ def draft_package(
         own = [unit for unit in units if unit.language == language]
         definitions = Definitions(own)
         found += caller_queries(own, anatomies, definitions, seed=seed).items()
-        found += tested_queries([unit for unit in own if unit.is_test], anatomies, definitions)
+        found += queries_of_tests([unit for unit in own if unit.is_test], anatomies, definitions)
     found += [(unit.key, query) for unit in units for query in extra.get(unit.key, ())]
     for key, query in found:
         if key in drafts and (
@@ -96,7 +98,21 @@ def _own_queries(unit: Unit, anatomy: Anatomy, seed: int, counts: Counter[str]) 
         symbol_query(unit, seed=seed),
         change_query(anatomy, counts),
     )
-    return Draft(unit, content, [query for query in found if query is not None])
+    draft = Draft(unit, content)
+    for query in found:
+        if query is None:
+            continue
+        answer = blank_name(draft.passage, unit.symbol) if query.style == "symbol" else content
+        if _words(query.text) in _words(answer):
+            # Said twice, in a second comment or in an error message.
+            counts[f"{query.style} stands in the code"] += 1
+        else:
+            draft.queries.append(query)
+    return draft
+
+
+def _words(text: str) -> str:
+    return " " + " ".join(re.findall(r"\w+", text.lower())) + " "
 
 
 def _head(content: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from training.data.anatomy import dissect
 from training.data.blanking import blank_name
-from training.data.calls import Definitions, tested_queries
+from training.data.calls import Definitions, queries_of_tests
 from training.data.drafts import Draft, draft_package
 from training.data.duplicates import Duplicates
 from training.data.negatives import Asked, PoolSource, choose
@@ -121,7 +121,7 @@ def _tests_apart(packages: Mapping[str, Sequence[Unit]]) -> dict[str, list[Query
             if unit.language == language and unit.path.startswith(f"{origin}/")
         ]
         anatomies = {unit.key: dissect(unit) for unit in own}
-        for key, query in tested_queries(own, anatomies, Definitions(code)):
+        for key, query in queries_of_tests(own, anatomies, Definitions(code)):
             found[key].append(query)
     return found
 
