@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 REFERENCE_WEEKS = 4
 """Weeks before a week that its queries are compared with."""
 
+DRIFT_SAMPLE = 1000
+"""Queries of a week that are compared at most: 100,000 would take seconds, and tell no more."""
+
 _WEEK = timedelta(weeks=1)
 # Of the row that stands for all codebases together.
 _ALL = 0
@@ -55,7 +58,8 @@ class QualityRow:
             20(4), 2002). None without feedback.
         query_drift: How far the week's queries are from those of the `REFERENCE_WEEKS` before
             (`gateway.store.query_drift`); None where either has fewer than two.
-        drift_query_count: Queries of the week that were compared.
+        drift_query_count: Queries of the week that were compared, a random sample where there are more than
+            `DRIFT_SAMPLE`.
         drift_reference_count: Queries of the weeks before that they were compared with.
     """
 
@@ -83,9 +87,10 @@ class QualityRow:
 class QualityStore:
     """Measures from the log of searches and from feedback."""
 
-    def __init__(self, database: Database) -> None:
-        """Use `database` for every call."""
+    def __init__(self, database: Database, *, drift_sample: int = DRIFT_SAMPLE) -> None:
+        """Use `database` for every call; of each week up to `drift_sample` queries are compared with the others."""
         self._database = database
+        self._drift_sample = drift_sample
 
     async def list(
         self,
@@ -146,6 +151,7 @@ class QualityStore:
                     "together": _ALL in listed,
                     "space": space,
                     "since": since - REFERENCE_WEEKS * _WEEK,
+                    "sample": self._drift_sample,
                 },
             )
         return _rows(records, {_key(record): _vector_sum(record) for record in sums})

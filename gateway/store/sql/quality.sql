@@ -59,21 +59,26 @@ ORDER BY codebase_id, space, week
 LIMIT :limit::integer
 
 -- name: sum_queries
--- Sums up the query vectors of each codebase, space and week: how many, their mean, and the sum of their squared norms.
+-- Sums up the query vectors of each codebase, space and week, or of a sample of them where there are more than enough: how
+-- many, their mean, and the sum of their squared norms. Ids of searches are random, and so is their order.
 WITH counted AS (
-    SELECT r.codebase_key, s.space, s.create_time, s.query_vector
+    SELECT r.codebase_key, s.space, date_trunc('week', s.create_time, 'UTC') AS week, s.search_id, s.query_vector
     FROM searched_codebases r JOIN searches s USING (search_key)
     WHERE r.codebase_key = ANY(:codebase_keys::bigint[])
       AND (cardinality(r.chunk_ids) > 0 OR s.hit_count = 0)
       AND s.create_time >= :since::timestamptz AND (:space::text = '' OR s.space = :space::text)
       AND s.query_vector IS NOT NULL
     UNION ALL
-    SELECT 0, s.space, s.create_time, s.query_vector
+    SELECT 0, s.space, date_trunc('week', s.create_time, 'UTC'), s.search_id, s.query_vector
     FROM searches s
     WHERE :together::boolean
       AND s.create_time >= :since::timestamptz AND (:space::text = '' OR s.space = :space::text)
       AND s.query_vector IS NOT NULL
+), sampled AS (
+    SELECT *, row_number() OVER (PARTITION BY codebase_key, space, week ORDER BY search_id) AS place FROM counted
 )
-SELECT codebase_key, space, date_trunc('week', create_time, 'UTC') AS week, count(*) AS n,
-       avg(query_vector::vector) AS mean, -sum(query_vector <#> query_vector) AS squares
-FROM counted GROUP BY codebase_key, space, week
+SELECT codebase_key, space, week, count(*) AS n, avg(query_vector::vector) AS mean,
+       -sum(query_vector <#> query_vector) AS squares
+FROM sampled
+WHERE place <= :sample::integer
+GROUP BY codebase_key, space, week

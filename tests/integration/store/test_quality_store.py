@@ -293,3 +293,30 @@ async def test_a_deleted_codebase_has_no_quality(
     await CodebaseStore(database).delete("demo", timeout_s=5)
     store = QualityStore(database)
     assert await store.list(codebase_id="", space="", week_count=9, after=None, limit=9, timeout_s=5) == []
+
+
+async def test_of_many_queries_a_sample_is_compared(
+    database: Database, caller_database: Database, codebase_key: int
+) -> None:
+    """Each week's own, and none twice: a sample of all is the same as all, and of a smaller one the counts say so."""
+    key = await make_caller(database, "caller", is_admin=True)
+    vectors = make_vectors(60)
+    ids = await write(database, [make_search(key, [codebase_key], [], vector_D=vector_D) for vector_D in vectors])
+    for number, search_id in enumerate(ids):
+        await set_time(database, search_id, NOW - timedelta(weeks=number % 2))
+
+    async def rows(sample: int) -> list[QualityRow]:
+        return await list_rows(QualityStore(database, drift_sample=sample), codebase_id="demo", space="a" * 64)
+
+    expected = unbiased_mmd(vectors[::2], vectors[1::2])
+    for sample in (30, 1000):
+        [_, row] = await rows(sample)
+        assert (row.drift_query_count, row.drift_reference_count) == (30, 30)
+        assert row.query_drift == pytest.approx(expected, abs=1e-6)
+    [_, row] = await rows(10)
+    assert (row.drift_query_count, row.drift_reference_count) == (10, 10)
+    chosen = [
+        vectors[[number for number in range(60) if number % 2 == odd and ids[number] in sorted(ids[odd::2])[:10]]]
+        for odd in (0, 1)
+    ]
+    assert row.query_drift == pytest.approx(unbiased_mmd(*chosen), abs=1e-6)
