@@ -124,7 +124,9 @@ async def run(folder: Path, repository: Path) -> dict[str, float]:
             )
         await fill(system, key)
         client = TritonClient(triton.url, concurrency=8)
-        embedder = Embedder(space, ProvenEncoders(client), CachedEmbeddings(database, space.fingerprint, max_texts=10 * FILLED))
+        embedder = Embedder(
+            space, ProvenEncoders(client), CachedEmbeddings(database, space.fingerprint, max_texts=10 * FILLED)
+        )
         with acting_with(key):
             await PrincipalStore(database).check_key(timeout_s=10)
             figures = await measure(embedder)
