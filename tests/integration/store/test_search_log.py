@@ -131,6 +131,31 @@ async def test_a_search_that_cannot_be_written_now_is_written_later(
         assert await connection.fetchval("SELECT search_id FROM searches") == search_id
 
 
+async def test_a_connection_that_breaks_in_the_middle_costs_nothing(
+    database: Database, codebase_key: int, caller: ApiKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The batch is written again by another, once."""
+    log = SearchLog(database)
+    with caplog.at_level(logging.WARNING):
+        async with log.running():
+            async with database.acquire(30) as connection:
+                # The log can add searches, and then waits here.
+                await connection.execute("LOCK TABLE searched_codebases")
+                ids = [UUID(log.add(make_search(caller, [codebase_key], []))) for _ in range(5)]
+                killed = []
+                while not killed:
+                    killed = await connection.fetch(
+                        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                        " AND datname = current_database() AND pid <> pg_backend_pid()"
+                    )
+                while "are not logged yet" not in caplog.text:
+                    await asyncio.sleep(0.01)
+            await log.wait_for(ids[-1], timeout_s=20)
+    async with database.acquire(5) as connection:
+        assert {row[0] for row in await connection.fetch("SELECT search_id FROM searches")} == set(ids)
+        assert await connection.fetchval("SELECT count(*) FROM searched_codebases") == 5
+
+
 async def test_what_postgresql_never_takes_does_not_hold_up_the_rest(
     database: Database, codebase_key: int, caller: ApiKey, caplog: pytest.LogCaptureFixture
 ) -> None:
