@@ -139,7 +139,8 @@ def _without_duplicates(drafts: Sequence[Draft], counts: Counter[str], report: R
     for number, draft in enumerate(drafts):
         if number % 1000 == 0:
             report("near duplicates", number, len(drafts))
-        kind = duplicates.kind_of(draft.content)
+        # Without names: what differs in its name alone cannot be told apart once names are blanked.
+        kind = duplicates.kind_of(blank_name(draft.content, draft.unit.symbol))
         if kind is None:
             yield draft
         else:
