@@ -12,6 +12,7 @@ from google.protobuf import json_format, message_factory
 
 import export.cli.main
 import gateway.cli.main
+import training.cli.main
 from duovec.v1 import (
     codebase_service_pb2,
     embedding_service_pb2,
@@ -23,7 +24,7 @@ from gateway.client.client import Client
 
 ROOT = Path(__file__).parents[2]
 DOCS = ("README.md", "CONTRIBUTING.md")
-APPS = {"duovec": gateway.cli.main.app, "duovec-export": export.cli.main.app}
+APPS = {"duovec": gateway.cli.main.app, "duovec-export": export.cli.main.app, "duovec-train": training.cli.main.app}
 SERVICES = {
     service.full_name: service
     for module in (
