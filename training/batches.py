@@ -11,6 +11,7 @@ import torch
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
 from training.dataset import Row
+from training.errors import TrainingError
 
 _WINDOW = 16  # batches whose rows are sorted together: enough to save padding, few enough to keep batches mixed
 
@@ -44,18 +45,31 @@ class PackageBatchSampler(DefaultBatchSampler):
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        step = self.batch_size * self._processes
-        runs = self._runs(generator)
-        order = torch.randperm(len(runs), generator=generator).tolist()
-        window = max(1, step * _WINDOW // self._run)
+        step, wanted = self.batch_size * self._processes, len(self) // self._processes
         batches: list[list[int]] = []
-        for start in range(0, len(order), window):
-            chosen = [runs[number] for number in order[start : start + window]]
-            chosen.sort(key=lambda run: sum(self._lengths[row] for row in run) / len(run))
-            self._fill([row for run in chosen for row in run], step, batches)
+        while len(batches) < wanted:  # rows that clash with all others are left over: a few come twice instead
+            before = len(batches)
+            self._pass(generator, step, batches)
+            if len(batches) == before:
+                raise TrainingError(
+                    f"the {len(self._keys)} rows give no batch of {step} without a definition or text twice; "
+                    "mine more code, or lower optimizer.batch"
+                )
+        del batches[wanted:]
         for number in torch.randperm(len(batches), generator=generator).tolist():
             for start in range(0, step, self.batch_size):
                 yield batches[number][start : start + self.batch_size]
+
+    def _pass(self, generator: torch.Generator, step: int, batches: list[list[int]]) -> None:
+        """Once through the rows, in windows of runs; what a window leaves over goes into the next."""
+        runs = self._runs(generator)
+        order = torch.randperm(len(runs), generator=generator).tolist()
+        window = max(1, step * _WINDOW // self._run)
+        left: list[int] = []
+        for start in range(0, len(order), window):
+            chosen = [runs[number] for number in order[start : start + window]] + [[row] for row in left]
+            chosen.sort(key=lambda run: sum(self._lengths[row] for row in run) / len(run))
+            left = self._fill([row for run in chosen for row in run], step, batches)
 
     def _runs(self, generator: torch.Generator) -> list[list[int]]:
         """Rows of one package and similar length; those that fill no run are runs of one."""
@@ -72,8 +86,8 @@ class PackageBatchSampler(DefaultBatchSampler):
                 runs += [near[place : place + self._run] for place in range(0, len(near), self._run)]
         return runs
 
-    def _fill(self, rows: list[int], step: int, batches: list[list[int]]) -> None:
-        """Cut a window into whole batches; what is left over waits for another epoch's order."""
+    def _fill(self, rows: list[int], step: int, batches: list[list[int]]) -> list[int]:
+        """Cut a window into whole batches; gives the rows that are left over."""
         while len(rows) >= step:
             batch: list[int] = []
             waiting: list[int] = []
@@ -88,6 +102,7 @@ class PackageBatchSampler(DefaultBatchSampler):
                 else:
                     waiting.append(row)
             if len(batch) < step:
-                return
+                break
             batches.append(batch)
             rows = waiting
+        return rows

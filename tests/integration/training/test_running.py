@@ -1,0 +1,157 @@
+"""Runs as a user starts them: killed and taken up, by two processes, stopped by a bad number, refused."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mined_data import write_data
+from safetensors.numpy import load_file, save_file
+from small_recipe import write_base, write_recipe
+from typer.testing import CliRunner
+
+from training.cli.main import app
+from training.errors import TrainingError
+from training.run import RunRequest, train
+
+_ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("mined"), limit=120)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_base(tmp_path_factory.mktemp("base"))
+
+
+def _command(recipe: Path, data: Path, base: Path, output: Path, *, processes: int = 1) -> list[str]:
+    start = [sys.executable, "-m", "training"]
+    if processes > 1:
+        rendezvous = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
+        start = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", *rendezvous]
+        start += ["-m", "training"]
+    return [*start, "run", str(recipe), "--data", str(data), "--base", str(base), "--output", str(output)]
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, env=_ENVIRONMENT, capture_output=True, text=True, check=False)
+
+
+def _curve(output: Path) -> list[tuple[int, float, float, float]]:
+    lines = (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    return [(row["step"], row["loss"], row["grad_norm"], row["learning_rate"]) for row in rows]
+
+
+def _weights(output: Path) -> dict[str, np.ndarray]:
+    return load_file(output / "result" / "adapters.safetensors")
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A recipe with dropout and a second epoch, and its uninterrupted run."""
+    folder = tmp_path_factory.mktemp("whole")
+    recipe = write_recipe(folder, learning_rate=5e-3, max_steps=40, epochs=4)
+    finished = _run(_command(recipe, data, base, folder / "run"))
+    assert finished.returncode == 0, finished.stderr
+    return recipe, folder / "run"
+
+
+def test_a_killed_run_goes_on_as_if_it_had_not_been(
+    whole: tuple[Path, Path], data: Path, base: Path, tmp_path: Path
+) -> None:
+    """SIGKILL between two checkpoints: the same losses, norms and rates to the last bit, and the same weights."""
+    recipe, uninterrupted = whole
+    command = _command(recipe, data, base, tmp_path / "run")
+    child = subprocess.Popen(command, env=_ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while child.poll() is None and not (metrics.is_file() and len(metrics.read_text().splitlines()) >= 6):
+        pass
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    assert child.returncode == -signal.SIGKILL
+    assert 6 <= len(_curve(tmp_path / "run")) < 40
+    resumed = _run(command)
+    assert resumed.returncode == 0, resumed.stderr
+    assert _curve(tmp_path / "run") == _curve(uninterrupted)
+    ours, theirs = _weights(tmp_path / "run"), _weights(uninterrupted)
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_the_loss_falls_and_everything_is_logged(whole: tuple[Path, Path]) -> None:
+    """Learning rate up and down, every step logged, two checkpoints kept, and TensorBoard has its events."""
+    _, output = whole
+    curve = _curve(output)
+    assert [step for step, *_ in curve] == list(range(1, 41))
+    losses, rates = [loss for _, loss, *_ in curve], [rate for *_, rate in curve]
+    assert sum(losses[-10:]) < 0.95 * sum(losses[:10])
+    assert rates.index(max(rates)) in (4, 5) and rates[-1] < 0.1 * max(rates)
+    assert sorted(path.name for path in (output / "checkpoints").iterdir()) == ["checkpoint-36", "checkpoint-40"]
+    assert list((output / "tensorboard").glob("events.out.tfevents.*"))
+    assert all(row["tokens_per_s"] > 0 for row in map(json.loads, (output / "metrics.jsonl").open()))
+
+
+def test_two_processes_learn_what_one_does(data: Path, base: Path, tmp_path: Path) -> None:
+    """Negatives are gathered over processes and gradients averaged: only the order of additions differs."""
+    recipe = write_recipe(tmp_path, max_steps=6, base_dropout=False)
+    alone = _run(_command(recipe, data, base, tmp_path / "one"))
+    assert alone.returncode == 0, alone.stderr
+    both = _run(_command(recipe, data, base, tmp_path / "two", processes=2))
+    assert both.returncode == 0, both.stderr
+    ours, theirs = np.array(_curve(tmp_path / "two")), np.array(_curve(tmp_path / "one"))
+    np.testing.assert_allclose(ours[:, 1:], theirs[:, 1:], rtol=2e-3)
+    for name, weight in _weights(tmp_path / "one").items():
+        np.testing.assert_allclose(_weights(tmp_path / "two")[name], weight, atol=2e-3)
+
+
+def test_a_run_that_diverges_is_stopped(data: Path, base: Path, tmp_path: Path) -> None:
+    """The message says at which step and on which rows; nothing is published."""
+    recipe = write_recipe(tmp_path, extra="divergence = 1.01", learning_rate=1e-12, max_steps=60, epochs=8)
+    with pytest.raises(TrainingError, match=r"step \d+: the loss .* is above .*, 1.01 times its start; .*\.py:\d+-\d+"):
+        train(RunRequest(recipe, data, tmp_path / "run", base, "cpu"))
+    assert not (tmp_path / "run" / "result").exists()
+
+
+def test_a_number_that_is_none_stops_the_run(data: Path, base: Path, tmp_path: Path) -> None:
+    """A weight that overflows gives NaN at the first step: no step is made of it, and no checkpoint."""
+    broken = tmp_path / "base"
+    shutil.copytree(base, broken)
+    weights = load_file(broken / "model.safetensors")
+    weights["encoder.layer.1.output.dense.weight"][:] = np.float32(3e38)
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(TrainingError, match=r"step 1: the loss is nan; .*\.py:\d+-\d+"):
+        train(RunRequest(write_recipe(tmp_path), data, tmp_path / "run", broken, "cpu"))
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+
+
+def test_another_recipe_does_not_go_on_with_a_run(
+    whole: tuple[Path, Path], data: Path, base: Path, tmp_path: Path
+) -> None:
+    """Weights of two recipes in one run would have no lineage; a finished run is not overwritten either."""
+    recipe, output = whole
+    with pytest.raises(TrainingError, match="holds a finished run"):
+        train(RunRequest(recipe, data, output, base, "cpu"))
+    unfinished = tmp_path / "run"
+    unfinished.mkdir()
+    (unfinished / "run.json").write_text((output / "run.json").read_text())
+    with pytest.raises(TrainingError, match="another recipe_sha256"):
+        train(RunRequest(write_recipe(tmp_path / "other", batch=16), data, unfinished, base, "cpu"))
+
+
+def test_too_few_triplets_train_nothing(base: Path, tmp_path: Path) -> None:
+    """Fewer than 100 real triplets are an error with a name of its own, and exit code 1."""
+    data = write_data(tmp_path / "mined", limit=99)
+    arguments = ["--data", str(data), "--base", str(base), "--output", str(tmp_path / "run")]
+    refused = CliRunner().invoke(app, ["run", str(write_recipe(tmp_path)), *arguments])
+    assert refused.exit_code == 1
+    assert "INSUFFICIENT_TRAINING_DATA" in refused.stderr and "99 triplets" in refused.stderr
+    assert not (tmp_path / "run").exists()
