@@ -154,7 +154,7 @@ def _about_validity(index: IndexStatus) -> Advice | None:
         return None
     return Advice(
         index.index,
-        f"takes {_size(index.size_bytes)} and answers nothing: its build was broken off, or is under way",
+        f"takes {_size(index.size_bytes)} and answers nothing: its build was broken off",
         f"DROP INDEX CONCURRENTLY {index.index};",
     )
 

@@ -12,6 +12,7 @@ ORDER BY pg_total_relation_size(s.relid) DESC, s.relname
 
 -- name: list_indexes
 -- Lists the indexes whose size can be told from the rows: HNSW from the vectors, btree from the width of its columns.
+-- What is being built is left out: it is neither broken nor complete.
 SELECT i.relname AS "index", t.relname AS "table", m.amname AS kind, x.indisvalid AS is_valid,
        pg_relation_size(i.oid) AS size_bytes, greatest(s.n_live_tup, 0) AS row_count,
        -- Item, tuple header and, rounded up to 8 bytes each, the columns.
@@ -27,6 +28,7 @@ JOIN pg_class t ON t.oid = x.indrelid
 JOIN pg_am m ON m.oid = i.relam
 JOIN pg_stat_user_tables s ON s.relid = t.oid
 WHERE s.schemaname = current_schema() AND t.relkind = 'r' AND m.amname IN ('hnsw', 'btree')
+  AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index p WHERE p.index_relid = i.oid)
 ORDER BY i.relname
 
 -- name: list_standby_spaces

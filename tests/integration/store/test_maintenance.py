@@ -112,6 +112,24 @@ async def test_a_build_that_was_broken_off_is_found_and_mended(database: Databas
     assert await SpaceStore(database).build_hnsw_index(stored.space_key, above_chunk_count=-1)
 
 
+async def test_an_index_that_is_being_built_is_left_alone(database: Database, stored: SpaceRow, url: str) -> None:
+    """It is not valid yet, and to drop it is no good advice. A writer keeps the build waiting."""
+    index, table = f"embeddings_s{stored.space_key}_hnsw", f"embeddings_s{stored.space_key}"
+    writer = await asyncpg.connect(url)
+    await writer.execute(f"BEGIN; LOCK TABLE {table} IN ROW EXCLUSIVE MODE")
+    building = asyncio.create_task(SpaceStore(database).build_hnsw_index(stored.space_key, above_chunk_count=-1))
+    async with asyncio.timeout(20):
+        while (
+            await writer.fetchval("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)", index) is None
+        ):
+            await asyncio.sleep(0.02)
+    _, advice = await inspect(database, index)
+    await writer.execute("COMMIT")
+    await writer.close()
+    assert await building
+    assert advice == []
+
+
 async def test_a_transaction_that_idles_is_found(database: Database, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(maintenance_advice, "_IDLE_TRANSACTION_S", 0.0)
     idler = await asyncpg.connect(url)
