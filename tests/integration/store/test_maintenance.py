@@ -115,14 +115,13 @@ async def test_a_build_that_was_broken_off_is_found_and_mended(database: Databas
 async def test_an_index_that_is_being_built_is_left_alone(database: Database, stored: SpaceRow, url: str) -> None:
     """It is not valid yet, and to drop it is no good advice. A writer keeps the build waiting."""
     index, table = f"embeddings_s{stored.space_key}_hnsw", f"embeddings_s{stored.space_key}"
-    writer = await asyncpg.connect(url)
+    writer, looker = await asyncpg.connect(url), await asyncpg.connect(url)
     await writer.execute(f"BEGIN; LOCK TABLE {table} IN ROW EXCLUSIVE MODE")
     building = asyncio.create_task(SpaceStore(database).build_hnsw_index(stored.space_key, above_chunk_count=-1))
     async with asyncio.timeout(20):
-        while (
-            await writer.fetchval("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)", index) is None
-        ):
+        while not await looker.fetch("SELECT FROM pg_stat_progress_create_index WHERE phase LIKE 'waiting%'"):
             await asyncio.sleep(0.02)
+    await looker.close()
     _, advice = await inspect(database, index)
     await writer.execute("COMMIT")
     await writer.close()
