@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
@@ -36,7 +37,7 @@ def write_set(folder: Path, examples: Mapping[Split, Sequence[Example]], card: M
     """Write a set beside its place, then move it there; an older set in the folder is replaced.
 
     Args:
-        folder: Where; its parent must exist.
+        folder: Where, absolute.
         examples: Of every split.
         card: Becomes card.json.
         readme: Becomes README.md.
@@ -47,6 +48,8 @@ def write_set(folder: Path, examples: Mapping[Split, Sequence[Example]], card: M
     require_replaceable(folder)
     staged, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
     try:
+        if old.exists() and not folder.exists():
+            old.replace(folder)  # Killed between the two moves below.
         for leftover in (staged, old):
             shutil.rmtree(leftover, ignore_errors=True)
         staged.mkdir(parents=True)
@@ -70,11 +73,14 @@ def write_set(folder: Path, examples: Mapping[Split, Sequence[Example]], card: M
 
 
 def require_replaceable(folder: Path) -> None:
-    """Make sure that a set may be written to a folder: it is missing, empty, or holds a set.
+    """Make sure, before the work, that a set may be written to a folder: it is missing, empty, or holds a set.
 
     Raises:
-        TrainingError: It holds something else.
+        TrainingError: It holds something else, or cannot be made.
     """
+    above = next(up for up in folder.parents if up.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise TrainingError(f"--output {folder}: nothing can be written in {above}; give another folder")
     if folder.exists() and not (folder / CARD).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise TrainingError(f"--output {folder} holds something that is no data set; give a new folder")
 

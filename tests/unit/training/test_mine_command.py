@@ -78,6 +78,10 @@ def test_a_disk_that_refuses_leaves_the_old_set(tmp_path: Path, monkeypatch: pyt
         write_set(output, empty, {"old": False}, "")  # type: ignore[arg-type]
     assert json.loads((output / "card.json").read_text()) == {"old": True}
     assert _names(tmp_path) == ["set"]
+    output.rename(tmp_path / ".set.old")  # as a kill between the two moves leaves it
+    with pytest.raises(TrainingError, match="No space left"):
+        write_set(output, empty, {"old": False}, "")  # type: ignore[arg-type]
+    assert json.loads((output / "card.json").read_text()) == {"old": True}
 
 
 @pytest.mark.parametrize(
@@ -101,6 +105,13 @@ def test_what_cannot_be_done_is_one_line(
     assert any(one in text for one in message.split("|"))
     assert "secret" not in text and "Traceback" not in text
     assert not (tmp_path / "set").exists()
+
+
+def test_an_output_that_cannot_be_made_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, _, err = _run("--source", "no-such-folder", "--output", tmp_path / "file" / "set")
+    assert code == 1
+    assert f"nothing can be written in {tmp_path / 'file'}; give another folder" in " ".join(err.split())
 
 
 def test_an_empty_folder_is_too_little(tmp_path: Path) -> None:
