@@ -32,16 +32,18 @@ class PackageBatchSampler(DefaultBatchSampler):
         self, dataset: Any, *, rows: Sequence[Row], run: int = 1, processes: int = 1, **arguments: Any
     ) -> None:
         super().__init__(dataset, **arguments)
-        columns = [dataset[name] for name in dataset.column_names if name != "row"]
-        texts = zip((row.unit for row in rows), *columns, strict=True)
-        self._keys = [tuple(hash(text) for text in row if text) for row in texts]
+        names = [name for name in dataset.column_names if name not in ("row", "query", "positive")]
+        own = zip((row.unit for row in rows), dataset["query"], dataset["positive"], strict=True)
+        self._own = [frozenset(hash(text) for text in texts if text) for texts in own]
+        self._wrong = [frozenset(map(hash, texts)) for texts in zip(*(dataset[name] for name in names), strict=True)]
+        self._wrong = self._wrong or [frozenset()] * len(self._own)
         self._lengths = [len(text) for text in dataset["positive"]]
         self._packages = [row.package for row in rows]
         self._run = run
         self._processes = processes
 
     def __len__(self) -> int:
-        return len(self._keys) // (self.batch_size * self._processes) * self._processes
+        return len(self._own) // (self.batch_size * self._processes) * self._processes
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
@@ -52,7 +54,7 @@ class PackageBatchSampler(DefaultBatchSampler):
             self._pass(generator, step, batches)
             if len(batches) == before:
                 raise TrainingError(
-                    f"the {len(self._keys)} rows give no batch of {step} without a definition or text twice; "
+                    f"the {len(self._own)} rows give no batch of {step} without a definition or text twice; "
                     "mine more code, or lower optimizer.batch"
                 )
         del batches[wanted:]
@@ -74,7 +76,7 @@ class PackageBatchSampler(DefaultBatchSampler):
     def _runs(self, generator: torch.Generator) -> list[list[int]]:
         """Rows of one package and similar length; those that fill no run are runs of one."""
         packages: dict[str, list[int]] = {}
-        for row in torch.randperm(len(self._keys), generator=generator).tolist():
+        for row in torch.randperm(len(self._own), generator=generator).tolist():
             packages.setdefault(self._packages[row], []).append(row)
         runs = []
         for rows in packages.values():
@@ -92,13 +94,16 @@ class PackageBatchSampler(DefaultBatchSampler):
             batch: list[int] = []
             waiting: list[int] = []
             seen: set[int] = set()
+            wrong: set[int] = set()
             for place, row in enumerate(rows):
                 if len(batch) == step:
                     waiting += rows[place:]
                     break
-                if seen.isdisjoint(self._keys[row]):
+                # Negatives may be shared; one that is another row's answer would be wrong for that row.
+                if self._own[row].isdisjoint(seen | wrong) and self._wrong[row].isdisjoint(seen):
                     batch.append(row)
-                    seen.update(self._keys[row])
+                    seen |= self._own[row]
+                    wrong |= self._wrong[row]
                 else:
                     waiting.append(row)
             if len(batch) < step:

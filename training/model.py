@@ -149,6 +149,9 @@ def _transformer(spec: EncoderSpec, checkpoint: Checkpoint, recipe: Recipe) -> T
         )
     if not recipe.optimizer.base_dropout:
         _without_dropout(transformer)
+    if recipe.optimizer.gradient_checkpointing:
+        # Non-reentrant: nothing that reaches the frozen embedding layer needs a gradient.
+        transformer.model.activation_checkpointing_enable({"use_reentrant": False})
     transformer.requires_grad_(False)
     return transformer
 

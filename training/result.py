@@ -27,6 +27,7 @@ from training.recipe import Recipe
 RESULT_FOLDER = "result"
 RECIPE_FILE = "recipe.toml"
 LINEAGE_FILE = "lineage.json"
+_BASE_FILES = {".json", ".safetensors", ".txt", ".model"}
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ def write_result(
             save_adapters(trained_adapters(encoder, spec, recipe.keep_share), staged / ADAPTERS_FILE, np.float16)
         else:
             _write_peft(encoder, spec, recipe.keep_share, staged)
+        if encoder.lora is not None and "folder" in checkpoint.origin:
+            _copy_base(checkpoint, staged)
         shutil.copyfile(lineage.recipe, staged / RECIPE_FILE)
         _write_card(spec, lineage, staged)
         sync_folder(staged)
@@ -134,6 +137,13 @@ def _write_full(
         }
         adapters = Adapters(_trained_head(encoder, keep_share), untouched, encoder.adapters.scale)
         save_adapters(adapters, folder / ADAPTERS_FILE, np.float16)
+
+
+def _copy_base(checkpoint: Checkpoint, folder: Path) -> None:
+    """A base of one's own goes with its adapters: the export would put them on the spec's."""
+    for path in checkpoint.folder.iterdir():
+        if path.is_file() and path.suffix in _BASE_FILES and not path.name.startswith("adapter"):
+            shutil.copyfile(path, folder / path.name)
 
 
 def _write_peft(encoder: TrainedEncoder, spec: EncoderSpec, keep_share: float, folder: Path) -> None:

@@ -195,7 +195,6 @@ def _arguments(
         optim="adamw_torch",
         bf16=optimizer.precision == "bf16",
         fp16=optimizer.precision == "fp16",
-        activation_checkpointing=optimizer.gradient_checkpointing,
         batch_sampler=partial(PackageBatchSampler, rows=rows, run=recipe.data.package_run, processes=processes),
         router_mapping=routes if encoder.tasks and len(encoder.transformers) > 1 else {},
         dataloader_drop_last=True,

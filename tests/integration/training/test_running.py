@@ -16,6 +16,13 @@ from safetensors.numpy import load_file, save_file
 from small_recipe import write_base, write_recipe
 from typer.testing import CliRunner
 
+from export.build import BuildRequest, build
+from export.gate.settings import GateSettings
+from export.proof import prove_candidate
+from export.repository import EncoderFolder
+from export.serving import Precision, Runtime, Serving
+from export.source import open_checkpoint
+from export.spec import load_spec
 from training.cli.main import app
 from training.errors import TrainingError
 from training.run import RunRequest, train
@@ -98,6 +105,20 @@ def test_the_loss_falls_and_everything_is_logged(whole: tuple[Path, Path]) -> No
     assert sorted(path.name for path in (output / "checkpoints").iterdir()) == ["checkpoint-36", "checkpoint-40"]
     assert list((output / "tensorboard").glob("events.out.tfevents.*"))
     assert all(row["tokens_per_s"] > 0 for row in map(json.loads, (output / "metrics.jsonl").open()))
+
+
+def test_the_result_passes_the_gate_as_it_is(whole: tuple[Path, Path], tmp_path: Path) -> None:
+    """Recipe to candidate in two commands: what was trained is what the gate compares with transformers."""
+    recipe, output = whole
+    spec = load_spec(recipe.parent / "small.toml")
+    checkpoint = open_checkpoint(spec, output / "result")
+    request = BuildRequest(spec, Serving(Runtime.ONNXRUNTIME, Precision.FP32, 1), 18)
+    folder = EncoderFolder(tmp_path, spec.name)
+    with folder.building():
+        build(folder, request, checkpoint)
+        _, report = prove_candidate(folder, request, checkpoint, GateSettings(longest_bucket=16, pairs=20))
+    assert report.passed
+    assert (output / "result" / "README.md").is_file() and (output / "result" / "lineage.json").is_file()
 
 
 def test_two_processes_learn_what_one_does(data: Path, base: Path, tmp_path: Path) -> None:
