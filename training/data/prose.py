@@ -32,6 +32,10 @@ _GENERATED = re.compile(
     r"@inheritdoc|^(?:inherited from|overrides? |docstring inherited|return repr|see help\(|initialize self)",
     re.IGNORECASE,
 )
+# What a list, an example or another formal part was to go on.
+_CUT_OFF = re.compile(
+    r"(?:,|\b(?:like|see|as|by|with|where|e\.g\.|i\.e\.|for example|for instance|such as))$", re.IGNORECASE
+)
 _CODE = re.compile(
     r"[;{}]\s*$|[=!<>]=|(?<![<>=!])=(?!=)\s*[\w\"'(\[{]|\w\(\)?.*\)\s*$(?<=[(),])|->|=>|^\s*(?:if|for|while|return|import|"
     r"from|def|class|assert|print|elif|else|try|with|raise|self|yield|del|await|async|const|let|var|#)\b.*[:=(]"
@@ -117,6 +121,8 @@ def fault_of(text: str, *, is_comment: bool = False) -> str | None:
         return "too short"
     if len(words) > MAX_WORDS or len(text) > MAX_CHARS:
         return "too long"
+    if _CUT_OFF.search(text):
+        return "not prose"
     letters = [char for char in text if char.isalpha()]
     if sum(not char.isascii() for char in letters) > 0.05 * len(letters):
         return "not English"

@@ -13,7 +13,8 @@ from training.data.unit import Style, Unit, rank
 _FIRST_SENTENCE, _FIRST_PARAGRAPH = 0.5, 0.8
 _SYMBOL_SHARE = 0.4
 _CHANGE = re.compile(
-    r"^\s*\.\. (?:versionchanged|versionadded|deprecated)::\s*(?P<version>[\w.]*)(?P<text>(?:.*)(?:\n(?=[ \t]+\S).*)*)",
+    r"^\s*\.\. (?:versionchanged|versionadded|deprecated)::\s*[\w.]*"
+    r"(?P<text>.*(?:\n(?![ \t]*\.\. )(?=[ \t]+\S).*)*)",
     re.MULTILINE,
 )
 

@@ -92,6 +92,7 @@ def read_units(listing: Listing, counts: Counter[str]) -> Iterator[Unit]:
     counts.update(f"files {one.reason}" for one in listing.tree.skipped)
     for path in listing.tree.paths:
         if grammar_of(path, "") is None or path.endswith(".pyi"):
+            counts["files without a grammar, and stubs"] += 1
             continue
         data = read_source(listing.tree, path)
         if isinstance(data, SkippedFile):
@@ -193,7 +194,8 @@ def _vendored(path: str) -> str:
     parts = path.split("/")
     for number, part in enumerate(parts[:-1]):
         if part.lower() in _VENDOR:
-            return parts[number + 1].partition(".")[0].lower().replace("_", "-")
+            name = parts[number + 1].partition(".")[0].strip("_").lower().replace("_", "-")
+            return "" if name == "init" else name
     return ""
 
 
