@@ -18,9 +18,12 @@ def evaluate(
     text: Annotated[Path | None, typer.Option(help="Checkpoint of the text encoder instead of the spec's own.")] = None,
     code_spec: Annotated[str | None, typer.Option(help="Built-in encoder or spec file, instead of the pair's.")] = None,
     text_spec: Annotated[str | None, typer.Option(help="Built-in encoder or spec file, instead of the pair's.")] = None,
+    code_base: Annotated[Path | None, typer.Option(help="What the code encoder was trained from.")] = None,
+    text_base: Annotated[Path | None, typer.Option(help="What the text encoder was trained from.")] = None,
     split: Annotated[str, typer.Option(help="dev or test; test only for what is reported.")] = "test",
     limit: Annotated[int, typer.Option(min=2, help="Queries to ask, evenly over the styles.")] = 2000,
     seed: Annotated[int, typer.Option(help="Draws the queries.")] = 0,
+    precision: Annotated[str, typer.Option(help="fp32, or bf16: 2.5 times faster where the CPU has it.")] = "fp32",
     html: Annotated[Path | None, typer.Option(help="Write the report as a page.")] = None,
     metrics: Annotated[list[Path] | None, typer.Option(help="metrics.jsonl of a run, for the page's curves.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, for programs.")] = False,
@@ -42,6 +45,8 @@ def evaluate(
         raise typer.BadParameter(f"--pair must be one of {', '.join(PAIRS)}")
     if split not in ("dev", "test"):
         raise typer.BadParameter("--split must be dev or test")
+    if precision not in ("fp32", "bf16"):
+        raise typer.BadParameter("--precision must be fp32 or bf16")
     specs = load_pair(pair)
     request = EvaluationRequest(
         code=_spec(code_spec) or specs[0],
@@ -52,6 +57,9 @@ def evaluate(
         split=split,
         limit=limit,
         seed=seed,
+        precision=precision,
+        code_base=code_base,
+        text_base=text_base,
     )
     console = Console(stderr=True)
     with console.status("evaluate") as status:

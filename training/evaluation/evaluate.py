@@ -31,9 +31,12 @@ class EvaluationRequest:
         code_checkpoint: Its checkpoint; None for the spec's own weights.
         text_checkpoint: Likewise.
         data: Folder of a mined data set.
+        code_base: What the code encoder was trained from; None for the spec's, before its adapters were trained.
+        text_base: Likewise.
         split: `dev` or `test`.
         limit: Queries to ask.
         seed: Draws them.
+        precision: Of the forward passes, `fp32` or `bf16`.
     """
 
     code: EncoderSpec
@@ -44,6 +47,9 @@ class EvaluationRequest:
     split: str = "test"
     limit: int = 2000
     seed: int = 0
+    precision: str = "fp32"
+    code_base: Path | None = None
+    text_base: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -170,6 +176,7 @@ def evaluate(request: EvaluationRequest, on_step: OnStep = lambda step: None) ->
         "encoders": [request.code.name, request.text.name],
         "data_sha256": data_digest(request.data),
         "split": request.split,
+        "precision": request.precision,
         "packages": len({row.package for row in rows}),
         "queries": {condition: len(asked.rows) for condition, asked in questions.items()},
         "passages": {condition: len(asked.passages) for condition, asked in questions.items()},
@@ -182,7 +189,7 @@ def _embed(
     request: EvaluationRequest, questions: dict[str, Questions], named: Sequence[Row], on_step: OnStep
 ) -> dict[str, _Embedded]:
     def run(spec: EncoderSpec, folder: Path | None, name: str) -> _Embedded:
-        encoder = TextEncoder(spec, folder)
+        encoder = TextEncoder(spec, folder, precision=request.precision)
         embedded = {}
         for condition, asked in questions.items():
             on_step(f"{name}, names {condition}")
@@ -198,9 +205,9 @@ def _embed(
 
     code = run(request.code, request.code_checkpoint, CODE)
     text = run(request.text, request.text_checkpoint, TEXT)
-    base = run(request.code.untrained, None, BASE)
-    if not _one_base(request.code, request.text):
-        base = _joined(base, run(request.text.untrained, None, BASE))
+    base = run(request.code.untrained, request.code_base, BASE)
+    if request.code_base or request.text_base or not _one_base(request.code, request.text):
+        base = _joined(base, run(request.text.untrained, request.text_base, BASE))
     return {PAIR: _joined(code, text), CODE: code, TEXT: text, BASE: base}
 
 
