@@ -119,13 +119,15 @@ def reembed(
             row = _wait(client, row, quiet=as_json)
     if as_json:
         typer.echo(json.dumps(_json(row)))
-    elif stop:
+    elif stop or (wait and not row.reembedding):
         typer.echo(f"stopped, {row.pending_chunk_count:,} of {row.chunk_count:,} chunks have no vector yet")
     elif row.HasField("verification"):
         for fault in row.verification.faults:
             typer.echo(f"error: {fault}", err=True)
         if row.verification.passed:
             typer.echo(f"{_findings(row.verification)}\nnext: duovec space activate {row.fingerprint[:_SHOWN_DIGITS]}")
+    elif wait:
+        typer.echo(f"space {row.fingerprint} was active before, and can be again: every chunk has its vector")
     if row.HasField("verification") and not row.verification.passed:
         raise typer.Exit(1)
 
@@ -188,7 +190,7 @@ def _wait(client: Client, row: pb.Space, *, quiet: bool) -> pb.Space:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
         task = progress.add_task("embedding", total=None)
-        while row.reembedding and not row.HasField("verification"):
+        while row.reembedding and not row.HasField("verification") and not _is_kept_complete(row):
             progress.update(
                 task,
                 total=row.chunk_count,
@@ -199,6 +201,11 @@ def _wait(client: Client, row: pb.Space, *, quiet: bool) -> pb.Space:
             row = client.spaces.get(row.fingerprint)
         progress.update(task, total=row.chunk_count, completed=row.chunk_count - row.pending_chunk_count)
     return row
+
+
+def _is_kept_complete(row: pb.Space) -> bool:
+    """What was active is kept filled, and not verified again."""
+    return row.state == pb.SPACE_STATE_STANDBY and not row.pending_chunk_count
 
 
 def _doing(row: pb.Space) -> str:
