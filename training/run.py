@@ -70,7 +70,8 @@ def train(request: RunRequest) -> Path:
         TrainingError: The recipe, the data or the device does not do, or the loss is not a number or has diverged.
         ExportError: The base does not fit the spec, or the disk refuses.
     """
-    recipe, spec, recipe_digest = load_recipe(request.recipe)
+    recipe, stated, recipe_digest = load_recipe(request.recipe)
+    spec = stated.untrained  # not from what an earlier run of the recipe left in the export
     digest = data_digest(request.data)
     rows = training_rows(load_rows(request.data, "train"), recipe.data, recipe.seed, request.data)
     checkpoint = open_checkpoint(spec, request.base)
