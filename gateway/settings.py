@@ -42,8 +42,8 @@ class Settings(BaseSettings):
     """Requests to each encoder in flight at once."""
     cache_max_texts: Annotated[int, Field(ge=0, le=100_000_000)] = 50_000
     """Texts whose vectors the embedding cache keeps, 12.7 kB each in PostgreSQL; 0 keeps none."""
-    database_pool_size: Annotated[int, Field(ge=2, le=200)] = 10
-    """Connections to PostgreSQL."""
+    database_pool_size: Annotated[int, Field(ge=5, le=200)] = 10
+    """Connections to PostgreSQL. Filling a space and building indexes take up to three of them for hours."""
     search_log: bool = True
     """Whether searches are logged: who asked what, and which hits were shown. Without, there is no feedback."""
     search_log_retention_days: Annotated[int, Field(ge=1, le=3650)] = 180

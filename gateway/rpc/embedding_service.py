@@ -90,13 +90,17 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
     async def _answer_type(
         self, requests: Sequence[pb.StreamEmbedRequest], input_type: InputType
     ) -> list[pb.StreamEmbedResponse]:
-        embedder = self._serving.active.embedder
+        space = self._serving.active
+        embedder = space.embedder
         tokenized = await embedder.tokenize([request.text for request in requests], input_type)
-        errors: dict[int, DuovecError] = {
-            index: error
-            for index, request in enumerate(requests)
-            if not request.truncate and (error := embedder.excess(tokenized, index, "text"))
-        }
+        errors: dict[int, DuovecError] = {}
+        for index, request in enumerate(requests):
+            # Another space may have been activated since the item was looked at.
+            error: DuovecError | None = space.mismatch(request.space)
+            if error is None and not request.truncate:
+                error = embedder.excess(tokenized, index, "text")
+            if error is not None:
+                errors[index] = error
         good = [index for index in range(len(requests)) if index not in errors]
         embeddings: dict[int, vector_pb2.Embedding] = {}
         if good:

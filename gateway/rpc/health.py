@@ -17,7 +17,7 @@ from gateway.embedding.embedder import Embedder
 from gateway.embedding.space import InputType
 from gateway.embedding.triton import Priority
 from gateway.errors import DeadlineExceeded, DuovecError, Overloaded
-from gateway.spaces.serving import Serving
+from gateway.spaces.serving import ServedSpace, Serving
 from gateway.store.canary import find_canary
 from gateway.store.pool import Database
 
@@ -72,21 +72,26 @@ class HealthMonitor:
             await self._servicer.set(service, status)
 
     async def _check(self) -> Exception | None:
-        space = self._serving.active
         if time.monotonic() - self._doubted_at >= _PROOF_PERIOD_S:
             self._doubted_at = time.monotonic()
-            space.embedder.doubt()
-        if space.space_key != self._space_key:
-            self._space_key, self._vectors_V = space.space_key, None
+            # Those that are filled, too: nobody else would notice a Triton that came back with other models for them.
+            for space in (self._serving.active, *self._serving.filled):
+                space.embedder.doubt()
         try:
-            await self._embed(space.embedder)
-            await self._find(space.space_key)
+            # As requests are answered: a gateway that cannot embed in the active space serves nobody.
+            await self._serving.call(self._embed_and_find)
         except DuovecError as exc:
             return exc
         except Exception as exc:
             logger.exception("the canary failed")
             return exc
         return None
+
+    async def _embed_and_find(self, space: ServedSpace) -> None:
+        if space.space_key != self._space_key:
+            self._space_key, self._vectors_V = space.space_key, None
+        await self._embed(space.embedder)
+        await self._find(space.space_key)
 
     async def _embed(self, embedder: Embedder) -> None:
         encoded_count = embedder.encoded_count

@@ -1,7 +1,6 @@
 """IndexService: chunks in, stored with their vectors."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ from gateway.rpc import paging, validation
 from gateway.rpc.admission import Admission
 from gateway.rpc.interceptors import status_of
 from gateway.rpc.streaming import in_batches
-from gateway.spaces.filling import fill
+from gateway.spaces.filling import BesideFiller
 from gateway.spaces.serving import ServedSpace, Serving
 from gateway.store.access import Role
 from gateway.store.chunks import ChunkStore
@@ -26,8 +25,6 @@ from gateway.store.rows import ChunkRow, PendingChunk, StoredChunk
 from gateway.store.space_vectors import SpaceVectorStore
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-logger = logging.getLogger(__name__)
 
 MAX_SELECTORS = 1000
 
@@ -46,6 +43,8 @@ class _Item:
     row: ChunkRow
     passage: str
     truncate: bool
+    space: str
+    """Fingerprint of the space that its caller relies on; empty for any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +82,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
         """
         self._serving = serving
         self._chunks = chunks
-        self._vectors = vectors
+        self._beside = BesideFiller(vectors, serving)
         self._codebases = codebases
         self._admission = admission
         self._timeout_s = timeout_s
@@ -119,14 +118,17 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
         items: list[_Item] = []
         for request in requests:
             try:
-                items.append(_item(codebase_id, request))
+                item = _item(codebase_id, request)
                 await self._serving.expect(request.space)
+                items.append(item)
             except (InvalidInput, SpaceMismatch) as exc:
                 responses.append(pb.IndexChunksResponse(item_id=request.item_id, error=status_of(exc)))
         try:
-            async with asyncio.timeout(self._timeout_s):
-                outcomes = await self._serving.call(lambda space: self._store(space, codebase_key, items))
-                await self._fill_others(codebase_key, items, outcomes)
+            async with self._serving.writing():
+                async with asyncio.timeout(self._timeout_s):
+                    outcomes = await self._serving.call(lambda space: self._store(space, codebase_key, items))
+                # What is new gets its vectors in the spaces beside the active one, too.
+                await self._beside.fill(_new_chunks(codebase_key, items, outcomes), timeout_s=self._timeout_s)
         except (DuovecError, TimeoutError) as exc:
             outcomes = [exc] * len(items)
         for item, outcome in zip(items, outcomes, strict=True):
@@ -150,6 +152,10 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
         reused: list[int] = []
         new: list[int] = []
         for index, item in enumerate(items):
+            if error := space.mismatch(item.space):
+                # Another space was activated since the item was looked at.
+                outcomes[index] = error
+                continue
             excess = space.embedder.excess(tokenized, index, "chunk.content")
             if excess is not None and not item.truncate:
                 outcomes[index] = excess
@@ -181,11 +187,11 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
             position = {rows[index].text_sha256: at for at, index in enumerate(unique)}
             good = []
             for index in new:
-                error = vectors.errors.get(position[rows[index].text_sha256])
-                if error is None:
+                bad_vector = vectors.errors.get(position[rows[index].text_sha256])
+                if bad_vector is None:
                     good.append(index)
                 else:
-                    outcomes[index] = error
+                    outcomes[index] = bad_vector
             chunk_ids = await self._chunks.insert(
                 codebase_key,
                 space.space_key,
@@ -196,29 +202,6 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
             for index, chunk_id in zip(good, chunk_ids, strict=True):
                 outcomes[index] = _Outcome(StoredChunk(chunk_id, "EMBEDDED"), tokenized.is_truncated(index))
         return [outcome for outcome in outcomes if outcome is not None]
-
-    async def _fill_others(
-        self, codebase_key: int, items: Sequence[_Item], outcomes: Sequence[_Outcome | Exception]
-    ) -> None:
-        """Give what is new its vectors in the spaces beside the active one, too.
-
-        What that leaves out, and what fails, the re-embedding that runs there finds: it never fails a batch.
-        """
-        chunks = [
-            PendingChunk(outcome.stored.chunk_id, codebase_key, item.row.symbol, item.row.content, item.row.text_sha256)
-            for item, outcome in zip(items, outcomes, strict=True)
-            if isinstance(outcome, _Outcome) and outcome.stored.disposition != "UNCHANGED"
-        ]
-        if not chunks:
-            return
-        for space in self._serving.filled:
-            try:
-                # Texts that the other encoders would cut are left to the re-embedding, which counts them.
-                await fill(self._vectors, space, chunks, truncate=False, timeout_s=self._timeout_s)
-            except DuovecError as exc:
-                logger.warning(
-                    "%d chunks are left to the re-embedding of space %s: %s", len(chunks), space.fingerprint, exc
-                )
 
     async def ListFiles(self, request: pb.ListFilesRequest, context: Context) -> pb.ListFilesResponse:  # noqa: N802
         """List the stored versions of files."""
@@ -269,6 +252,16 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
         return await self._codebases.get_key(validation.codebase_id(codebase_id), role=role, timeout_s=self._timeout_s)
 
 
+def _new_chunks(
+    codebase_key: int, items: Sequence[_Item], outcomes: Sequence[_Outcome | Exception]
+) -> list[PendingChunk]:
+    return [
+        PendingChunk(outcome.stored.chunk_id, codebase_key, item.row.symbol, item.row.content, item.row.text_sha256)
+        for item, outcome in zip(items, outcomes, strict=True)
+        if isinstance(outcome, _Outcome) and outcome.stored.disposition != "UNCHANGED"
+    ]
+
+
 def _item(codebase_id: str, request: pb.IndexChunksRequest) -> _Item:
     validation.label("item_id", request.item_id, limit=validation.MAX_ITEM_ID_CHARS, required=True)
     if request.codebase_id != codebase_id:
@@ -276,7 +269,7 @@ def _item(codebase_id: str, request: pb.IndexChunksRequest) -> _Item:
             "codebase_id", f"is {request.codebase_id[:80]!r} in a stream of {codebase_id!r}; open a stream a codebase"
         )
     row, passage = validation.chunk("chunk", request.chunk)
-    return _Item(request.item_id, row, passage, request.truncate)
+    return _Item(request.item_id, row, passage, request.truncate, request.space)
 
 
 async def _chain(

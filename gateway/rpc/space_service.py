@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -24,8 +25,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 MIN_RATE, MAX_RATE = 0.1, 1_000_000.0
 _PREFIX = re.compile(r"[0-9a-f]{8,64}")
-# A stream of new chunks may leave some without a vector for a moment: those are waited for.
-_ACTIVATION_ATTEMPTS = 10
+# A stream of new chunks leaves some without a vector for a moment: the stream is held, and those are waited for.
+_ACTIVATION_WAIT_S = 20.0
 _ACTIVATION_PAUSE_S = 0.5
 
 
@@ -150,18 +151,27 @@ class SpaceServicer(pb_grpc.SpaceServiceServicer):
         embedder = await self._catalog.embedder(row.fingerprint, row.manifest)
         await embedder.check_ready(timeout_s=self._timeout_s)
         await embedder.prove(timeout_s=self._timeout_s)
-        for attempt in range(_ACTIVATION_ATTEMPTS):
-            try:
-                activated = await self._spaces.activate(row.space_key, timeout_s=self._timeout_s)
-                break
-            except SpaceNotReady:
-                row = await self._spaces.get(row.space_key)
-                settled = row.state == "STANDBY" or (row.verification or {}).get("passed")
-                if not settled or attempt == _ACTIVATION_ATTEMPTS - 1:
-                    raise
-                await asyncio.sleep(_ACTIVATION_PAUSE_S)
+        try:
+            activated = await self._spaces.activate(row.space_key, timeout_s=self._timeout_s)
+        except SpaceNotReady:
+            row = await self._spaces.get(row.space_key)
+            if row.state != "STANDBY" and not (row.verification or {}).get("passed"):
+                raise
+            async with self._serving.writers_held():
+                activated = await self._activate_soon(row)
         await self._serving.refresh()
         return await self._describe(activated)
+
+    async def _activate_soon(self, row: SpaceRow) -> SpaceRow:
+        """Wait a little for the last chunks, which the re-embedding gives their vectors."""
+        end = time.monotonic() + _ACTIVATION_WAIT_S
+        while True:
+            try:
+                return await self._spaces.activate(row.space_key, timeout_s=self._timeout_s)
+            except SpaceNotReady:
+                if time.monotonic() >= end:
+                    raise
+                await asyncio.sleep(_ACTIVATION_PAUSE_S)
 
     async def _describe(self, row: SpaceRow) -> pb.Space:
         try:

@@ -8,6 +8,7 @@ from typing import Any
 from gateway.embedding.embedder import Embedder
 from gateway.embedding.space import CODE_DIM, TEXT_DIM, Encoder, Space
 from gateway.errors import SpaceNotReady, StartupError
+from gateway.repository import read_served_versions
 
 
 class SpaceCatalog:
@@ -62,23 +63,33 @@ class SpaceCatalog:
         return await asyncio.to_thread(Space.find, self._repository, fingerprint, code_encoder=code, text_encoder=text)
 
     async def embedder(self, fingerprint: str, manifest: Mapping[str, Any]) -> Embedder:
-        """Get what embeds in a space; it is made once.
+        """Get what embeds in a space; it is made once for as long as its versions are kept loaded.
 
         Raises:
             SpaceNotReady: No versions that make it are kept loaded.
         """
-        if fingerprint not in self._embedders:
-            try:
-                space = await self.find(fingerprint, manifest)
-                if space is None:
-                    raise SpaceNotReady(
-                        f"no loaded versions of {manifest['code']['encoder']} and {manifest['text']['encoder']} in "
-                        f"{self._repository} make space {fingerprint}; publish or roll back to them with duovec-export"
-                    )
-                self._embedders[fingerprint] = await asyncio.to_thread(self._make_embedder, space)
-            except (StartupError, KeyError) as exc:
-                raise SpaceNotReady(f"the encoders of space {fingerprint} cannot be read: {exc}") from exc
-        return self._embedders[fingerprint]
+        try:
+            known = self._embedders.get(fingerprint)
+            if known is not None and await asyncio.to_thread(self._is_loaded, known.space):
+                return known
+            space = await self.find(fingerprint, manifest)
+            if space is None:
+                raise SpaceNotReady(
+                    f"no loaded versions of {manifest['code']['encoder']} and {manifest['text']['encoder']} in "
+                    f"{self._repository} make space {fingerprint}; publish or roll back to them with duovec-export"
+                )
+            embedder = await asyncio.to_thread(self._make_embedder, space)
+        except (StartupError, KeyError) as exc:
+            raise SpaceNotReady(f"the encoders of space {fingerprint} cannot be read: {exc}") from exc
+        self._embedders[fingerprint] = embedder
+        return embedder
+
+    def _is_loaded(self, space: Space) -> bool:
+        """Whether the versions are still those that Triton keeps; the same models may have got other numbers since."""
+        return all(
+            encoder.version in read_served_versions(self._repository, encoder.name).loaded
+            for encoder in (space.code, space.text)
+        )
 
     async def close(self) -> None:
         """Let the embedders end what they write."""

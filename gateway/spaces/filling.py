@@ -1,14 +1,24 @@
 """Gives chunks that are stored already their vectors in a space."""
 
+import asyncio
+import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.embedding.space import InputType, passage_of
 from gateway.embedding.triton import Priority
-from gateway.errors import BadVector
-from gateway.spaces.serving import ServedSpace
+from gateway.errors import BadVector, DeadlineExceeded
+from gateway.spaces.serving import ServedSpace, Serving
 from gateway.store.rows import PendingChunk
 from gateway.store.space_vectors import SpaceVectorStore
+
+logger = logging.getLogger(__name__)
+
+# The encoders of a space beside the active one may hang: no batch waits longer for them, and none at all for a while
+# after one has waited in vain.
+_BESIDE_TIMEOUT_S = 10.0
+_BESIDE_PAUSE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +87,43 @@ async def fill(
         left_count=len(lacking) - len(taken),
         errors=errors,
     )
+
+
+class BesideFiller:
+    """Gives chunks that were just stored their vectors in the spaces beside the active one."""
+
+    def __init__(self, vectors: SpaceVectorStore, serving: Serving) -> None:
+        """Args: vectors: As the caller. serving: Says which spaces those are."""
+        self._vectors = vectors
+        self._serving = serving
+        self._paused_until: dict[int, float] = {}
+
+    async def fill(self, chunks: Sequence[PendingChunk], *, timeout_s: float) -> None:
+        """Embed chunks in each of the spaces, and fail never.
+
+        What this leaves out, and what fails or takes too long, the re-embedding that runs there finds.
+
+        Args:
+            chunks: What is stored in the active space.
+            timeout_s: Budget of each step, seconds.
+        """
+        if not chunks:
+            return
+        for space in self._serving.filled:
+            if time.monotonic() < self._paused_until.get(space.space_key, 0.0):
+                continue
+            try:
+                async with asyncio.timeout(_BESIDE_TIMEOUT_S):
+                    # Texts that the other encoders would cut are left to the re-embedding, which counts them.
+                    await fill(self._vectors, space, chunks, truncate=False, timeout_s=timeout_s)
+            except (TimeoutError, DeadlineExceeded):
+                self._paused_until[space.space_key] = time.monotonic() + _BESIDE_PAUSE_S
+                logger.warning(
+                    "new chunks are left to the re-embedding of space %s for %g s: its encoders take too long",
+                    space.fingerprint,
+                    _BESIDE_PAUSE_S,
+                )
+            except Exception as exc:  # noqa: BLE001 - the chunks are stored, whatever ails the other space
+                logger.warning(
+                    "%d chunks are left to the re-embedding of space %s: %r", len(chunks), space.fingerprint, exc
+                )

@@ -5,7 +5,7 @@ import logging
 import time
 
 from gateway.concurrency import run_all
-from gateway.errors import DuovecError, SpaceNotFound
+from gateway.errors import BackendFault, DeadlineExceeded, DuovecError, SpaceNotFound
 from gateway.spaces.filling import fill
 from gateway.spaces.serving import ServedSpace, Serving
 from gateway.spaces.verification import verify
@@ -23,8 +23,10 @@ IDLE_PERIOD_S = 1.0
 PAUSE_AFTER_FAILURE_S = 5.0
 _TIMEOUT_S = 120.0
 _LOOK_SHARE = 20
-# For so long one gateway keeps the work before another may take it.
-_TURN_S = 3600.0
+# For so long one space is filled before the others get their turn: a slow fill must not keep them from completeness.
+_SLICE_S = 60.0
+# A slice and, at the end, a verification, whose index may take hours.
+_TURN_S = 24 * 3600.0
 
 
 class Reembedder:
@@ -40,6 +42,9 @@ class Reembedder:
         self._serving = serving
         self._vectors = SpaceVectorStore(database)
         self._next_look: dict[int, float] = {}
+        # By space: the last chunk that was tried in this pass, and how many a batch of slow encoders may have.
+        self._after: dict[int, int] = {}
+        self._batch_size: dict[int, int] = {}
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -62,8 +67,9 @@ class Reembedder:
             return
         began = time.monotonic()
         complete = await self._is_complete(space)
-        # Looking at a million chunks takes a second: what is complete is looked at for a twentieth of the time.
-        self._next_look[space.space_key] = time.monotonic() + _LOOK_SHARE * (time.monotonic() - began)
+        if complete:
+            # Looking at a million chunks takes a second: what is complete is looked at for a twentieth of the time.
+            self._next_look[space.space_key] = time.monotonic() + _LOOK_SHARE * (time.monotonic() - began)
         if complete and not _needs_verification(await self._store.get(space.space_key)):
             return
         async with self._store.fill_lock(space.space_key, timeout_s=_TURN_S) as taken:
@@ -78,33 +84,43 @@ class Reembedder:
         return not await self._vectors.find_pending(space.space_key, 0, 1, timeout_s=_TIMEOUT_S)
 
     async def _fill(self, space: ServedSpace) -> int:
-        """Go once over the chunks that lack a vector, no faster than is allowed; ends early when it is stopped.
+        """Go on over the chunks that lack a vector for a slice of time, no faster than is allowed; stops when told to.
+
+        A pass goes once over all of them, whatever fails: one chunk that cannot be embedded holds up no other.
 
         Returns:
             How many could not be given one.
         """
-        after, due, failure_count = 0, time.monotonic(), 0
-        while True:
-            row = await self._store.get(space.space_key)
+        key, due, failure_count = space.space_key, time.monotonic(), 0
+        end = due + _SLICE_S
+        while time.monotonic() < end:
+            row = await self._store.get(key)
             if not row.filling or row.state == "ACTIVE":
                 return failure_count
-            limit = BATCH_SIZE * BATCHES_AT_ONCE
+            size = self._batch_size.get(key, BATCH_SIZE)
+            limit = size * BATCHES_AT_ONCE
             if row.fill_rate is not None:
                 limit = max(1, min(limit, int(row.fill_rate)))
-            chunks = await self._vectors.find_pending(space.space_key, after, limit, timeout_s=_TIMEOUT_S)
+            chunks = await self._vectors.find_pending(key, self._after.get(key, 0), limit, timeout_s=_TIMEOUT_S)
             if not chunks:
+                self._after[key] = 0
                 return failure_count
             if row.fill_rate is not None:
                 await asyncio.sleep(due - time.monotonic())
                 due = max(due, time.monotonic()) + len(chunks) / row.fill_rate
-            after = chunks[-1].chunk_id
-            batches = [chunks[start : start + BATCH_SIZE] for start in range(0, len(chunks), BATCH_SIZE)]
+            self._after[key] = chunks[-1].chunk_id
+            batches = [chunks[start : start + size] for start in range(0, len(chunks), size)]
             failure_count += sum(await run_all(self._fill_batch(space, batch) for batch in batches))
+            self._batch_size[key] = min(BATCH_SIZE, size + 1)
+        return failure_count
 
     async def _fill_batch(self, space: ServedSpace, batch: list[PendingChunk]) -> int:
         try:
             outcome = await fill(self._vectors, space, batch, truncate=True, timeout_s=_TIMEOUT_S)
         except DuovecError as exc:
+            if isinstance(exc, DeadlineExceeded | BackendFault):
+                # What slow encoders do not finish in time, or one text spoils, would be begun in vain again and again.
+                self._batch_size[space.space_key] = max(1, len(batch) // 2)
             if not isinstance(exc, SpaceNotFound):
                 await self._store.note_fill_error(space.space_key, str(exc))
             raise
@@ -118,6 +134,8 @@ class Reembedder:
         logger.info("space %s is complete; it is verified", space.fingerprint)
         await self._store.build_hnsw_index(space.space_key)
         found = await verify(self._database, space, self._serving.active, timeout_s=_TIMEOUT_S)
+        if found.pending_chunk_count:
+            return  # chunks came meanwhile, which is no fault of the space: they are filled, and it is verified again
         await self._store.set_verification(space.space_key, found.to_json())
         logger.info("space %s %s", space.fingerprint, "; ".join(found.faults) or "was verified")
 

@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
 from gateway.embedding.embedder import Embedder
-from gateway.errors import DuovecError, SpaceMismatch
+from gateway.errors import DuovecError, SpaceMismatch, SpaceNotReady
 from gateway.spaces.catalog import SpaceCatalog
 from gateway.store.rows import SpaceRow
 from gateway.store.spaces import SpaceStore
@@ -30,6 +32,12 @@ class ServedSpace:
         """64 hex digits."""
         return self.embedder.space.fingerprint
 
+    def mismatch(self, relied_on: str) -> SpaceMismatch | None:
+        """The error for a caller that relies on the space of this fingerprint; None for this one, or empty for any."""
+        if not relied_on or relied_on == self.fingerprint:
+            return None
+        return SpaceMismatch(f"the caller relies on space {relied_on[:64]!r}, and {self.fingerprint} is the active one")
+
 
 class Serving:
     """Holds the active space, and those that are filled beside it.
@@ -44,7 +52,14 @@ class Serving:
         self._catalog = catalog
         self._active = active
         self._filled: tuple[ServedSpace, ...] = ()
-        self._complaint = ""
+        self._complaints: tuple[str, ...] = ()
+        self._refreshing = asyncio.Lock()
+        self._looked_at = 0.0
+        self._writer_count = 0
+        self._holder_count = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self._released = asyncio.Event()
 
     @property
     def active(self) -> ServedSpace:
@@ -64,7 +79,8 @@ class Serving:
             expected: Fingerprint of the space that the caller relies on; empty for any.
 
         Raises:
-            SpaceMismatch: The active space is not the expected one, or none that this gateway can embed in.
+            SpaceMismatch: The active space is not the expected one.
+            SpaceNotReady: It is none that this gateway can embed in.
         """
         space = await self.expect(expected)
         try:
@@ -84,13 +100,42 @@ class Serving:
         Raises:
             SpaceMismatch: Another one is active.
         """
-        if fingerprint not in {"", self._active.fingerprint}:
+        if fingerprint and self._active.mismatch(fingerprint):
             await self.refresh()
-            if fingerprint != self._active.fingerprint:
-                raise SpaceMismatch(
-                    f"the caller relies on space {fingerprint[:64]!r}, and {self._active.fingerprint} is the active one"
-                )
+            if error := self._active.mismatch(fingerprint):
+                raise error
         return self._active
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[None]:
+        """Do a batch that is stored in the active space first, and in the others then, while nobody holds writers."""
+        while self._holder_count:
+            await self._released.wait()
+        self._writer_count += 1
+        self._quiet.clear()
+        try:
+            yield
+        finally:
+            self._writer_count -= 1
+            if not self._writer_count:
+                self._quiet.set()
+
+    @asynccontextmanager
+    async def writers_held(self) -> AsyncIterator[None]:
+        """Wait for the batches that are under way in this gateway, and keep others from beginning.
+
+        Between its two steps a batch has chunks that lack a vector in a space beside the active one; where there is
+        always such a batch, that space is never complete.
+        """
+        self._holder_count += 1
+        self._released.clear()
+        try:
+            await self._quiet.wait()
+            yield
+        finally:
+            self._holder_count -= 1
+            if not self._holder_count:
+                self._released.set()
 
     async def refresh(self) -> None:
         """Look which spaces are active and filled now.
@@ -99,19 +144,34 @@ class Serving:
             SpaceNotReady: The active one is none that this gateway can embed in; it keeps the one it had, in which
                 the store then refuses everything.
         """
+        asked = time.monotonic()
+        async with self._refreshing:
+            if self._looked_at > asked:
+                return  # somebody looked while this one waited
+            began = time.monotonic()
+            await self._look()
+            self._looked_at = began
+
+    async def _look(self) -> None:
         spaces = await self._store.list()
-        filled = []
+        filled, complaints = [], []
         for space in spaces:
             if space.filling and space.state in {"BUILDING", "STANDBY"}:
                 try:
                     filled.append(await self._served(space))
                 except DuovecError as exc:
-                    self._complain(str(exc))
+                    complaints.append(str(exc))
         self._filled = tuple(filled)
         for space in spaces:
             if space.state == "ACTIVE" and space.space_key != self._active.space_key:
                 self._active = await self._served(space)
                 logger.info("space %s is the active one now", space.fingerprint)
+            elif space.state == "ACTIVE":
+                try:
+                    self._active = await self._served(space)
+                except SpaceNotReady as exc:
+                    complaints.append(str(exc))  # it goes on with the versions that it has, as long as Triton does
+        self._complain(*complaints)
 
     async def run(self) -> None:
         """Follow the database until cancelled."""
@@ -127,8 +187,9 @@ class Serving:
     async def _served(self, space: SpaceRow) -> ServedSpace:
         return ServedSpace(space.space_key, await self._catalog.embedder(space.fingerprint, space.manifest))
 
-    def _complain(self, complaint: str) -> None:
-        """Log what is wrong, once for as long as it stays so."""
-        if complaint != self._complaint:
-            logger.warning("%s", complaint)
-        self._complaint = complaint
+    def _complain(self, *complaints: str) -> None:
+        """Log what is wrong, each once for as long as it stays so."""
+        for complaint in complaints:
+            if complaint not in self._complaints:
+                logger.warning("%s", complaint)
+        self._complaints = complaints

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from gateway.embedding.embedder import Embedder
 from gateway.embedding.space import InputType, passage_of
 from gateway.embedding.triton import Priority
+from gateway.errors import SpaceNotReady
 from gateway.spaces.serving import ServedSpace
 from gateway.store.pool import Database
 from gateway.store.rows import Coverage, SearchQuery
 from gateway.store.search import SearchStore
-from gateway.store.search_plan import EXACT_LIMIT
+from gateway.store.search_plan import EXACT_LIMIT, Method
 from gateway.store.space_vectors import SpaceVectorStore, StoredVector
 
 SAMPLE_COUNT = 200
@@ -35,8 +36,12 @@ MAX_MRR_LOSS = 0.05
 
 _SEED = 2560
 _EVERYTHING = 2**62
-_DOCSTRING = re.compile(r'"""(.+?)"""|\'\'\'(.+?)\'\'\'|/\*+(.+?)\*/', re.DOTALL)
-_COMMENT = re.compile(r"^\s*(?://+|#+|--)[!/]?\s?(.*)$", re.MULTILINE)
+# So few that slow encoders answer them in time.
+_TEXTS_AT_ONCE = 8
+# A chunk may have a million characters, of whoever may write: these are searched for in time linear in them.
+_OPENING = re.compile(r'"""|\'\'\'|/\*')
+_CLOSING = {'"""': '"""', "'''": "'''", "/*": "*/"}
+_COMMENT = re.compile(r"^[ \t]*(?://+|#+|--)[!/]?[ \t]?(.*)$", re.MULTILINE)
 _WORDS = re.compile(r"[^\W\d_]{2,}")
 
 
@@ -98,6 +103,7 @@ async def verify(database: Database, space: ServedSpace, active: ServedSpace, *,
         timeout_s: Budget of each step, seconds.
 
     Raises:
+        SpaceNotReady: Its index is not there yet.
         DuovecError: A part of the service is not there: nothing was found out.
     """
     vectors = SpaceVectorStore(database)
@@ -167,6 +173,9 @@ async def _recall(
         found = await by_index.search([codebase_key], space.space_key, query, timeout_s=timeout_s, only_if_active=False)
         if found.searched_chunk_count <= EXACT_LIMIT:
             return None
+        if found.method is Method.EXACT and found.pool == 0:
+            # A gateway that was killed leaves the building of it behind.
+            raise SpaceNotReady(f"the index of space {space.fingerprint} is not built yet")
         right = await exactly.search([codebase_key], space.space_key, query, timeout_s=timeout_s, only_if_active=False)
         # By score: among copies of a text chance decides which are the best.
         worst = right.hits[-1].score
@@ -207,20 +216,27 @@ async def _compare(
 async def _embed(
     embedder: Embedder, texts: Sequence[str], input_type: InputType, timeout_s: float
 ) -> NDArray[np.float32]:
-    tokenized = await embedder.tokenize(texts, input_type)
-    encoded = await embedder.encode(tokenized, priority=Priority.BULK, timeout_s=timeout_s)
-    for error in encoded.errors.values():
-        raise error
-    return encoded.vectors_BV
+    parts = []
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        tokenized = await embedder.tokenize(texts[start : start + _TEXTS_AT_ONCE], input_type)
+        encoded = await embedder.encode(tokenized, priority=Priority.BULK, timeout_s=timeout_s)
+        for error in encoded.errors.values():
+            raise error
+        parts.append(encoded.vectors_BV)
+    return np.concatenate(parts)
 
 
 def question_of(content: str) -> str | None:
     """The first sentence of a chunk's first comment or docstring; None where it has none of three words."""
-    docstring, comment = _DOCSTRING.search(content), _COMMENT.search(content)
-    found = min((match for match in (docstring, comment) if match), key=lambda match: match.start(), default=None)
-    if found is None:
+    comment, text = _COMMENT.search(content), None
+    if opening := _OPENING.search(content):
+        end = content.find(_CLOSING[opening.group()], opening.end())
+        if end > opening.end() and (comment is None or opening.start() < comment.start()):
+            text = content[opening.end() : end]
+    if text is None and comment is not None:
+        text = comment.group(1)
+    if text is None:
         return None
-    text = next(group for group in found.groups() if group is not None)
     sentence = re.split(r"\.\s|\n\s*\n", text.strip(" *\n"), maxsplit=1)[0]
     words = " ".join(sentence.replace("*", " ").split())
     return words if len(_WORDS.findall(words)) >= 3 else None

@@ -9,6 +9,7 @@ from pgvector import HalfVector
 from gateway.errors import BackendFault
 from gateway.store.pool import Database
 from gateway.store.queries import load_queries
+from gateway.store.spaces import require_active
 
 _CANARY = load_queries("canary.sql")
 
@@ -37,10 +38,12 @@ async def find_canary(
 
     Raises:
         BackendFault: The chunk was not found.
+        SpaceMismatch: Another space is the active one.
         DatabaseUnavailable: The server cannot be reached.
         DeadlineExceeded: It took longer than `timeout_s`.
     """
     async with database.acquire(timeout_s) as connection:
+        await require_active(connection, space_key)
         transaction = connection.transaction()
         await transaction.start()
         try:

@@ -11,7 +11,7 @@ from gateway.errors import DatabaseUnavailable
 from gateway.store.pool import Database
 from gateway.store.queries import load_queries
 from gateway.store.rows import ChunkRow, ExistingChunks, FileVersionRow
-from gateway.store.spaces import hold_active
+from gateway.store.spaces import hold_active, require_active
 from gateway.store.vectors import to_halves
 
 if TYPE_CHECKING:
@@ -41,8 +41,12 @@ class ChunkStore:
             space_key: The space in which vectors count.
             rows: The batch.
             timeout_s: Deadline, seconds.
+
+        Raises:
+            SpaceMismatch: Another space is the active one by now, in which what is there may have no vector.
         """
         async with self._database.acquire(timeout_s) as connection:
+            await require_active(connection, space_key)
             records = await connection.fetch(
                 _QUERIES["find_unchanged"],
                 codebase_key,

@@ -79,6 +79,7 @@ class SpaceStore:
             ):
                 return active
             if active is not None:
+                await connection.execute(_QUERIES["lock_for_drop"])
                 await connection.execute(_ddl("drop_partition", active.space_key))
                 await connection.execute(_QUERIES["delete_space"], active.space_key)
             return await _add(connection, fingerprint, manifest, "ACTIVE")
@@ -196,12 +197,19 @@ class SpaceStore:
                 await _check_may_drop(connection, space)
                 await connection.execute(_QUERIES["begin_drop"], space_key)
             await connection.execute(_LOCK_TIMEOUT)
+            if await connection.fetchval(_QUERIES["is_other_detach_pending"], space_key):
+                raise SpaceInUse(
+                    f"space {space.fingerprint} cannot go before the drop of another one has ended; "
+                    "drop that one again: `duovec space list` shows it as DROPPING"
+                )
             try:
                 if await connection.fetchval(_QUERIES["is_detach_pending"], space_key):
                     await connection.execute(_ddl("finalize_detach", space_key))
                 elif await connection.fetchval(_QUERIES["has_partition"], space_key):
                     await connection.execute(_ddl("detach_partition", space_key))
-                await connection.execute(_ddl("drop_partition", space_key))
+                async with connection.transaction():
+                    await connection.execute(_QUERIES["lock_for_drop"])
+                    await connection.execute(_ddl("drop_partition", space_key))
             except asyncpg.LockNotAvailableError as error:
                 raise SpaceInUse(f"the vectors of space {space.fingerprint} are being read; try again") from error
             await connection.execute(_QUERIES["delete_space"], space_key)

@@ -68,7 +68,7 @@ def test_every_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
         ("DUOVEC_MAX_PENDING_TEXTS", "65537", "Input should be less than or equal to 65536"),
         ("DUOVEC_MAX_STREAMS", "0", "Input should be greater than or equal to 1"),
         ("DUOVEC_TRITON_CONCURRENCY", "257", "Input should be less than or equal to 256"),
-        ("DUOVEC_DATABASE_POOL_SIZE", "1", "Input should be greater than or equal to 2"),
+        ("DUOVEC_DATABASE_POOL_SIZE", "4", "Input should be greater than or equal to 5"),
         ("DUOVEC_REQUEST_TIMEOUT_S", "0", "Input should be greater than 0"),
         ("DUOVEC_REQUEST_TIMEOUT_S", "inf", "Input should be less than or equal to 3600"),
         ("DUOVEC_REQUEST_TIMEOUT_S", "nan", "Input should be less than or equal to 3600"),

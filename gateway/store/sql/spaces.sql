@@ -56,8 +56,8 @@ UPDATE spaces SET truncated_chunk_count = truncated_chunk_count + $2 WHERE space
 UPDATE spaces SET verification = $2 WHERE space_key = $1
 
 -- name: deactivate_space
--- Keeps the active space for a roll-back, filled as before.
-UPDATE spaces SET state = 'STANDBY', deactivate_time = now(), filling = true, fill_rate = NULL, fill_error = ''
+-- Keeps the active space for a roll-back, filled as before. By the clock: the transaction may have waited for its lock.
+UPDATE spaces SET state = 'STANDBY', deactivate_time = clock_timestamp(), filling = true, fill_rate = NULL, fill_error = ''
 WHERE state = 'ACTIVE'
 
 -- name: activate_space
@@ -98,6 +98,19 @@ ALTER TABLE embeddings DETACH PARTITION embeddings_s{space_key} FINALIZE
 -- name: is_detach_pending
 -- Says whether a detachment was broken off.
 SELECT inhdetachpending FROM pg_inherits WHERE inhrelid = to_regclass(format('embeddings_s%s', $1::integer))
+
+-- name: lock_for_drop
+-- Locks what dropping a table of vectors locks, since it refers to both, in the order that others lock: a space is looked
+-- at before chunks are. Without it the drop and a deletion of chunks wait for each other.
+LOCK TABLE spaces, chunks IN ACCESS EXCLUSIVE MODE
+
+-- name: is_other_detach_pending
+-- Says whether the detachment of another space's table was broken off: PostgreSQL has no second one before its end.
+SELECT EXISTS (
+    SELECT FROM pg_inherits
+    WHERE inhparent = 'embeddings'::regclass AND inhdetachpending
+      AND inhrelid IS DISTINCT FROM to_regclass(format('embeddings_s%s', $1::integer))
+)
 
 -- name: drop_partition
 -- Drops the table of a space's vectors.

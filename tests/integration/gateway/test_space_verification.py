@@ -18,6 +18,7 @@ from gateway.embedding.embedder import Embedder
 from gateway.embedding.proof import ProvenEncoders
 from gateway.embedding.space import InputType, Space, passage_of
 from gateway.embedding.triton import Priority, TritonClient
+from gateway.errors import SpaceNotReady
 from gateway.local.postgres import Postgres
 from gateway.local.triton import Triton
 from gateway.spaces import verification
@@ -182,6 +183,13 @@ async def test_vectors_of_other_texts_are_seen(site: Site) -> None:
     assert (await site.verify()).passed
 
 
+async def test_an_index_that_is_not_there_yet_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway that was killed may have left the building of it behind: exact search would be compared with itself."""
+    monkeypatch.setattr(verification, "EXACT_LIMIT", 10)
+    with pytest.raises(SpaceNotReady, match="not built yet"):
+        await site.verify()
+
+
 async def test_an_index_is_compared_with_numpy(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verification, "EXACT_LIMIT", 10)
     assert await SpaceStore(site.database).build_hnsw_index(site.beside.space_key, above_chunk_count=-1)
@@ -202,6 +210,11 @@ async def test_an_index_is_compared_with_numpy(site: Site, monkeypatch: pytest.M
         ("# Counts all words\ndef f(): '''other one here'''", "Counts all words"),
         ("def f(): return 1", None),
         ('"""Short."""', None),
+        ("// See https://example.org for more\nint f();", "See https://example.org for more"),
+        # As long as a chunk may be: in time that grows with the square, each would stop the gateway for hours.
+        ("/" + "*" * 999_999, None),
+        ("x" + "\n" * 999_999, None),
+        ("/*" * 500_000, None),
     ],
 )
 def test_a_question_is_what_a_chunk_says_about_itself(content: str, question: str | None) -> None:

@@ -1,7 +1,6 @@
 """What the canary's fate says of the service."""
 
 import asyncio
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,10 @@ from grpc_health.v1 import health, health_pb2
 from gateway.embedding.embedder import QueryVector
 from gateway.embedding.triton import Priority
 from gateway.embedding.vectors import Vectors
-from gateway.errors import DatabaseUnavailable, TritonUnavailable
+from gateway.errors import DatabaseUnavailable, SpaceMismatch, SpaceNotReady, TritonUnavailable
 from gateway.rpc import health as health_module
 from gateway.rpc.health import HealthMonitor
-from gateway.spaces.serving import ServedSpace
+from gateway.spaces.serving import ServedSpace, Serving
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -77,8 +76,19 @@ def database(monkeypatch: pytest.MonkeyPatch) -> Database:
     return database
 
 
-async def status_after_checks(embedder: Any, database: Any, count: int, change: Any) -> int:
+class FollowingNobody(Serving):
+    """Another space is active by now, and this gateway has no encoders of it."""
+
+    async def refresh(self) -> None:
+        raise SpaceNotReady("no loaded versions make it")
+
+
+async def status_after_checks(
+    embedder: Any, database: Any, count: int, change: Any, *, filled: tuple[ServedSpace, ...] = ()
+) -> int:
     """The status after one check, `change`, and `count` checks more."""
+    serving = FollowingNobody(None, None, ServedSpace(1, embedder))  # type: ignore[arg-type]
+    serving._filled = filled
     servicer = health.aio.HealthServicer()
     checks = 0
 
@@ -91,9 +101,7 @@ async def status_after_checks(embedder: Any, database: Any, count: int, change: 
                 change()
             return error
 
-    task = asyncio.create_task(
-        Counted(servicer, [""], SimpleNamespace(active=ServedSpace(1, embedder)), database).run()
-    )
+    task = asyncio.create_task(Counted(servicer, [""], serving, database).run())
     while checks < 2 + count:
         await asyncio.sleep(0)
     task.cancel()
@@ -136,6 +144,33 @@ async def test_a_server_whose_triton_is_away_does_not_serve(embedder: Embedder, 
         embedder.error = TritonUnavailable("away")
 
     assert await status_after_checks(embedder, database, 1, change) == NOT_SERVING
+
+
+async def test_a_server_that_cannot_embed_in_the_active_space_does_not_serve(
+    embedder: Embedder, database: Database
+) -> None:
+    """Everything that is asked of it is refused, while its encoders and its old space are sound."""
+
+    def change() -> None:
+        database.error = SpaceMismatch("space 1 is not the active one any more")
+
+    assert await status_after_checks(embedder, database, 1, change) == NOT_SERVING
+
+
+async def test_the_models_of_filled_spaces_are_proven_again_too(
+    embedder: Embedder, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else would notice that theirs changed: the active space's may be the same as before."""
+    monkeypatch.setattr(health_module, "_PROOF_PERIOD_S", 0.0)
+    beside = Embedder()
+    await status_after_checks(
+        embedder,
+        database,
+        2,
+        lambda: None,
+        filled=(ServedSpace(2, beside),),  # type: ignore[arg-type]
+    )
+    assert beside.doubt_count >= 2
 
 
 async def test_the_models_are_proven_again_now_and_then(
