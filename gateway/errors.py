@@ -104,6 +104,18 @@ class SearchNotFound(NotFound):
     reason = "SEARCH_NOT_FOUND"
 
 
+class TrainingRunNotFound(NotFound):
+    """No such training run."""
+
+    reason = "TRAINING_RUN_NOT_FOUND"
+
+
+class TrainingScheduleNotFound(NotFound):
+    """No such training schedule."""
+
+    reason = "TRAINING_SCHEDULE_NOT_FOUND"
+
+
 class AlreadyExists(DuovecError):
     """A codebase of this id exists."""
 
@@ -148,6 +160,12 @@ class SpaceInUse(FailedPrecondition):
     """The space is the active one, or was until a moment ago."""
 
     reason = "SPACE_IN_USE"
+
+
+class TrainingRunEnded(FailedPrecondition):
+    """The training run succeeded or failed: there is nothing to cancel."""
+
+    reason = "TRAINING_RUN_ENDED"
 
 
 class Overloaded(DuovecError):

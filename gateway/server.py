@@ -33,6 +33,8 @@ from duovec.v1 import (
     space_service_pb2_grpc,
     status_service_pb2,
     status_service_pb2_grpc,
+    training_service_pb2,
+    training_service_pb2_grpc,
 )
 from gateway.embedding.embedder import Embedder
 from gateway.embedding.proof import ProvenEncoders
@@ -51,6 +53,7 @@ from gateway.rpc.quality_service import QualityServicer
 from gateway.rpc.search_service import SearchServicer
 from gateway.rpc.space_service import SpaceServicer
 from gateway.rpc.status_service import StatusServicer
+from gateway.rpc.training_service import TrainingServicer
 from gateway.settings import Settings
 from gateway.spaces.catalog import SpaceCatalog
 from gateway.spaces.index_builder import IndexBuilder
@@ -75,6 +78,7 @@ from gateway.store.search import SearchStore
 from gateway.store.search_log import SearchLog, SearchLogKeeper
 from gateway.store.space_vectors import SpaceVectorStore
 from gateway.store.spaces import SpaceStore
+from gateway.store.training import TrainingStore
 from gateway.store.word_counts import WordCounts
 
 logger = logging.getLogger(__name__)
@@ -90,6 +94,7 @@ SERVICES = tuple(
         (quality_service_pb2, "QualityService"),
         (status_service_pb2, "StatusService"),
         (space_service_pb2, "SpaceService"),
+        (training_service_pb2, "TrainingService"),
     )
 )
 _PROOF_TIMEOUT_S = 30.0
@@ -223,6 +228,9 @@ def _add_services(
     space_service_pb2_grpc.add_SpaceServiceServicer_to_server(
         SpaceServicer(SpaceStore(system), SpaceVectorStore(system), catalog, serving, principals, timeout_s=timeout_s),
         server,
+    )
+    training_service_pb2_grpc.add_TrainingServiceServicer_to_server(
+        TrainingServicer(TrainingStore(database), timeout_s=timeout_s), server
     )
     quality_service_pb2_grpc.add_QualityServiceServicer_to_server(
         QualityServicer(QualityStore(database), timeout_s=timeout_s), server

@@ -18,6 +18,7 @@ from gateway.cli.quality import quality
 from gateway.cli.search import search
 from gateway.cli.space import space
 from gateway.cli.status import status
+from gateway.cli.training import training
 from gateway.cli.up import up
 from gateway.errors import DuovecError
 
@@ -67,5 +68,5 @@ def _options(
 
 for command in (up, demo, index, search, feedback, quality, embed, status, doctor):
     app.command()(command)
-for name, group in (("principal", principal), ("key", key), ("grant", grant), ("space", space)):
+for name, group in (("principal", principal), ("key", key), ("grant", grant), ("space", space), ("training", training)):
     app.add_typer(group, name=name)

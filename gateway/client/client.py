@@ -28,6 +28,7 @@ from gateway.client.access import Access
 from gateway.client.credentials import find_api_key
 from gateway.client.errors import ClientError, from_rpc_error
 from gateway.client.spaces import Spaces
+from gateway.client.training import Training
 
 DEFAULT_ENDPOINT = "127.0.0.1:50051"
 DIMENSION = 2560
@@ -73,6 +74,7 @@ class Client:
     Attributes:
         access: Principals, API keys and grants.
         spaces: Which encoders made the vectors that are searched, and changing to others.
+        training: Runs that fine-tune the encoders.
     """
 
     def __init__(self, endpoint: str | None = None, *, api_key: str | None = None, timeout_s: float = 60.0) -> None:
@@ -103,6 +105,7 @@ class Client:
         self._status = make(StatusServiceStub)
         self.access = Access(self._channel, self._codebases, self._call)
         self.spaces = Spaces(self._channel, self._call)
+        self.training = Training(self._channel, self._call)
 
     def __enter__(self) -> Self:
         """Give the client itself."""

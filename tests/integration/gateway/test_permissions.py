@@ -55,6 +55,13 @@ PrincipalService.CreateApiKey    UUU    UUU      ONN      ONN    ONN    ONN   OO
 PrincipalService.ListApiKeys     UUU    UUU      ONN      ONN    ONN    ONN   OON
 PrincipalService.RotateApiKey    UUU    UUU      ONN      ONN    ONN    ONN   OON
 PrincipalService.RevokeApiKey    UUU    UUU      ONN      ONN    ONN    ONN   OON
+TrainingService.StartTrainingRun UUU    UUU      PPP      PPP    PPP    PPP   OOO
+TrainingService.GetTrainingRun   UUU    UUU      PPP      PPP    PPP    PPP   NNN
+TrainingService.ListTrainingRuns UUU    UUU      PPP      PPP    PPP    PPP   OOO
+TrainingService.CancelTrainingRun UUU   UUU      PPP      PPP    PPP    PPP   NNN
+TrainingService.CreateTrainingSchedule UUU UUU   PPP      PPP    PPP    PPP   OOO
+TrainingService.ListTrainingSchedules UUU UUU    PPP      PPP    PPP    PPP   OOO
+TrainingService.DeleteTrainingSchedule UUU UUU   PPP      PPP    PPP    PPP   NNN
 StatusService.GetStatus          UUU    UUU      PPP      PPP    PPP    PPP   OOO
 """
 CODES = {
@@ -131,6 +138,15 @@ REQUESTS: dict[str, Callable[[Subject], dict[str, Any]]] = {
         for name in ("GetSpace", "ReembedSpace", "ActivateSpace", "DropSpace")
     },
     "StatusService.GetStatus": lambda _: {},
+    "TrainingService.StartTrainingRun": lambda _: {"spec": {"recipe": "encoder = 'none'"}},
+    "TrainingService.GetTrainingRun": lambda _: {"run_id": 2**62},
+    "TrainingService.ListTrainingRuns": lambda _: {},
+    "TrainingService.CancelTrainingRun": lambda _: {"run_id": 2**62},
+    "TrainingService.CreateTrainingSchedule": lambda _: {
+        "schedule": {"spec": {"recipe": "encoder = 'none'"}, "min_feedback_count": 1}
+    },
+    "TrainingService.ListTrainingSchedules": lambda _: {},
+    "TrainingService.DeleteTrainingSchedule": lambda _: {"schedule_id": 2**62},
     "PrincipalService.ListPrincipals": lambda _: {},
     "PrincipalService.CreatePrincipal": lambda to: {"principal_id": to.principal_id},
     "PrincipalService.GetPrincipal": lambda to: {"principal_id": to.principal_id},

@@ -1,0 +1,1 @@
+DROP TABLE training_publications, training_runs, training_schedules;

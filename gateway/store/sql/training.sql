@@ -1,0 +1,38 @@
+-- name: start_run
+-- Queues a run.
+INSERT INTO training_runs (recipe, encoder, codebase_ids, seed, device, precision, publish, principal_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+RETURNING *, lineage::text AS lineage_json, metrics::text AS metrics_json
+
+-- name: get_run
+-- Gets one run.
+SELECT *, lineage::text AS lineage_json, metrics::text AS metrics_json FROM training_runs WHERE run_id = $1
+
+-- name: list_runs
+-- Lists runs, newest first, before one.
+SELECT *, lineage::text AS lineage_json, metrics::text AS metrics_json
+FROM training_runs WHERE run_id < $1 ORDER BY run_id DESC LIMIT $2
+
+-- name: cancel_run
+-- Cancels a run that has not ended: at once, or by its worker.
+UPDATE training_runs
+SET cancel_requested = true,
+    state = CASE state WHEN 'QUEUED' THEN 'CANCELLED' ELSE state END,
+    finish_time = CASE state WHEN 'QUEUED' THEN now() END
+WHERE run_id = $1 AND state IN ('QUEUED', 'RUNNING')
+RETURNING run_id
+
+-- name: create_schedule
+-- Adds a schedule.
+INSERT INTO training_schedules
+    (recipe, encoder, codebase_ids, seed, device, precision, publish, principal_id, min_feedback_count)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+RETURNING *
+
+-- name: list_schedules
+-- Lists schedules by id, after one.
+SELECT * FROM training_schedules WHERE schedule_id > $1 ORDER BY schedule_id LIMIT $2
+
+-- name: delete_schedule
+-- Deletes a schedule.
+DELETE FROM training_schedules WHERE schedule_id = $1 RETURNING schedule_id
