@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from export.build import BuildRequest, answers, build, matching_candidate
+from export.build import BuildRequest, answers
 from export.cli.choosing import open_weights, requests_of
 from export.cli.options import (
     DEFAULT_GATE,
@@ -25,7 +25,7 @@ from export.cli.options import (
 )
 from export.cli.output import gate_extent, print_json, remark, steps, summary
 from export.gate.settings import GateSettings
-from export.proof import is_proven_by, prove_candidate
+from export.pipeline import publish_checkpoint
 from export.repository import EncoderFolder
 
 if TYPE_CHECKING:
@@ -118,15 +118,17 @@ def _publish_one(
         if checkpoint is None:
             checkpoint = open_weights(request.spec, choice)
         with steps(request.spec.name) as on_step:
-            candidate = matching_candidate(folder, request, checkpoint)
-            if candidate is None:
-                candidate = build(folder, request, checkpoint, timing_cache=choice.timing_cache, on_step=on_step)
-            if not is_proven_by(candidate, gate):
-                prove_candidate(folder, request, checkpoint, gate, on_step=on_step)
-            from export.publish import publish_candidate
-
-            with folder.publishing(wait_s=wait, on_wait=remark):
-                result = publish_candidate(folder, triton, on_step=on_step)
+            result = publish_checkpoint(
+                folder,
+                request,
+                checkpoint,
+                gate,
+                triton,
+                timing_cache=choice.timing_cache,
+                wait_s=wait,
+                on_wait=remark,
+                on_step=on_step,
+            )
     return {
         **summary(result.version),
         "published": True,

@@ -8,7 +8,9 @@ from typer.core import TyperGroup
 from export.errors import ExportError
 from training.cli.evaluate import evaluate
 from training.cli.mine import mine
+from training.cli.publish import publish
 from training.cli.run import run
+from training.cli.worker import worker
 from training.errors import TrainingError
 
 FAILURE, INTERRUPTED = 1, 130  # wrong use is 2, which click sees to
@@ -40,3 +42,5 @@ app = typer.Typer(
 app.command()(mine)
 app.command()(run)
 app.command()(evaluate)
+app.command()(publish)
+app.command()(worker)

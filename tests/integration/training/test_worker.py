@@ -1,0 +1,378 @@
+"""Workers on the real PostgreSQL: one run a worker, killed and taken up, cancelled, stopped, scheduled."""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from mined_data import write_data
+from small_checkpoint import write_spec
+from small_recipe import write_base, write_recipe
+
+from gateway.local.postgres import Postgres
+from gateway.store.migrations import migrate
+from training.worker.queue import Outcome, Progress, RunQueue
+
+LEASE_S = 3.0
+Connection = Any
+
+
+@pytest.fixture(scope="module")
+def root() -> Iterator[Path]:
+    """A folder that the account of PostgreSQL may enter, which pytest's own (mode 0700) are not."""
+    root = Path(tempfile.mkdtemp(prefix="duovec-worker-"))
+    root.chmod(0o755)
+    yield root
+    shutil.rmtree(root)
+
+
+@pytest.fixture(scope="module")
+async def postgres(root: Path) -> AsyncIterator[Postgres]:
+    server = Postgres(root / "data", log_path=root / "postgres.log")
+    await server.start()
+    await migrate(server.url)
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def connection(postgres: Postgres) -> AsyncIterator[Connection]:
+    connection = await asyncpg.connect(postgres.url)
+    yield connection
+    await connection.execute("TRUNCATE training_runs, training_schedules, training_publications, codebases CASCADE")
+    await connection.close()
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a worker of the small encoder is started with: specs, base, and a mined data set."""
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "specs").mkdir()
+    write_spec(folder / "specs" / "small.toml")
+    write_base(folder / "base")
+    write_data(folder / "data")
+    return folder
+
+
+class Workers:
+    """Worker processes with one work folder."""
+
+    def __init__(self, url: str, small: Path, work_dir: Path) -> None:
+        self._url = url
+        self._small = small
+        self.work_dir = work_dir
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    def start(self, name: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "training", "worker", "--work-dir", str(self.work_dir), "--name", name]
+        command += ["--specs", str(self._small / "specs"), "--base", str(self._small / "base")]
+        command += ["--lease", str(LEASE_S), "--poll", "0.2"]
+        environment = {**os.environ, "DUOVEC_DATABASE_URL": self._url, "OMP_NUM_THREADS": "1"}
+        environment.pop("DUOVEC_ENDPOINT", None)
+        with (self.work_dir / f"{name}.log").open("wb") as log:
+            process = subprocess.Popen(command, env=environment, stderr=log, stdout=log)
+        self._started.append(process)
+        return process
+
+    def data_of(self, run_id: int) -> None:
+        """The mined data set, in its place: mining from a database has tests of its own."""
+        shutil.copytree(self._small / "data", self.work_dir / f"run-{run_id}" / "data")
+
+    def metrics(self, run_id: int) -> list[int]:
+        """The steps in a run's metrics."""
+        path = self.work_dir / f"run-{run_id}" / "train" / "metrics.jsonl"
+        with contextlib.suppress(FileNotFoundError):
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            return [json.loads(line)["step"] for line in lines if line.endswith("\n")]
+        return []
+
+    def children(self) -> list[str]:
+        """Command lines of the stages that work in this folder now."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                words = path.read_bytes().decode(errors="replace").split("\0")
+                if any(f"{self.work_dir}/run-" in word for word in words):
+                    found.append(" ".join(words))
+        return found
+
+    def kill(self) -> None:
+        for process in self._started:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def workers(postgres: Postgres, small: Path, tmp_path: Path) -> Iterator[Workers]:
+    workers = Workers(postgres.url, small, tmp_path)
+    yield workers
+    workers.kill()
+
+
+async def queue(connection: Connection, folder: Path, **optimizer: object) -> int:
+    """A run of the small encoder, to be compared and not published."""
+    recipe = write_recipe(folder / "recipe", **optimizer).read_text(encoding="utf-8")
+    run_id: int = await connection.fetchval(
+        "INSERT INTO training_runs (recipe, encoder, codebase_ids, device, publish, principal_id)"
+        " VALUES ($1, 'small.toml', '{}', 'cpu', false, 'admin') RETURNING run_id",
+        recipe,
+    )
+    return run_id
+
+
+async def until(what: str, condition: Callable[[], Awaitable[Any]], *, timeout_s: float = 240) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            while not await condition():
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise AssertionError(f"not within {timeout_s:g} s: {what}") from None
+
+
+async def row(connection: Connection, run_id: int) -> Any:
+    return await connection.fetchrow("SELECT * FROM training_runs WHERE run_id = $1", run_id)
+
+
+async def test_a_killed_worker_s_run_is_taken_up_by_another(
+    connection: Connection, workers: Workers, tmp_path: Path
+) -> None:
+    """SIGKILL in mid-training, two more workers: each run once at a time, from its checkpoint, to its end."""
+    runs = [await queue(connection, tmp_path, max_steps=steps, epochs=40) for steps in (300, 12)]
+    for run_id in runs:
+        workers.data_of(run_id)
+    killed = workers.start("killed")
+
+    async def trains() -> bool:
+        return len(workers.metrics(runs[0])) > 20
+
+    await until("it trains", trains)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    # Its children die with it: whoever takes the run up is alone in the folder.
+    await until("its training is dead too", lambda: asyncio.to_thread(lambda: not workers.children()))
+    reached = len(workers.metrics(runs[0]))
+    assert reached < 300
+    checkpoints = sorted((tmp_path / f"run-{runs[0]}" / "train" / "checkpoints").glob("checkpoint-*"))
+    others = [workers.start(name) for name in ("second", "third")]
+    most = 0
+
+    async def ended() -> bool:
+        nonlocal most
+        one_run = [line for line in workers.children() if f"run-{runs[0]}/" in line and " run " in line]
+        most = max(most, len(one_run))
+        return not await connection.fetchval("SELECT count(*) FROM training_runs WHERE finish_time IS NULL")
+
+    await until("both have ended", ended)
+    assert most == 1
+    first, second = [await row(connection, run_id) for run_id in runs]
+    assert (first["state"], first["attempt"], first["error"]) == ("SUCCEEDED", 2, None)
+    assert (second["state"], second["attempt"], second["error"]) == ("SUCCEEDED", 1, None)
+    assert {first["worker"], second["worker"]} <= {"second", "third"}
+    # Steps after the last checkpoint were made again, none is missing and none stands twice.
+    assert workers.metrics(runs[0]) == list(range(1, 301))
+    assert checkpoints
+    metrics = json.loads(first["metrics"])
+    assert metrics["against"] == "baseline own"
+    assert {one["slice"] for one in metrics["comparisons"]} >= {"all", "style docstring", "language python"}
+    lineage = json.loads(first["lineage"])
+    assert {"code", "recipe_sha256", "data_sha256"} <= lineage.keys()
+    assert lineage["data_sha256"] == json.loads(second["lineage"])["data_sha256"]
+    assert lineage["recipe_sha256"] != json.loads(second["lineage"])["recipe_sha256"]
+    assert first["loss"] > 0 and first["tokens_per_s"] > 0
+    for worker in others:
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(30) == 0
+
+
+async def test_a_run_is_cancelled_or_given_back(connection: Connection, workers: Workers, tmp_path: Path) -> None:
+    """Within the training: its process ends first. A worker that is stopped leaves its run to others at once."""
+    run_id = await queue(connection, tmp_path, max_steps=100_000, epochs=100_000)
+    workers.data_of(run_id)
+    worker = workers.start("one")
+
+    async def trains() -> bool:
+        return len(workers.metrics(run_id)) > 3
+
+    await until("it trains", trains)
+    worker.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(worker.wait, 60) == 0
+    assert workers.children() == []
+    given = await row(connection, run_id)
+    assert (given["state"], given["lease_until"], given["attempt"]) == ("QUEUED", None, 1)
+
+    reached = len(workers.metrics(run_id))
+    workers.start("two")
+
+    async def trains_on() -> bool:
+        return len(workers.metrics(run_id)) > reached + 3
+
+    await until("it goes on", trains_on)
+    await connection.execute("UPDATE training_runs SET cancel_requested = true WHERE run_id = $1", run_id)
+
+    async def cancelled() -> bool:
+        return bool((await row(connection, run_id))["state"] == "CANCELLED")
+
+    await until("it is cancelled", cancelled)
+    assert workers.children() == []
+    assert not (tmp_path / f"run-{run_id}" / "train" / "result").exists()
+
+
+async def test_a_recipe_that_does_not_do_ends_the_run_with_its_reason(
+    connection: Connection, workers: Workers, tmp_path: Path
+) -> None:
+    """One line, which names the key; and the next run is worked on."""
+    for recipe, publish in (
+        ('encoder = "small.toml"\nspeed = 9\n[optimizer]\nlearning_rate = 1.0\n', False),
+        ('encoder = "nobody"\n[optimizer]\nlearning_rate = 1.0\n', False),
+        ('encoder = "small.toml"\n[optimizer]\nlearning_rate = 1.0\n', True),
+    ):
+        await connection.execute(
+            "INSERT INTO training_runs (recipe, encoder, codebase_ids, device, publish, principal_id)"
+            " VALUES ($1, 'small.toml', '{}', 'cpu', $2, 'admin')",
+            recipe,
+            publish,
+        )
+    # Nothing is stored: INSUFFICIENT_TRAINING_DATA comes out of mining.
+    await queue(connection, tmp_path)
+    workers.start("one")
+
+    async def ended() -> bool:
+        return not await connection.fetchval("SELECT count(*) FROM training_runs WHERE finish_time IS NULL")
+
+    await until("all have ended", ended)
+    rows = await connection.fetch("SELECT state, error_reason, error FROM training_runs ORDER BY run_id")
+    assert {one["state"] for one in rows} == {"FAILED"}
+    assert [one["error_reason"] for one in rows] == [
+        "RECIPE_INVALID",
+        "RECIPE_INVALID",
+        "WORKER_CANNOT_PUBLISH",
+        "MINE_FAILED",
+    ]
+    assert "unknown key speed" in rows[0]["error"]
+    assert all("\n" not in one["error"] for one in rows)
+
+
+async def test_each_run_is_claimed_once_and_an_old_claim_writes_nothing(
+    postgres: Postgres, connection: Connection
+) -> None:
+    """Twenty runs, eight queues at once; then a lease that is over, and its old holder's words."""
+    recipe = 'encoder = "small.toml"'
+    for _ in range(20):
+        await connection.execute(
+            "INSERT INTO training_runs (recipe, encoder, codebase_ids, device, publish, principal_id)"
+            " VALUES ($1, 'small.toml', '{}', 'auto', false, 'admin')",
+            recipe,
+        )
+    queues = [RunQueue(postgres.url, f"worker {number}", 60.0) for number in range(8)]
+
+    async def drain(one: RunQueue) -> list[int]:
+        claimed = []
+        while (run := await one.claim()) is not None:
+            claimed.append(run.run_id)
+        return claimed
+
+    claimed = [run_id for found in await asyncio.gather(*map(drain, queues)) for run_id in found]
+    assert len(claimed) == len(set(claimed)) == 20
+    await connection.execute(
+        "UPDATE training_runs SET lease_until = now() - interval '1 s' WHERE run_id = $1", claimed[0]
+    )
+    old, new = queues[:2]
+    taken = await new.claim()
+    assert taken is not None
+    assert (taken.run_id, taken.attempt) == (claimed[0], 2)
+    before = replace(taken, attempt=1)
+    assert await old.keep(before, Progress("train", 1, 2, 3.0, 4.0), {"data_sha256": "x"}) is None
+    assert not await old.give_back(before)
+    assert not await old.end(before, Outcome("SUCCEEDED"), {})
+    kept = await row(connection, taken.run_id)
+    assert (kept["state"], kept["stage"], kept["worker"], kept["lineage"]) == ("RUNNING", None, "worker 1", "{}")
+    await connection.execute(
+        "UPDATE training_runs SET lease_until = now() - interval '1 s', attempt = 10 WHERE run_id = $1", taken.run_id
+    )
+    assert await new.claim() is None
+    lost = await row(connection, taken.run_id)
+    assert (lost["state"], lost["error_reason"]) == ("FAILED", "WORKERS_LOST")
+    for one in queues:
+        await one.close()
+
+
+async def test_a_schedule_queues_a_run_when_there_is_enough_new_feedback(
+    postgres: Postgres, connection: Connection
+) -> None:
+    """Counted by codebase and since the run before; one run at a time, whoever looks."""
+    keys = [
+        await connection.fetchval(
+            "INSERT INTO codebases (codebase_id, display_name) VALUES ($1, $1) RETURNING codebase_key", name
+        )
+        for name in ("mine", "other")
+    ]
+    await connection.execute(
+        "INSERT INTO training_schedules (recipe, encoder, codebase_ids, seed, device, publish, min_feedback_count,"
+        " principal_id) VALUES ('encoder = \"small.toml\"', 'small.toml', '{mine}', 7, 'cpu', true, 3, 'alice')"
+    )
+    queues = [RunQueue(postgres.url, f"worker {number}", 60.0) for number in range(4)]
+    await judge(connection, keys[0], 2)
+    await judge(connection, keys[1], 5)
+    assert [await one.queue_due() for one in queues] == [None] * 4
+    await judge(connection, keys[0], 1)
+    found = [one for one in await asyncio.gather(*(one.queue_due() for one in queues)) if one is not None]
+    assert len(found) == 1
+    run = await queues[0].claim()
+    assert run is not None
+    assert (run.run_id, run.seed, run.codebase_ids, run.publish) == (found[0], 7, ("mine",), True)
+    assert (await row(connection, run.run_id))["principal_id"] == "alice"
+    await judge(connection, keys[0], 3)
+    # Enough again, and the run has not ended.
+    assert await queues[0].queue_due() is None
+    assert await queues[0].end(run, Outcome("FAILED", "NOT_BETTER", "no"), {})
+    assert await queues[0].queue_due() is not None
+    for one in queues:
+        await one.close()
+
+
+async def judge(connection: Connection, codebase_key: int, count: int) -> None:
+    """Feedback on so many hits of one search."""
+    principal = await connection.fetchval(
+        "INSERT INTO principals (principal_id, display_name) VALUES ('someone', 'S')"
+        " ON CONFLICT (principal_id) DO UPDATE SET display_name = 'S' RETURNING principal_key"
+    )
+    search = await connection.fetchval(
+        "INSERT INTO searches (search_id, principal_key, space, query_kind, query_text, hit_count, create_time)"
+        " VALUES (gen_random_uuid(), $1, $2, 'QUERY', 'x', $3, now()) RETURNING search_key",
+        principal,
+        "a" * 64,
+        count,
+    )
+    chunk_ids = list(range(1, count + 1))
+    digests = [bytes(32)] * count
+    await connection.execute(
+        "INSERT INTO searched_codebases VALUES ($1, $2, $3, $4, $5, $4::bigint[]::integer[], $6)",
+        search,
+        codebase_key,
+        principal,
+        chunk_ids,
+        digests,
+        [0.5] * count,
+    )
+    for chunk_id in chunk_ids:
+        await connection.execute(
+            "INSERT INTO feedback (search_key, codebase_key, chunk_id, content_sha256, rank, codebase_rank, useful,"
+            " judge_time) VALUES ($1, $2, $3, $4, 1, 1, true, $5)",
+            search,
+            codebase_key,
+            chunk_id,
+            bytes(32),
+            datetime.now(UTC),
+        )

@@ -1,0 +1,1 @@
+"""From a checkpoint that is better to the space that is searched."""

@@ -1,0 +1,388 @@
+"""From checkpoints to the active space: gate, export, a new space, its vectors, their verification, activation.
+
+Nothing that is searched changes before the last step. What was exported for a space that is not to be is rolled back,
+and the space dropped; what was broken off is taken up by the same call, from the record.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from duovec.v1 import space_service_pb2 as pb
+from export.errors import ExportError
+from export.gate.settings import GateSettings
+from export.locks import DEFAULT_WAIT_S
+from export.publish import roll_back
+from export.repository import EncoderFolder
+from export.triton_control import TritonControl
+from gateway.client.client import Client
+from gateway.client.errors import ClientError
+from training.dataset import data_digest
+from training.errors import TrainingError
+from training.publication.exporting import export_candidate, served_version
+from training.publication.gate import NOT_BETTER, GateLimits, judge
+from training.publication.ledger import Ledger, Publication
+from training.publication.lineage import checkpoint_facts, code_version, require_held_out, require_same_base
+from training.publication.measure import Candidate, LiveSpace, Opponent, measure
+
+OnStep = Callable[[str], None]
+_POLL_S = 0.5
+
+
+class NotBetter(TrainingError):
+    """The gate refuses; `verdict` is what was measured."""
+
+    def __init__(self, verdict: Mapping[str, Any]) -> None:
+        super().__init__(f"{NOT_BETTER}: {'; '.join(verdict['faults'])}; nothing was published")
+        self.verdict = verdict
+
+
+@dataclass(frozen=True)
+class PublishRequest:
+    """What to publish where.
+
+    Attributes:
+        candidates: By role, `code` or `text` or both.
+        data: Folder of the mined data set whose test split decides.
+        repository: The model repository that Triton serves.
+        limits: What the candidates must reach.
+        limit: Queries to ask.
+        seed: Draws them.
+        unseen_data: The caller knows that the checkpoints were not trained on the test split.
+        baseline: What is compared with instead of the live space; None for the live space.
+        base: Checkpoint that the candidates were trained from; None for the source of their specs.
+        export_gate: How much the export's gate measures.
+        triton_timeout_s: How long Triton may take to load a version, seconds.
+        rate: Chunks a second that are embedded again at most; 0 for as many as go.
+        wait_s: How long to wait for the new space's vectors, seconds.
+    """
+
+    candidates: Mapping[str, Candidate]
+    data: Path
+    repository: Path
+    limits: GateLimits = field(default_factory=GateLimits)
+    limit: int = 1000
+    seed: int = 0
+    unseen_data: bool = False
+    baseline: Opponent | None = None
+    base: Path | None = None
+    export_gate: GateSettings = field(default_factory=GateSettings)
+    triton_timeout_s: float = 600.0
+    rate: float = 0.0
+    wait_s: float = 24 * 3600.0
+
+
+class Publisher:
+    """Takes the steps that the record lacks.
+
+    Args:
+        request: What to publish.
+        client: Of the gateway, as an administrator.
+        ledger: The record, entered; None to change nothing.
+        triton: The Triton of the gateway; None to change nothing.
+        on_step: Told about each stage.
+    """
+
+    def __init__(
+        self,
+        request: PublishRequest,
+        client: Client,
+        ledger: Ledger | None,
+        triton: TritonControl | None,
+        on_step: OnStep = lambda step: None,
+    ) -> None:
+        self._request = request
+        self._client = client
+        self._ledger = ledger
+        self._triton = triton
+        self._on_step = on_step
+        self._facts = {role: checkpoint_facts(one) for role, one in request.candidates.items()}
+        self._data_sha256 = data_digest(request.data)
+
+    def look(self) -> dict[str, Any]:
+        """Measure, decide, and say what would be done; changes nothing.
+
+        Raises:
+            NotBetter: The gate refuses.
+            TrainingError, ExportError, ClientError: As `publish`.
+        """
+        # Against a checkpoint no gateway is needed.
+        self._check(None if self._request.baseline else self._active())
+        verdict = self._judge()
+        if not verdict["better"]:
+            raise NotBetter(verdict)
+        return {"published": False, "verdict": verdict, "lineage": self._lineage()}
+
+    def publish(self) -> dict[str, Any]:
+        """Take the missing steps, up to a space that is active.
+
+        Returns:
+            `space`, `verdict`, `versions` by role, and `lineage`.
+
+        Raises:
+            NotBetter: The gate refuses; nothing was published.
+            TrainingError: A checkpoint is of another base or another data set than it must be, the space's
+                verification found faults (all was taken back), or the database was lost (the same call goes on).
+            ExportError: A checkpoint does not fit, or cannot be published; the live space is as before.
+            ClientError: The gateway refuses; the same call goes on.
+        """
+        assert self._ledger is not None  # noqa: S101
+        self._ledger.take_turn(wait_s=self._request.wait_s if self._ledger.has_claim else 0.0)
+        active = self._active()
+        publication = self._ledger.find(self._inputs())
+        if publication is not None and publication.state == "SUCCEEDED":
+            return self._published_before(publication, active)
+        self._check(active)
+        publication = self._ledger.begin(self._inputs(), self._lineage())
+        self._pass_gate(publication, active)
+        try:
+            self._export(publication, active)
+            space = self._build(publication)
+            self._fill(publication, space.fingerprint)
+        except _Unfit as exc:
+            self.take_back(publication)
+            self._ledger.end(publication, "REFUSED", str(exc))
+            raise TrainingError(f"{exc}; it was dropped, and its versions rolled back") from exc
+        self._activate(publication)
+        self._ledger.end(publication, "SUCCEEDED")
+        return self._result(publication)
+
+    def withdraw(self) -> None:
+        """Undo what a publication did that did not reach its end, if there is one; raises as `take_back`."""
+        assert self._ledger is not None  # noqa: S101
+        self._ledger.take_turn(wait_s=self._request.wait_s)
+        self.take_back()
+
+    def take_back(self, publication: Publication | None = None) -> None:
+        """Drop the space that was built and not activated, and serve the versions of the active one again.
+
+        Raises:
+            TrainingError, ExportError, ClientError: What could not be done; the same call goes on.
+        """
+        assert self._ledger is not None  # noqa: S101
+        found = publication or self._ledger.find(self._inputs())
+        active = self._active()
+        if found is None or found.steps.get("build_space", {}).get("space") == active.fingerprint:
+            return
+        fingerprint = found.steps.get("build_space", {}).get("space", "")
+        for one in self._client.spaces.list().spaces:
+            if one.fingerprint == fingerprint and one.state in (pb.SPACE_STATE_BUILDING, pb.SPACE_STATE_DROPPING):
+                self._on_step("drop the space that was built")
+                self._client.spaces.drop(fingerprint)
+        self._roll_back(active)
+        self._ledger.end(found, "REFUSED", "taken back")
+
+    def _active(self) -> pb.Space:
+        for one in self._client.spaces.list().spaces:
+            if one.state == pb.SPACE_STATE_ACTIVE:
+                return one
+        raise TrainingError("the gateway has no active space")
+
+    def _check(self, active: pb.Space | None) -> None:
+        """Refuse what can be known before anything is measured."""
+        for role, candidate in self._request.candidates.items():
+            if not self._request.unseen_data:
+                require_held_out(self._facts[role], self._data_sha256, self._request.data)
+            if active is None:
+                continue
+            live = getattr(active, f"{role}_encoder").name
+            if candidate.spec.name != live:
+                raise TrainingError(
+                    f"the {role} encoder of the live space is {live}, the checkpoint is one of {candidate.spec.name}; "
+                    "train the encoder of the space"
+                )
+            require_same_base(self._facts[role], served_version(self._request.repository, live))
+
+    def _inputs(self) -> dict[str, Any]:
+        """What decides the publication: asked for with the same, it is the same one."""
+        request = self._request
+        return {
+            "checkpoints": self._facts,
+            "data_sha256": self._data_sha256,
+            "limits": asdict(request.limits),
+            "questions": [request.limit, request.seed],
+            "baseline": request.baseline.name if request.baseline else None,
+        }
+
+    def _lineage(self) -> dict[str, Any]:
+        return {"checkpoints": self._facts, "data_sha256": self._data_sha256, "code": code_version()}
+
+    def _judge(self) -> dict[str, Any]:
+        request = self._request
+        opponent = request.baseline or LiveSpace(self._client)
+        measured = measure(
+            request.candidates,
+            opponent,
+            request.data,
+            limit=request.limit,
+            seed=request.seed,
+            base=request.base,
+            on_step=self._on_step,
+        )
+        return judge(measured, request.limits).as_dict()
+
+    def _pass_gate(self, publication: Publication, active: pb.Space) -> None:
+        """The gate, unless it has spoken on this very opponent."""
+        assert self._ledger is not None  # noqa: S101
+        self._ledger.report("evaluate")
+        verdict = publication.steps.get("evaluate")
+        opponent = self._request.baseline.name if self._request.baseline else active.fingerprint
+        known = publication.steps.get("build_space", {}).get("space") == active.fingerprint
+        if verdict is None or (verdict["against"] != opponent and not known):
+            verdict = self._judge()
+            self._ledger.record(publication, "evaluate", verdict)
+        if not verdict["better"]:
+            self._ledger.end(publication, "REFUSED", "; ".join(verdict["faults"]))
+            raise NotBetter(verdict)
+
+    def _export(self, publication: Publication, active: pb.Space) -> None:
+        assert self._ledger is not None and self._triton is not None  # noqa: S101
+        if "export" in publication.steps:
+            return
+        versions = {}
+        try:
+            for number, (role, candidate) in enumerate(sorted(self._request.candidates.items())):
+                self._ledger.report("export", number, len(self._request.candidates))
+                live = getattr(active, f"{role}_encoder").version
+                versions[role] = export_candidate(
+                    self._request.repository,
+                    candidate,
+                    live,
+                    self._triton,
+                    self._request.export_gate,
+                    wait_s=DEFAULT_WAIT_S,
+                    on_step=self._on_step,
+                )
+        except ExportError as exc:
+            if not versions:
+                raise
+            self._roll_back_after(exc, active)
+            raise
+        self._ledger.record(publication, "export", {"versions": versions})
+
+    def _roll_back_after(self, exc: ExportError, active: pb.Space) -> None:
+        """Of two encoders one was published: serve its old version again, or say in the error that it was not."""
+        try:
+            self._roll_back(active)
+        except ExportError as failure:
+            raise type(exc)(f"{exc}; and what was published was not rolled back: {failure}") from exc
+
+    def _roll_back(self, active: pb.Space) -> None:
+        for role, candidate in self._request.candidates.items():
+            live = getattr(active, f"{role}_encoder").version
+            folder = EncoderFolder(self._request.repository, candidate.spec.name)
+            with folder.publishing():
+                state = folder.state()
+                if state is not None and live and state.served != live:
+                    self._on_step(f"roll {candidate.spec.name} back to version {live}")
+                    roll_back(folder, self._triton, to=live)
+
+    def _build(self, publication: Publication) -> pb.Space:
+        assert self._ledger is not None  # noqa: S101
+        if "build_space" in publication.steps:
+            return self._client.spaces.get(publication.steps["build_space"]["space"])
+        self._ledger.report("build_space")
+        self._on_step("build the space")
+        versions = publication.steps["export"]["versions"]
+        try:
+            space = self._client.spaces.build(
+                code_version=versions.get("code", 0), text_version=versions.get("text", 0)
+            )
+        except ClientError as exc:
+            if exc.reason != "SPACE_EXISTS":
+                raise
+            # Built by a call that died before it was recorded: it is the one of the served encoders.
+            space = self._client.spaces.get(self._client.spaces.list().served_space)
+        self._ledger.record(publication, "build_space", {"space": space.fingerprint})
+        return space
+
+    def _fill(self, publication: Publication, fingerprint: str) -> None:
+        assert self._ledger is not None  # noqa: S101
+        if "reembed" in publication.steps:
+            return
+        self._ledger.report("reembed")
+        space = self._client.spaces.get(fingerprint)
+        if space.state == pb.SPACE_STATE_BUILDING and not space.HasField("verification"):
+            space = self._client.spaces.reembed(fingerprint, max_chunks_per_second=self._request.rate)
+        until = time.monotonic() + self._request.wait_s
+        while space.state == pb.SPACE_STATE_BUILDING and not space.HasField("verification"):
+            done = space.chunk_count - space.pending_chunk_count
+            self._ledger.report("reembed", done, space.chunk_count)
+            trouble = f": {space.error}" if space.error else ""
+            self._on_step(f"embed again, {done} of {space.chunk_count} chunks{trouble}")
+            if not space.reembedding:
+                raise TrainingError(
+                    f"somebody stopped the filling of space {fingerprint[:12]}; run this again to go on"
+                )
+            if time.monotonic() > until:
+                raise TrainingError(
+                    f"space {fingerprint[:12]} has {done} of {space.chunk_count} vectors after "
+                    f"{self._request.wait_s:g} s{trouble}; it goes on, and so does this command when run again"
+                )
+            time.sleep(_POLL_S)
+            space = self._client.spaces.get(fingerprint)
+        found = space.verification
+        if space.state == pb.SPACE_STATE_BUILDING and not found.passed:
+            raise _Unfit(f"VERIFICATION_FAILED: space {fingerprint[:12]}: {'; '.join(found.faults)}")
+        self._ledger.record(
+            publication,
+            "reembed",
+            {
+                "chunk_count": space.chunk_count,
+                "mrr": found.mrr,
+                "live_mrr": found.active_mrr,
+                "min_cosine": found.min_cosine,
+            },
+        )
+
+    def _activate(self, publication: Publication) -> None:
+        assert self._ledger is not None  # noqa: S101
+        fingerprint = publication.steps["build_space"]["space"]
+        active = self._active().fingerprint
+        against = publication.steps["evaluate"]["against"]
+        if active != fingerprint:
+            if self._request.baseline is None and active != against:
+                raise TrainingError(
+                    f"space {active[:12]} was activated meanwhile, the gate compared with {against[:12]}; run the "
+                    "command again, it compares anew"
+                )
+            self._ledger.report("activate")
+            self._on_step("activate the space")
+            self._client.spaces.activate(fingerprint)
+        self._ledger.record(publication, "activate", {"space": fingerprint})
+
+    def _published_before(self, publication: Publication, active: pb.Space) -> dict[str, Any]:
+        fingerprint = publication.steps["build_space"]["space"]
+        if active.fingerprint != fingerprint:
+            raise TrainingError(
+                f"this was published as space {fingerprint[:12]}, and {active.fingerprint[:12]} is active now; to have "
+                f"it back: duovec space activate {fingerprint[:12]}"
+            )
+        return self._result(publication)
+
+    def _result(self, publication: Publication) -> dict[str, Any]:
+        return {
+            "published": True,
+            "space": publication.steps["build_space"]["space"],
+            "versions": publication.steps["export"]["versions"],
+            "verdict": publication.steps["evaluate"],
+            "lineage": self._lineage(),
+        }
+
+
+class _Unfit(Exception):
+    """The space that was built must not be activated."""
+
+
+def connect_triton(stack: ExitStack, url: str, timeout_s: float) -> TritonControl:
+    """The Triton at an address, which must answer now.
+
+    Raises:
+        ExportError: None answers.
+    """
+    triton = stack.enter_context(TritonControl(url, load_timeout_s=timeout_s))
+    triton.require_live()
+    return triton

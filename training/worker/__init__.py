@@ -1,0 +1,1 @@
+"""Runs that were queued in the database, worked on one at a time."""

@@ -1,0 +1,145 @@
+"""The queue in PostgreSQL: claims with a lease, and the attempt's number as the fence against whoever lost it."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+
+from training.errors import TrainingError
+from training.publication.ledger import load_queries
+
+_QUERIES = load_queries("training.worker", "queue.sql")
+_MOST_ATTEMPTS = 10
+_CONNECT_TIMEOUT_S, _TIMEOUT_S = 10.0, 30.0
+
+
+class QueueAway(Exception):
+    """The database cannot be reached; it may come back."""
+
+
+@dataclass(frozen=True)
+class QueuedRun:
+    """A run that was claimed: what was asked for, and the number of the claim."""
+
+    run_id: int
+    recipe: str
+    encoder: str
+    codebase_ids: tuple[str, ...]
+    seed: int | None
+    device: str
+    precision: str | None
+    publish: bool
+    attempt: int
+    cancel_requested: bool
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a worker knows of its run; None leaves what is there."""
+
+    stage: str | None = None
+    step: int | None = None
+    step_count: int | None = None
+    loss: float | None = None
+    tokens_per_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: SUCCEEDED, FAILED with reason and error, or CANCELLED; and what is known of its result."""
+
+    state: str
+    error_reason: str | None = None
+    error: str | None = None
+    metrics: Mapping[str, Any] | None = None
+    space: str | None = None
+
+
+class RunQueue:
+    """One connection, made again when it was lost. Every method raises QueueAway when there is none.
+
+    A row that is not this attempt's any more is None or False, never written.
+    """
+
+    def __init__(self, url: str, worker: str, lease_s: float) -> None:
+        """Args: url: The account that owns the tables. worker: Its name in the rows. lease_s: Seconds of a claim."""
+        self._url = url
+        self._worker = worker
+        self._lease = timedelta(seconds=lease_s)
+        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+
+    async def claim(self) -> QueuedRun | None:
+        """Take the oldest run that nobody has; one that too many workers did not survive ends instead."""
+        await self._fetch("fail_lost_runs", _MOST_ATTEMPTS)
+        row = await self._fetch("claim_run", self._worker, self._lease)
+        if row is None:
+            return None
+        values = {name: row[name] for name in QueuedRun.__dataclass_fields__}
+        return QueuedRun(**{**values, "codebase_ids": tuple(row["codebase_ids"])})
+
+    async def keep(self, run: QueuedRun, progress: Progress, lineage: Mapping[str, Any]) -> bool | None:
+        """Prolong the lease; gives whether the run is to be cancelled, or None when it is another worker's."""
+        row = await self._fetch(
+            "keep_run",
+            run.run_id,
+            run.attempt,
+            self._lease,
+            progress.stage,
+            progress.step,
+            progress.step_count,
+            progress.loss,
+            progress.tokens_per_s,
+            json.dumps(lineage),
+        )
+        return None if row is None else bool(row["cancel_requested"])
+
+    async def give_back(self, run: QueuedRun) -> bool:
+        """Let another worker take the run now."""
+        return await self._fetch("give_back_run", run.run_id, run.attempt) is not None
+
+    async def end(self, run: QueuedRun, outcome: Outcome, lineage: Mapping[str, Any]) -> bool:
+        """Record how the run ended."""
+        metrics = None if outcome.metrics is None else json.dumps(outcome.metrics)
+        row = await self._fetch(
+            "end_run",
+            run.run_id,
+            run.attempt,
+            outcome.state,
+            outcome.error_reason,
+            outcome.error,
+            metrics,
+            outcome.space,
+            json.dumps(lineage),
+        )
+        return row is not None
+
+    async def queue_due(self) -> int | None:
+        """Queue the run of a schedule that is due; gives its number."""
+        row = await self._fetch("queue_due_run")
+        return None if row is None else int(row["run_id"])
+
+    async def close(self) -> None:
+        """Disconnect."""
+        if self._connection is not None:
+            self._connection.terminate()
+
+    async def _fetch(self, name: str, *arguments: Any) -> "asyncpg.Record | None":
+        try:
+            if self._connection is None or self._connection.is_closed():
+                self._connection = await asyncpg.connect(
+                    self._url, timeout=_CONNECT_TIMEOUT_S, command_timeout=_TIMEOUT_S
+                )
+            return await self._connection.fetchrow(_QUERIES[name], *arguments)
+        except asyncpg.UndefinedTableError as exc:
+            raise TrainingError(f"{self.where} lacks a table ({exc}); start this gateway on it once") from exc
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as exc:
+            raise QueueAway(f"{self.where}: {exc or type(exc).__name__}") from exc
+
+    @property
+    def where(self) -> str:
+        """The database's address, without its password."""
+        return re.sub(r"//[^@/]*@", "//", self._url)

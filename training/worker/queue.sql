@@ -1,0 +1,66 @@
+-- name: claim_run
+-- Takes the oldest run that nobody works on, and says until when it is this worker's.
+UPDATE training_runs
+SET state = 'RUNNING', attempt = attempt + 1, worker = $1, lease_until = now() + $2::interval,
+    start_time = coalesce(start_time, now())
+WHERE run_id = (
+    SELECT run_id FROM training_runs
+    WHERE state = 'QUEUED' OR (state = 'RUNNING' AND lease_until < now())
+    ORDER BY run_id
+    FOR UPDATE SKIP LOCKED
+    LIMIT 1
+)
+RETURNING run_id, recipe, encoder, codebase_ids, seed, device, precision, publish, attempt, cancel_requested
+
+-- name: fail_lost_runs
+-- Ends the runs that so many workers did not survive; whoever looks is told by the row.
+UPDATE training_runs
+SET state = 'FAILED', lease_until = NULL, finish_time = now(), error_reason = 'WORKERS_LOST',
+    error = format('%s workers died of it; the last was %s', attempt, worker)
+WHERE state = 'RUNNING' AND lease_until < now() AND attempt >= $1
+
+-- name: keep_run
+-- Prolongs the lease of this attempt, with what is known by now; no row where it is another's.
+UPDATE training_runs
+SET lease_until = now() + $3::interval, stage = coalesce($4, stage), step = coalesce($5, step),
+    step_count = coalesce($6, step_count), loss = coalesce($7, loss), tokens_per_s = coalesce($8, tokens_per_s),
+    lineage = lineage || $9::text::jsonb
+WHERE run_id = $1 AND attempt = $2 AND state = 'RUNNING'
+RETURNING cancel_requested
+
+-- name: give_back_run
+-- Lets another worker take the run at once.
+UPDATE training_runs SET state = 'QUEUED', lease_until = NULL
+WHERE run_id = $1 AND attempt = $2 AND state = 'RUNNING'
+RETURNING run_id
+
+-- name: end_run
+-- Ends the run, if it is still this attempt's.
+UPDATE training_runs
+SET state = $3, lease_until = NULL, finish_time = now(), error_reason = $4, error = $5,
+    metrics = coalesce($6::text::jsonb, metrics), space = $7, lineage = lineage || $8::text::jsonb
+WHERE run_id = $1 AND attempt = $2 AND state = 'RUNNING'
+RETURNING run_id
+
+-- name: queue_due_run
+-- Queues a run of the first schedule that has enough new feedback and no run that has not ended.
+WITH due AS (
+    SELECT s.* FROM training_schedules s
+    WHERE NOT EXISTS (
+        SELECT FROM training_runs r WHERE r.schedule_id = s.schedule_id AND r.state IN ('QUEUED', 'RUNNING')
+    ) AND s.min_feedback_count <= (
+        SELECT count(*) FROM feedback f JOIN codebases b USING (codebase_key)
+        WHERE f.judge_time > s.counted_until
+          AND (cardinality(s.codebase_ids) = 0 OR b.codebase_id = ANY (s.codebase_ids))
+    )
+    ORDER BY s.schedule_id
+    FOR UPDATE OF s SKIP LOCKED
+    LIMIT 1
+), counted AS (
+    UPDATE training_schedules s SET counted_until = now() FROM due WHERE s.schedule_id = due.schedule_id
+)
+INSERT INTO training_runs
+    (schedule_id, recipe, encoder, codebase_ids, seed, device, precision, publish, principal_id)
+SELECT schedule_id, recipe, encoder, codebase_ids, seed, device, precision, publish, principal_id FROM due
+ON CONFLICT DO NOTHING
+RETURNING run_id

@@ -1,0 +1,151 @@
+"""The stages of a run: each a command of duovec-train in the run's folder, which is skipped when its result is there.
+
+RUN/recipe/recipe.toml, RUN/data, RUN/train/result, and logs. A run that another worker began on this machine goes on
+where it was; on another machine it begins anew.
+"""
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.dataset import data_digest
+from training.errors import TrainingError
+from training.publication.lineage import code_version
+from training.recipe import load_recipe
+from training.worker.queue import Progress, QueuedRun
+from training.worker.recipe_text import effective_recipe
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What a worker was started with.
+
+    Attributes:
+        database_url: The account that owns the gateway's tables.
+        work_dir: Folder of the runs' folders.
+        specs: Folder of specs that recipes may name besides the built-in ones, or None.
+        base: Checkpoint to start from instead of the spec's source, or None.
+        repository: The gateway's model repository; needed to compare with the live space and to publish.
+        endpoint: The gateway; None to compare with the untrained encoder alone, and publish nothing.
+        triton_url: The gateway's Triton; needed to publish.
+        publish_options: More options of `duovec-train publish`.
+    """
+
+    database_url: str
+    work_dir: Path
+    specs: Path | None = None
+    base: Path | None = None
+    repository: Path | None = None
+    endpoint: str | None = None
+    triton_url: str | None = None
+    publish_options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One command, and whether its result is there already."""
+
+    name: str
+    command: tuple[str, ...]
+    done: bool
+
+
+class RunFolder:
+    """A run's files on this machine."""
+
+    def __init__(self, settings: WorkerSettings, run: QueuedRun) -> None:
+        self._settings = settings
+        self._run = run
+        self.path = settings.work_dir / f"run-{run.run_id}"
+        self.data = self.path / "data"
+        self.output = self.path / "train"
+        self.result = self.output / "result"
+        self.recipe = self.path / "recipe" / "recipe.toml"
+
+    def prepare(self) -> None:
+        """Write the recipe, with the specs that it may name beside it.
+
+        Raises:
+            TrainingError: The recipe is none.
+            ExportError: Its encoder is unknown.
+        """
+        settings = self._settings
+        if self._run.publish and (settings.endpoint is None or settings.triton_url is None):
+            raise TrainingError(
+                "WORKER_CANNOT_PUBLISH: this worker has no --endpoint, or no --triton-url; start one with both"
+            )
+        self.recipe.parent.mkdir(parents=True, exist_ok=True)
+        for path in sorted(settings.specs.glob("*.toml")) if settings.specs else ():
+            shutil.copyfile(path, self.recipe.parent / path.name)
+        text = effective_recipe(self._run.recipe, seed=self._run.seed, precision=self._run.precision)
+        self.recipe.write_text(text, encoding="utf-8")
+        load_recipe(self.recipe)
+
+    def stages(self) -> list[Stage]:
+        """What is to be done, in order."""
+        program = (sys.executable, "-m", "training")
+        scope = [part for one in self._run.codebase_ids for part in ("--codebase", one)]
+        base = ["--base", str(self._settings.base)] if self._settings.base else []
+        mine = (*program, "mine", "--output", str(self.data), *scope)
+        train = (*program, "run", str(self.recipe), "--data", str(self.data), "--output", str(self.output))
+        return [
+            Stage("mine", mine, (self.data / "card.json").is_file()),
+            Stage("train", (*train, "--device", self._run.device, *base), self.result.is_dir()),
+            Stage("evaluate", (*program, *self._publish()), done=False),
+        ]
+
+    def _publish(self, *options: str) -> list[str]:
+        settings, run = self._settings, self._run
+        _, spec, _ = load_recipe(self.recipe)
+        named = self.recipe.parent / run.encoder
+        words = ["publish", f"--{spec.role}", str(self.result), f"--{spec.role}-spec"]
+        words += [str(named) if named.is_file() else spec.name, "--data", str(self.data), "--json"]
+        words += ["--base", str(settings.base)] if settings.base else []
+        words += ["--repository", str(settings.repository or settings.work_dir), *settings.publish_options]
+        if settings.endpoint is None:
+            return [*words, "--baseline", "own", "--dry-run", *options]
+        words += ["--endpoint", settings.endpoint]
+        if not run.publish:
+            return [*words, "--dry-run", *options]
+        return [*words, "--triton-url", str(settings.triton_url), "--run", f"{run.run_id}:{run.attempt}", *options]
+
+    def take_back(self) -> tuple[str, ...]:
+        """The command that undoes a publication which did not reach its end."""
+        return (sys.executable, "-m", "training", *self._publish("--take-back"))
+
+    def progress(self, stage: str) -> Progress:
+        """How far a stage is, by its files; of a publication the command itself tells the row."""
+        if stage != "train":
+            return Progress(stage=stage if stage == "mine" else None)
+        last = last_metrics(self.output / "metrics.jsonl")
+        if last is None:
+            return Progress(stage="train", step=0, step_count=0)
+        return Progress("train", last["step"], self._step_count(last), last.get("loss"), last.get("tokens_per_s"))
+
+    def _step_count(self, last: Mapping[str, Any]) -> int:
+        optimizer = load_recipe(self.recipe)[0].optimizer
+        count = round(last["step"] / last["epoch"] * optimizer.epochs) if last.get("epoch") else 0
+        return min(count, optimizer.max_steps) if optimizer.max_steps else count
+
+    def lineage(self) -> dict[str, Any]:
+        """What is known by now of where the result comes from."""
+        known: dict[str, Any] = {"code": code_version()}
+        if self.recipe.is_file():
+            known["recipe_sha256"] = load_recipe(self.recipe)[2]
+        if (self.data / "card.json").is_file():
+            known["data_sha256"] = data_digest(self.data)
+        return known
+
+
+def last_metrics(path: Path) -> dict[str, Any] | None:
+    """The last whole line of a metrics file."""
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except OSError:
+        return None
+    whole = [line for line in lines[-2:] if line.endswith(b"\n")]
+    return json.loads(whole[-1]) if whole else None
