@@ -1,6 +1,6 @@
 """Batches of rows that make each other hard: several of one package, of similar length, and nothing twice.
 
-In-batch negatives from the package of the query are what a search confuses; similar lengths save padding; a definition
+In-batch negatives from the package of the query are what a search confuses; similar lengths save some padding; a definition
 that stands twice in a batch would be its own negative.
 """
 
