@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gateway.embedding.space import Encoder, InputType
 from gateway.embedding.triton import Priority, TritonClient
-from gateway.errors import BadVector, SpaceMismatch, TritonUnavailable
+from gateway.errors import BadVector, DeadlineExceeded, SpaceMismatch, TritonUnavailable
 
 MIN_COSINE = 0.9999
 """The least that publishing accepts of the same row on the same version."""
@@ -98,28 +98,34 @@ class ProvenEncoders:
         key = (encoder.name, encoder.version)
         if key in self._proven:
             return
-        async with self._locks.setdefault(key, asyncio.Lock()):
-            if key in self._proven:
-                return
-            canary = await asyncio.to_thread(Canary.load, encoder.folder / "canary.json")
-            vectors_1D, errors = await self._triton.encode(
-                encoder,
-                [canary.ids_T],
-                _input_type(encoder, canary.task_id),
-                priority=Priority.INTERACTIVE,
-                timeout_s=timeout_s,
+        try:
+            # The wait for somebody else's proof is bounded, too: where Triton hangs, each would wait for all before it.
+            async with asyncio.timeout(timeout_s), self._locks.setdefault(key, asyncio.Lock()):
+                if key not in self._proven:
+                    await self._compare(encoder, timeout_s)
+                    self._proven.add(key)
+        except TimeoutError as exc:
+            raise DeadlineExceeded(f"encoder {encoder.name} did not answer in {timeout_s:.3g} s") from exc
+
+    async def _compare(self, encoder: Encoder, timeout_s: float) -> None:
+        canary = await asyncio.to_thread(Canary.load, encoder.folder / "canary.json")
+        vectors_1D, errors = await self._triton.encode(
+            encoder,
+            [canary.ids_T],
+            _input_type(encoder, canary.task_id),
+            priority=Priority.INTERACTIVE,
+            timeout_s=timeout_s,
+        )
+        if errors:
+            raise errors[0]
+        cosine = _cosine(vectors_1D[0], canary.vector_D)
+        # Written so that NaN fails too.
+        if not cosine >= MIN_COSINE:
+            raise SpaceMismatch(
+                f"Triton gives another vector for encoder {encoder.name} version {encoder.version} than when it "
+                f"was published (cosine {cosine:.4f}, at least {MIN_COSINE} is needed): it serves another model "
+                f"repository than {encoder.folder.parent.parent}"
             )
-            if errors:
-                raise errors[0]
-            cosine = _cosine(vectors_1D[0], canary.vector_D)
-            # Written so that NaN fails too.
-            if not cosine >= MIN_COSINE:
-                raise SpaceMismatch(
-                    f"Triton gives another vector for encoder {encoder.name} version {encoder.version} than when it "
-                    f"was published (cosine {cosine:.4f}, at least {MIN_COSINE} is needed): it serves another model "
-                    f"repository than {encoder.folder.parent.parent}"
-                )
-            self._proven.add(key)
 
 
 def _input_type(encoder: Encoder, task_id: int | None) -> InputType:

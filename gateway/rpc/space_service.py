@@ -1,6 +1,7 @@
 """SpaceService: spaces, and changing to another one."""
 
 import asyncio
+import logging
 import re
 import time
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from duovec.v1 import space_service_pb2 as pb
 from duovec.v1 import space_service_pb2_grpc as pb_grpc
 from gateway.embedding.space import Space
-from gateway.errors import InvalidInput, SpaceNotFound, SpaceNotReady, StartupError
+from gateway.errors import DuovecError, InvalidInput, SpaceNotFound, SpaceNotReady, StartupError
 from gateway.spaces.catalog import SpaceCatalog
 from gateway.spaces.serving import Serving
 from gateway.store.principals import PrincipalStore
@@ -22,6 +23,8 @@ from gateway.store.space_vectors import SpaceVectorStore
 from gateway.store.spaces import SpaceStore
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+logger = logging.getLogger(__name__)
 
 MIN_RATE, MAX_RATE = 0.1, 1_000_000.0
 _PREFIX = re.compile(r"[0-9a-f]{8,64}")
@@ -98,7 +101,7 @@ class SpaceServicer(pb_grpc.SpaceServiceServicer):
         row = await self._spaces.set_filling(
             row.space_key, filling=not request.stop, rate=rate or None, timeout_s=self._timeout_s
         )
-        await self._serving.refresh()
+        await self._follow()
         return pb.ReembedSpaceResponse(space=await self._describe(row))
 
     async def ActivateSpace(  # noqa: N802
@@ -122,8 +125,15 @@ class SpaceServicer(pb_grpc.SpaceServiceServicer):
         await self._require_admin()
         row = await self._find(request.space)
         await self._spaces.drop(row.space_key, timeout_s=self._timeout_s)
-        await self._serving.refresh()
+        await self._follow()
         return pb.DropSpaceResponse()
+
+    async def _follow(self) -> None:
+        """Take up what was changed. It is done: who is told that it failed would do it, or a roll-back, again."""
+        try:
+            await self._serving.refresh()
+        except DuovecError as exc:
+            logger.warning("the spaces are looked at again soon: %s", exc)
 
     async def _require_admin(self) -> None:
         await self._principals.require_admin(timeout_s=self._timeout_s)
@@ -159,7 +169,7 @@ class SpaceServicer(pb_grpc.SpaceServiceServicer):
                 raise
             async with self._serving.writers_held():
                 activated = await self._activate_soon(row)
-        await self._serving.refresh()
+        await self._follow()
         return await self._describe(activated)
 
     async def _activate_soon(self, row: SpaceRow) -> SpaceRow:

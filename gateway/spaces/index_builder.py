@@ -1,6 +1,7 @@
 """Builds the active space's HNSW index, and counts words, when a codebase has outgrown exact search."""
 
 import asyncio
+import contextlib
 import logging
 
 from gateway.errors import DuovecError
@@ -9,6 +10,9 @@ from gateway.store.spaces import SpaceStore
 from gateway.store.word_counts import WordCounts
 
 logger = logging.getLogger(__name__)
+
+# How often it is looked whether another space is the active one.
+_LOOK_S = 5.0
 
 
 class IndexBuilder:
@@ -28,10 +32,17 @@ class IndexBuilder:
 
     async def run(self) -> None:
         """Work until cancelled."""
+        looked_at = None
         while True:
-            await self._requested.wait()
-            self._requested.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await self._requested.wait()
             space = self._serving.active
+            if not self._requested.is_set() and space.space_key == looked_at:
+                continue
+            # A space that was activated may have outgrown exact search since its index was last looked for.
+            self._requested.clear()
+            looked_at = space.space_key
             try:
                 if await self._spaces.build_hnsw_index(space.space_key):
                     logger.info("built the HNSW index of space %s", space.fingerprint)

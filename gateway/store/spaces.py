@@ -211,7 +211,9 @@ class SpaceStore:
                     await connection.execute(_QUERIES["lock_for_drop"])
                     await connection.execute(_ddl("drop_partition", space_key))
             except asyncpg.LockNotAvailableError as error:
-                raise SpaceInUse(f"the vectors of space {space.fingerprint} are being read; try again") from error
+                raise SpaceInUse(
+                    f"the vectors of space {space.fingerprint} are being read, or their index built; try again"
+                ) from error
             await connection.execute(_QUERIES["delete_space"], space_key)
 
     @asynccontextmanager

@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 
+from gateway.spaces import index_builder
 from gateway.spaces.index_builder import IndexBuilder
 from gateway.spaces.serving import ServedSpace, Serving
 from gateway.store.pool import Database
@@ -32,3 +34,30 @@ async def test_it_outlives_an_error_of_the_database(
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_it_looks_when_another_space_is_activated(
+    database: Database, space: SpaceRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That one may have outgrown exact search while nobody indexed it: each search would compare every vector."""
+    monkeypatch.setattr(index_builder, "_LOOK_S", 0.01)
+    looked: list[int] = []
+
+    class Watched(SpaceStore):
+        async def build_hnsw_index(self, space_key: int, **options: Any) -> bool:
+            looked.append(space_key)
+            return await super().build_hnsw_index(space_key, **options)
+
+    spaces = Watched(database)
+    serving = Serving(spaces, None, ServedSpace(space.space_key, None))  # type: ignore[arg-type]
+    task = asyncio.create_task(IndexBuilder(spaces, WordCounts(database), serving).run())
+    other = await spaces.build("b" * 64, {}, timeout_s=5)
+    async with asyncio.timeout(30):
+        while not looked:
+            await asyncio.sleep(0.01)
+        serving._active = ServedSpace(other.space_key, None)  # type: ignore[arg-type]
+        while other.space_key not in looked:
+            await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert looked == [space.space_key, other.space_key]

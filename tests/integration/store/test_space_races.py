@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from store_callers import make_caller, set_role
 from store_samples import make_chunk, make_vectors
 
 from duovec.v1 import chunk_pb2, embedding_service_pb2, index_service_pb2, vector_pb2
 from gateway.embedding.vectors import Vectors
-from gateway.errors import BackendFault, DeadlineExceeded, SpaceInUse, SpaceMismatch
+from gateway.errors import BackendFault, DatabaseUnavailable, DeadlineExceeded, SpaceInUse, SpaceMismatch
 from gateway.rpc.admission import Admission
 from gateway.rpc.embedding_service import EmbeddingServicer
 from gateway.rpc.index_service import IndexServicer
@@ -24,6 +25,7 @@ from gateway.spaces.filling import BesideFiller
 from gateway.spaces.reembedding import Reembedder
 from gateway.spaces.serving import ServedSpace, Serving
 from gateway.store import spaces as spaces_module
+from gateway.store.caller import acting_with
 from gateway.store.canary import find_canary
 from gateway.store.chunks import ChunkStore
 from gateway.store.codebases import CodebaseStore
@@ -294,7 +296,7 @@ async def test_a_drop_waits_for_another_that_was_broken_off(
     first, second = await build(spaces, B), await build(spaces, "c" * 64)
     async with database.acquire(20) as reader:
         await reader.fetch("SELECT count(*) FROM embeddings")
-        with pytest.raises(SpaceInUse, match="are being read; try again"):
+        with pytest.raises(SpaceInUse, match="are being read"):
             await spaces.drop(first.space_key, timeout_s=10)
         with pytest.raises(SpaceInUse, match="the drop of another one"):
             await spaces.drop(second.space_key, timeout_s=10)
@@ -500,3 +502,48 @@ async def test_a_space_is_activated_while_chunks_stream_in(
         await asyncio.gather(*streams, return_exceptions=True)
     assert all(reply.HasField("indexed") for reply in replies)
     assert (await vectors.count(beside.space_key, timeout_s=5)).pending_chunk_count == 0
+
+
+async def test_those_who_may_write_fill_the_other_spaces_as_themselves(
+    database: Database,
+    caller_database: Database,
+    spaces: SpaceStore,
+    vectors: SpaceVectorStore,
+    chunks: ChunkStore,
+    codebase_key: int,
+    space: SpaceRow,
+) -> None:
+    """Under row-level security, and nothing where they may only read."""
+    stored = await store(chunks, codebase_key, space, range(4))
+    beside = await build(spaces, B)
+    filler = BesideFiller(SpaceVectorStore(caller_database), serving_of(spaces, space, beside))
+    for name, role, left in (("reader", "READ", 4), ("stranger", None, 4), ("writer", "WRITE", 0)):
+        key = await make_caller(database, name)
+        await set_role(database, key, codebase_key, role)
+        with acting_with(key):
+            await filler.fill(stored, timeout_s=10)
+        assert (await vectors.count(beside.space_key, timeout_s=5)).pending_chunk_count == left
+
+
+async def test_a_change_that_was_made_is_not_said_to_have_failed(
+    spaces: SpaceStore, vectors: SpaceVectorStore, space: SpaceRow
+) -> None:
+    """Who rolls back again because of it goes forth."""
+    encoders = {"encoder": "x", "dimension": 1, "precision": "fp32"}
+    row = await spaces.build(B, {"code": encoders, "text": encoders}, timeout_s=5)
+    await spaces.set_verification(row.space_key, VERIFIED)
+
+    class Blind(Serving):
+        async def refresh(self) -> None:
+            raise DatabaseUnavailable("gone for a moment")
+
+    async def embedder(*args: Any) -> Any:
+        return Embedder(B)
+
+    async def find(*args: Any) -> None:
+        return None
+
+    serving = Blind(spaces, None, ServedSpace(space.space_key, Embedder(A)))  # type: ignore[arg-type]
+    catalog: Any = SimpleNamespace(embedder=embedder, find=find)
+    changing = SpaceServicer(spaces, vectors, catalog, serving, None, timeout_s=30)  # type: ignore[arg-type]
+    assert (await changing._activate(row)).fingerprint == B

@@ -15,9 +15,9 @@ from tritonclient.grpc.service_pb2_grpc import add_GRPCInferenceServiceServicer_
 from gateway.embedding.proof import ProvenEncoders
 from gateway.embedding.space import InputType, Space
 from gateway.embedding.triton import Priority, TritonClient
-from gateway.errors import SpaceMismatch, TritonUnavailable
+from gateway.errors import DeadlineExceeded, SpaceMismatch, TritonUnavailable
 
-from .fake_triton import Call, FakeTriton, refuse
+from .fake_triton import Call, FakeTriton, hang, refuse
 
 
 async def answer(call: Call, context: Any) -> NDArray[np.float32]:
@@ -139,6 +139,21 @@ async def test_a_triton_that_was_away_is_proven_again(
     fake.answer = other
     with pytest.raises(SpaceMismatch):
         await run(encoders, published)
+    fake.answer = answer
+    await run(encoders, published)
+
+
+async def test_nobody_waits_for_the_proofs_of_all_who_came_before(
+    triton: tuple[FakeTriton, TritonClient], published: Space
+) -> None:
+    """Where Triton hangs, each would have its own time for a proof only after the time of all others."""
+    fake, client = triton
+    fake.answer = hang
+    encoders = ProvenEncoders(client)
+    proofs = [encoders.prove(published.code, timeout_s=0.3) for _ in range(5)]
+    outcomes = await asyncio.gather(*proofs, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [DeadlineExceeded] * 5
+    assert len(fake.calls) == 1
     fake.answer = answer
     await run(encoders, published)
 
