@@ -1,35 +1,42 @@
 """From checkpoint to active space on the real stack: refused, broken off, gone on with, taken back."""
 
-import contextlib
+import asyncio
+import configparser
+import inspect
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+import textwrap
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+from click.testing import Result
 from compact_checkpoint import ENCODER, write_adapters
-from mined_data import rows_of, write_data
+from mined_data import write_data
+from safetensors.numpy import load_file, save_file
+from typer.testing import CliRunner
 
+from duovec.v1 import index_service_pb2 as index_pb
 from duovec.v1 import space_service_pb2 as pb
 from export.repository import EncoderFolder
+from export.source import ADAPTERS_FILE
 from gateway.client.client import Client
 from gateway.local.postgres import Postgres
 from gateway.local.process import GatewayServer, free_port
 from gateway.local.triton import Triton
 from gateway.store.api_key import ApiKey
+from training.cli.main import app
+from training.dataset import data_digest
 
 ENCODERS = ("compact-code", "compact-text")
 API_KEY = ApiKey.generate().text
-# No docstring: the verification of a space has nothing to ask, and leaves quality to the gate.
-PLAIN = 60
 
 
 @dataclass
@@ -48,18 +55,22 @@ class Site:
         return [
             *(sys.executable, "-m", "training", "publish", "--code", str(checkpoint), "--data", str(self.data)),
             *("--repository", str(self.repository), "--endpoint", self.endpoint, "--triton-url", self.triton.url),
-            *("--gate-pairs", "20", "--gate-longest", "64", "--limit", "60", "--wait", "200", "--json"),
-            *("--unseen-data", *options),
+            *("--gate-pairs", "20", "--gate-longest", "64", "--limit", "40", "--wait", "200", "--json"),
+            *options,
         ]
 
     @property
     def environment(self) -> dict[str, str]:
         return {**os.environ, "DUOVEC_API_KEY": API_KEY, "DUOVEC_DATABASE_URL": self.database_url}
 
-    def publish(self, checkpoint: Path, *options: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(checkpoint, *options), env=self.environment, capture_output=True, text=True, check=False
-        )
+    def start(self, checkpoint: Path, *options: str) -> subprocess.Popen[bytes]:
+        """In a process of its own, which can be killed."""
+        return subprocess.Popen(self.command(checkpoint, *options), env=self.environment, stderr=subprocess.DEVNULL)
+
+    async def publish(self, checkpoint: Path, *options: str) -> Result:
+        """In this process: the libraries take longer to load than the command."""
+        arguments = self.command(checkpoint, *options)[3:]
+        return await asyncio.to_thread(CliRunner().invoke, app, arguments, env=self.environment)
 
     def spaces(self) -> list[pb.Space]:
         with Client(self.endpoint, api_key=API_KEY) as client:
@@ -122,26 +133,39 @@ async def site(root: Path, published_models: Path, tmp_path_factory: pytest.Temp
 
 
 @pytest.fixture(scope="module", autouse=True)
-async def stored(site: Site) -> None:
-    """Chunks to embed again."""
-    connection = await asyncpg.connect(site.database_url)
-    await add_chunks(connection, "code", [f"def function_{n}():\n    return {n}" for n in range(PLAIN)])
-    await connection.close()
-
-
-async def add_chunks(connection: Any, codebase: str, contents: list[str]) -> None:
-    """Chunks without vectors, by the store's own table: filling the active space gives them theirs."""
-    key = await connection.fetchval(
-        "INSERT INTO codebases (codebase_id, display_name) VALUES ($1, $1) RETURNING codebase_key", codebase
-    )
-    await connection.execute(
-        "INSERT INTO chunks (codebase_key, path, language, symbol, kind, start_line, end_line, content, content_sha256,"
-        " file_sha256, ordinal, file_chunk_count)"
-        " SELECT $1, n || '.py', 'python', 'symbol_' || n, 'function', 1, 1, content, sha256(content::bytea),"
-        " sha256('1'), 0, 1 FROM unnest($2::text[]) WITH ORDINALITY AS t (content, n)",
-        key,
-        contents,
-    )
+def stored(site: Site) -> None:
+    """Real functions with docstrings: the verification of a space asks for them."""
+    functions = set()
+    for module in (configparser, tempfile, textwrap):
+        classes = [owner for _, owner in inspect.getmembers(module, inspect.isclass)]
+        for owner in (module, *classes):
+            for name, function in inspect.getmembers(owner, inspect.isfunction):
+                if function.__module__ == module.__name__ and function.__doc__:
+                    functions.add((name, inspect.getsource(function)))
+    assert len(functions) > 25
+    requests = [
+        index_pb.IndexChunksRequest(
+            codebase_id="code",
+            item_id=str(number),
+            chunk={
+                "path": f"{number}.py",
+                "language": "python",
+                "symbol": name,
+                "kind": "function",
+                "start_line": 1,
+                "end_line": 1,
+                "content": source,
+                "file_sha256": bytes(32),
+                "file_chunk_count": 1,
+            },
+            truncate=True,
+        )
+        for number, (name, source) in enumerate(sorted(functions)[:45])
+    ]
+    with Client(site.endpoint, api_key=API_KEY) as client:
+        client.create_codebase("code")
+        replies = list(client.index_chunks(iter(requests)))
+    assert [reply for reply in replies if not reply.HasField("indexed")] == []
 
 
 def versions(site: Site) -> tuple[int, tuple[int, ...]]:
@@ -150,21 +174,124 @@ def versions(site: Site) -> tuple[int, tuple[int, ...]]:
     return state.served, state.loaded
 
 
+async def until(what: str, condition: Callable[[], Awaitable[Any]], *, timeout_s: float = 240) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            while not await condition():
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise AssertionError(f"not within {timeout_s:g} s: {what}") from None
+
+
 async def test_what_is_not_better_is_refused(site: Site) -> None:
     """The table, the reason, exit code 1; nothing is exported, built or activated; `--dry-run` says the same."""
     before = (site.active().fingerprint, versions(site), len(site.spaces()))
     for options in (("--dry-run",), ()):
-        refused = site.publish(site.bad, *options)
-        assert refused.returncode == 1, refused.stderr
+        refused = await site.publish(site.bad, *options)
+        assert refused.exit_code == 1, refused.stderr
         assert "error: NOT_BETTER: MRR@10" in refused.stderr
         verdict = json.loads(refused.stdout)["verdict"]
-        assert not verdict["better"]
+        assert (verdict["better"], verdict["against"]) == (False, before[0])
         whole = verdict["comparisons"][0]
         assert (whole["slice"], whole["condition"]) == ("all", "named")
         assert whole["high"] < 0
         assert whole["mrr"]["candidate"] < whole["mrr"]["live"]
         assert set(whole["mrr"]) == {"candidate", "live", "untrained base", "BM25"}
-        recorded = await site.fetch("SELECT count(*) FROM training_publications")
-        assert recorded == (0 if options else 1)
+        assert await site.fetch("SELECT count(*) FROM training_publications") == (0 if options else 1)
     assert (site.active().fingerprint, versions(site), len(site.spaces())) == before
     assert await site.fetch("SELECT state FROM training_publications") == "REFUSED"
+
+
+async def test_what_does_not_fit_is_refused_before_anything_is_measured(site: Site, tmp_path: Path) -> None:
+    """A checkpoint of other shapes, one of another base, one that was trained on another set: one line each."""
+    other_shape = tmp_path / "shape"
+    other_shape.mkdir()
+    tensors = load_file(site.good / ADAPTERS_FILE)
+    save_file({**tensors, "head.weight": tensors["head.weight"][:, :100].copy()}, other_shape / ADAPTERS_FILE)
+    for name, lineage in (
+        ("base", {"base": {"package": "another-base", "version": "1"}}),
+        ("data", {"data_sha256": "0" * 64}),
+    ):
+        shutil.copytree(site.good, tmp_path / name)
+        (tmp_path / name / "lineage.json").write_text(json.dumps(lineage), encoding="utf-8")
+    for folder, words in (
+        (other_shape, "head.weight"),
+        (tmp_path / "base", "the base of the checkpoint of compact-code is another-base 1"),
+        (tmp_path / "data", "was trained on the data set 0000000000000000…"),
+    ):
+        refused = await site.publish(folder)
+        assert refused.exit_code == 1
+        assert words in refused.stderr
+        assert len([line for line in refused.stderr.splitlines() if line.startswith("error: ")]) == 1
+        assert refused.stdout == ""
+    assert versions(site) == (1, (1,))
+
+
+async def test_a_broken_publication_goes_on_and_an_unfit_space_is_taken_back(site: Site) -> None:
+    """Killed while it exports, without its database while chunks are embedded, refused by the verification.
+
+    The live space is searched all the while; in the end everything is as it was.
+    """
+    live = site.active()
+    force = ("--min-gain", "-1", "--slice-tolerance", "1")
+    killed = site.start(site.bad, *force)
+    recorded = "SELECT count(*) FROM training_publications WHERE state = 'RUNNING' AND steps ? $1"
+    await until("the gate has spoken", lambda: site.fetch(recorded, "evaluate"))
+    killed.kill()
+    killed.wait()
+    assert versions(site) == (1, (1,))
+
+    publishing = asyncio.create_task(site.publish(site.bad, *force, "--rate", "3"))
+    await until("a space is built", lambda: site.fetch(recorded, "build_space"))
+    cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory' AND pid IN"
+    cut += (
+        " (SELECT pid FROM pg_stat_activity WHERE query LIKE '%training_publications%' OR query LIKE '%publication%')"
+    )
+    await until("its connection is cut", lambda: site.fetch(cut))
+    broken = await publishing
+    assert broken.exit_code == 1
+    assert "nothing more was done, and the same command goes on where it was" in broken.stderr
+    assert "live space" not in broken.stderr  # the gate had spoken
+    assert site.active().fingerprint == live.fingerprint
+    assert versions(site) == (2, (1, 2))
+    assert len(site.spaces()) == 2
+
+    refused = await site.publish(site.bad, *force)
+    assert refused.exit_code == 1
+    assert "error: VERIFICATION_FAILED" in refused.stderr
+    assert "MRR@10" in refused.stderr
+    assert "ONNX" not in refused.stderr  # nothing was exported again
+    assert [one.fingerprint for one in site.spaces()] == [live.fingerprint]
+    assert site.active().code_encoder.version == 1
+    assert versions(site)[0] == 1
+    assert site.search("wrap a paragraph of text")
+    steps = json.loads(await site.fetch("SELECT steps FROM training_publications ORDER BY publication_id DESC LIMIT 1"))
+    assert list(steps) == ["evaluate"]
+
+
+async def test_what_passes_becomes_the_active_space(site: Site) -> None:
+    """With a margin that admits a candidate as good as the live space; asked for again, nothing happens twice."""
+    live = site.active()
+    margin = ("--min-gain", "-0.05")
+    published = await site.publish(site.good, *margin)
+    assert published.exit_code == 0, published.stderr
+    result = json.loads(published.stdout)
+    active = site.active()
+    assert active.fingerprint == result["space"] != live.fingerprint
+    assert active.code_encoder.version == result["versions"]["code"] == versions(site)[0]
+    assert active.text_encoder.version == 1
+    assert result["verdict"]["better"]
+    assert site.search("wrap a paragraph of text")
+    lineage = json.loads(await site.fetch("SELECT lineage FROM training_publications WHERE state = 'SUCCEEDED'"))
+    assert lineage["data_sha256"] == data_digest(site.data)
+    assert lineage["code"].startswith("duovec ")
+    assert lineage["checkpoints"]["code"]["origin"]["adapters"]["files"].keys() == {ADAPTERS_FILE}
+
+    again = await site.publish(site.good, *margin)
+    assert (again.exit_code, json.loads(again.stdout)["space"]) == (0, result["space"])
+    assert (len(site.spaces()), versions(site)[0]) == (2, active.code_encoder.version)
+    with Client(site.endpoint, api_key=API_KEY) as client:
+        client.spaces.roll_back()
+    gone = await site.publish(site.good, *margin)
+    assert gone.exit_code == 1
+    assert f"duovec space activate {result['space'][:12]}" in gone.stderr
