@@ -6,7 +6,7 @@ vector; then config.pbtxt is replaced, and only that publishes it. Until then th
 version: a crash, or a Triton that restarts, finds it as it was. On a failure Triton is told the old one again.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
@@ -108,15 +108,16 @@ def roll_back(
     return _serve(folder, numbers[target], triton, on_step)
 
 
-def load_only_served(folder: EncoderFolder, triton: TritonControl | None) -> None:
-    """Stop keeping older versions loaded; the caller holds `folder.publishing`.
+def unload(folder: EncoderFolder, numbers: Collection[int], triton: TritonControl | None) -> None:
+    """Stop keeping some versions loaded, never the served one; the caller holds `folder.publishing`.
 
     Raises:
         ExportError: Triton does not answer, or the disk refuses; all is as before.
     """
-    served = folder.served()
-    if served is not None:
-        _switch(folder, served, _Plan(folder, served, ()), triton, on_step=lambda step: None)
+    served, state = folder.served(), folder.state()
+    if served is not None and state is not None:
+        kept = [number for number in state.loaded if number not in numbers]
+        _switch(folder, served, _Plan(folder, served, kept), triton, on_step=lambda step: None)
 
 
 class _Plan:
@@ -138,8 +139,8 @@ def _serve(folder: EncoderFolder, version: Version, triton: TritonControl | None
     except TritonRefused:
         if not kept:
             raise
-        # The version that was to stay loaded may be what does not load: it must not stand in the way of its successor.
-        on_step(f"load it without version {kept[0]}")
+        # What was to stay loaded may be what does not load: it must not stand in the way of its successor.
+        on_step(f"load it without version {', '.join(map(str, kept))}")
         return _switch(folder, version, _Plan(folder, version, ()), triton, on_step)
 
 
@@ -172,20 +173,28 @@ def _switch(
 
 
 def _kept(folder: EncoderFolder, version: Version, triton: TritonControl | None) -> tuple[int, ...]:
-    """The version to keep loaded beside a new one, for gateways that are pinned to it: the served one, if it can be."""
+    """The versions to keep loaded beside a new one: all that are loaded, since a gateway may be pinned to any of them.
+
+    Only `unload` lets one go, and a change of the backend, which no configuration can serve both sides of.
+    """
     state = folder.state()
-    if state is None or state.served == version.number:
-        others = tuple(number for number in state.loaded if number != version.number) if state else ()
-        return others if all((folder.path / str(number)).is_dir() for number in others) else ()
-    try:
-        served = folder.served()
-        if served is None or not _deployment(version).can_follow(_deployment(served)) or damaged_files(served):
-            return ()
-    except ExportError:
-        return ()  # of an older exporter, or damaged: it cannot be loaded again
-    if triton is not None and not triton.ready(folder.encoder, served.number):
+    if state is None:
         return ()
-    return (served.number,)
+    versions = {one.number: one for one in folder.versions()}
+    return tuple(
+        number
+        for number in sorted({state.served, *state.loaded} - {version.number})
+        if number in versions and _can_stay(folder, versions[number], version, triton)
+    )
+
+
+def _can_stay(folder: EncoderFolder, kept: Version, version: Version, triton: TritonControl | None) -> bool:
+    try:
+        if not _deployment(version).can_follow(_deployment(kept)) or damaged_files(kept):
+            return False
+    except ExportError:
+        return False  # of an older exporter, or damaged: it cannot be loaded again
+    return triton is None or triton.ready(folder.encoder, kept.number)
 
 
 def _deployment(version: Version) -> Deployment:

@@ -53,12 +53,12 @@ def prune(
         return
     for row in rows:
         removed = f"removed {', '.join(map(str, row['removed']))}" if row["removed"] else "nothing to remove"
-        loaded = f"; {', '.join(map(str, row['still_loaded']))} stays while Triton keeps it loaded (--triton-url)"
+        loaded = f"; still loaded in Triton: {', '.join(map(str, row['still_loaded']))} (--triton-url unloads)"
         typer.echo(f"{row['encoder']}: {removed}{loaded if row['still_loaded'] else ''}")
 
 
 def _prune_one(repository: Path, name: str, keep: int, triton: "TritonControl | None", wait: float) -> dict[str, Any]:
-    from export.publish import load_only_served
+    from export.publish import unload
 
     folder = EncoderFolder(repository, name)
     require_encoder(folder)
@@ -70,7 +70,7 @@ def _prune_one(repository: Path, name: str, keep: int, triton: "TritonControl | 
         versions = folder.versions()
         old = [one for one in versions[: max(0, len(versions) - keep)] if state and one.number != state.served]
         if triton is not None and state and any(one.number in state.loaded for one in old):
-            load_only_served(folder, triton)
+            unload(folder, [one.number for one in old], triton)
             state = folder.state()
         loaded = state.loaded if state else ()
         removable = [one for one in old if one.number not in loaded]

@@ -8,7 +8,7 @@ from small_encoder import CANARY_IDS, build_small, entries, vector_of
 from triton_caller import ENCODER, calling
 
 from export.errors import ExportError
-from export.publish import Served, load_only_served, publish_candidate, roll_back
+from export.publish import Served, publish_candidate, roll_back, unload
 from export.repository import EncoderFolder, ServingState
 from export.smoke import SmokeFailure
 from export.triton_control import TritonControl, TritonRefused, TritonUnreachable
@@ -49,16 +49,16 @@ async def test_no_request_fails_while_a_version_is_published_and_rolled_back(
     assert old.failures == [] and new.failures == []
 
 
-async def test_the_third_version_lets_go_of_the_first(folder: EncoderFolder, triton: Triton) -> None:
-    """One older version stays loaded, not all of them; the served one never stops answering."""
+async def test_the_third_version_lets_go_of_none(folder: EncoderFolder, triton: Triton) -> None:
+    """The vectors that are searched may be of the first still; none of them ever stops answering."""
     build_small(folder, seed=2)
     await publish(folder, triton)
     build_small(folder, seed=3)
-    async with calling(triton, 2, seed=2) as caller:
+    async with calling(triton, 1, seed=1) as first, calling(triton, 2, seed=2) as second:
         served = await publish(folder, triton)
-    assert served.loaded == (2, 3)
-    assert caller.failures == []
-    assert ready(triton, 1, 2, 3) == [False, True, True]
+    assert served.loaded == (1, 2, 3)
+    assert first.failures == second.failures == []
+    assert ready(triton, 1, 2, 3) == [True, True, True]
     assert [version.number for version in folder.versions()] == [1, 2, 3]
 
 
@@ -171,7 +171,10 @@ async def test_a_deadline_is_named_and_the_next_attempt_succeeds(folder: Encoder
 
 @pytest.mark.parametrize(
     ("published", "message"),
-    [(1, "its version 2 is not ready: does it serve this repository?"), (2, "does not see the version's folder")],
+    [
+        (1, "its version 2 is not ready: does it serve this repository?"),
+        (2, "its version 3 is not ready: does it serve this repository?"),
+    ],
 )
 async def test_a_triton_of_another_repository_is_noticed(
     folder: EncoderFolder, triton: Triton, tmp_path: Path, published: int, message: str
@@ -189,13 +192,13 @@ async def test_a_triton_of_another_repository_is_noticed(
     assert entries(elsewhere) == [".candidate", *map(str, range(1, published + 1)), "config.pbtxt"]
 
 
-async def test_only_the_served_version_stays_loaded_when_asked(folder: EncoderFolder, triton: Triton) -> None:
+async def test_a_version_is_unloaded_when_asked(folder: EncoderFolder, triton: Triton) -> None:
     """What prune does before it removes a version that Triton keeps loaded."""
     build_small(folder, seed=2)
     await publish(folder, triton)
     async with calling(triton, 2, seed=2) as caller:
         with TritonControl(triton.url) as control:
-            await asyncio.to_thread(load_only_served, folder, control)
+            await asyncio.to_thread(unload, folder, [1], control)
     assert caller.failures == []
     assert folder.state() == ServingState(served=2, loaded=(2,), newest=2)
     assert ready(triton, 1, 2) == [False, True]

@@ -171,12 +171,12 @@ def test_prune_keeps_the_newest_the_served_and_the_loaded(small: EncoderFolder) 
     """Version 1 is served after two roll-backs and 2 is loaded: of four versions, keeping one removes 3 alone."""
     repository = small.path.parent
     commit_small(small, seed=4)
-    for _ in range(3):
-        assert run("rollback", "--repository", repository, "--encoder", "small-code")[0] == 0
+    for number in (2, 1):
+        assert run("rollback", "--repository", repository, "--encoder", "small-code", "--to", number)[0] == 0
     (small.path / ".staging-dead").mkdir()
     code, stdout, stderr = run("prune", "--repository", repository, "--keep", 1)
     assert code == 0
-    assert stdout == "small-code: removed 3; 2 stays while Triton keeps it loaded (--triton-url)\n"
+    assert stdout == "small-code: removed 3; still loaded in Triton: 2 (--triton-url unloads)\n"
     assert stderr == f"removed {small.path / '.staging-dead'}, left by an exporter that died\n"
     assert entries(small) == ["1", "2", "4", "config.pbtxt"]
     assert run("prune", "--repository", repository, "--keep", 9)[1] == "small-code: nothing to remove\n"

@@ -9,7 +9,7 @@ from small_encoder import build_small, commit_small, entries
 from export.errors import ExportError
 from export.gate.settings import GateSettings
 from export.proof import is_proven_by
-from export.publish import publish_candidate, roll_back
+from export.publish import publish_candidate, roll_back, unload
 from export.repository import EncoderFolder, ServingState
 from export.smoke import SmokeFailure
 from export.triton_config import parse_config
@@ -113,6 +113,16 @@ def test_rolling_back_serves_the_older_version_and_keeps_the_newer(folder: Encod
     assert folder.state() == ServingState(served=2, loaded=(2, 3), newest=3)
     assert roll_back(folder, None).version.number == 1
     assert roll_back(folder, None, to=3).version.number == 3
+    assert folder.state() == ServingState(served=3, loaded=(1, 2, 3), newest=3)
+
+
+def test_publishing_unloads_nothing_and_unloading_takes_what_it_is_told(folder: EncoderFolder) -> None:
+    """The vectors that are searched may be of the oldest: without it no query could be embedded."""
+    for seed in (2, 3):
+        build_small(folder, seed=seed)
+        publish_candidate(folder, None)
+    assert folder.state() == ServingState(served=3, loaded=(1, 2, 3), newest=3)
+    unload(folder, [2, 3], None)
     assert folder.state() == ServingState(served=3, loaded=(1, 3), newest=3)
 
 
