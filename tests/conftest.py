@@ -17,10 +17,10 @@ ROOT = Path(__file__).parents[1]
 
 
 def _sources_digest() -> str:
-    """Names the exporter's sources, so that a change of theirs is never tested on an old export."""
+    """Names the exporter's sources and adapters, so that a change of theirs is never tested on an old export."""
     digest = hashlib.sha256()
     for path in sorted((ROOT / "export").rglob("*")):
-        if path.suffix in {".py", ".toml"}:
+        if path.suffix in {".py", ".toml", ".safetensors"}:
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

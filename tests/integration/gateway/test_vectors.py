@@ -6,15 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from safetensors.numpy import load_file
 
 from duovec.v1 import embedding_service_pb2 as pb
 from duovec.v1 import embedding_service_pb2_grpc as pb_grpc
 from duovec.v1 import vector_pb2
-from export.adapters import isometric_head
 from export.gate.samples import real_functions
-from export.source import open_checkpoint
-from export.spec import load_pair
+from export.source import ADAPTERS_FILE, open_checkpoint
+from export.spec import EncoderSpec, load_pair
 from export.transformer import quiet_transformers
 from gateway.client.client import Client
 from gateway.local.stack import Stack
@@ -29,9 +30,15 @@ def functions() -> list[str]:
     return [text for text in real_functions() if len(text) < 1500][:64]
 
 
+def adapters_of(spec: EncoderSpec) -> Path:
+    """The weights that come with duovec."""
+    assert spec.adapters is not None
+    return spec.adapters.path / ADAPTERS_FILE
+
+
 @pytest.fixture(scope="module")
 def reference(functions: list[str]) -> NDArray[np.float64]:
-    """normalize([√½·code ; √½·text]) by sentence-transformers and numpy alone."""
+    """normalize([√½·code ; √½·text]) of passages by sentence-transformers and numpy alone."""
     from sentence_transformers import SentenceTransformer
 
     parts = []
@@ -39,8 +46,15 @@ def reference(functions: list[str]) -> NDArray[np.float64]:
         with quiet_transformers():
             model = SentenceTransformer(str(open_checkpoint(spec).folder), device="cpu")
         model.max_seq_length = spec.max_tokens
+        trained = {name: one.astype(np.float64) for name, one in load_file(adapters_of(spec)).items()}
+        task = spec.tasks.index("passage") if spec.tasks else 0
+        for name in trained:
+            if name.endswith(".A"):
+                a_RI, b_OR = trained[name][task], trained[f"{name[:-2]}.B"][task]
+                layer = model[0].model.get_submodule(name[len("lora.") : -len(".A")])
+                layer.weight.data += torch.from_numpy(spec.lora.alpha / spec.lora.rank * (b_OR @ a_RI)).float()
         base_BH = np.asarray(model.encode(functions), dtype=np.float64)
-        part = base_BH @ isometric_head(spec.dimension, spec.base_dimension, spec.head.seed).astype(np.float64).T
+        part = base_BH @ trained["head.weight"].T
         parts.append(np.sqrt(0.5) * part / np.linalg.norm(part, axis=1, keepdims=True))
     joined_BV = np.concatenate(parts, axis=1)
     return joined_BV / np.linalg.norm(joined_BV, axis=1, keepdims=True)
