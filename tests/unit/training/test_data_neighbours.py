@@ -15,7 +15,7 @@ from training.evaluation.encoding import TextEncoder
 
 def test_an_encoder_gives_what_it_ranks_high_and_nothing_that_may_be_an_answer(tmp_path: Path) -> None:
     """The untrained head keeps the base's cosines, so the base alone must rank alike."""
-    spec = load_builtin("compact-code")
+    spec = load_builtin("compact-code").untrained
     units = [unit for unit in units_in(copy_packages(tmp_path, ("json",))) if len(unit.content) < 600]
     drafts = [Draft(unit, unit.content) for unit in units]
     asked = [(number, unit.symbol.replace("_", " ")) for number, unit in enumerate(units)]
