@@ -139,7 +139,7 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
         stack.push_async_callback(catalog.close)
         system = database.as_system()
         await ensure_admin_key(system, given=_admin_key(settings), file=settings.admin_key_file)
-        spaces = SpaceStore(system)
+        spaces = SpaceStore(system, index_memory_mb=settings.index_memory_mb)
         serving = await _begin(spaces, catalog, served)
         await stack.enter_async_context(_running(serving.run()))
         await stack.enter_async_context(_running(Reembedder(system, spaces, serving).run()))

@@ -145,6 +145,11 @@ DROP INDEX CONCURRENTLY IF EXISTS embeddings_s{space_key}_hnsw
 -- As drop_hnsw_index, for the index over signs.
 DROP INDEX CONCURRENTLY IF EXISTS embeddings_s{space_key}_binary
 
+-- name: allow_memory
+-- Gives the session so many megabytes for building an index, where it has less. The pool takes them back.
+SELECT set_config('maintenance_work_mem', $1::integer || 'MB', false)
+WHERE $1::integer > pg_size_bytes(current_setting('maintenance_work_mem')) / 1024 / 1024
+
 -- name: create_hnsw_index
 -- Creates the HNSW index of a space while it is searched and written to.
 CREATE INDEX CONCURRENTLY embeddings_s{space_key}_hnsw

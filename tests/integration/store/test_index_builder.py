@@ -5,10 +5,13 @@ import logging
 from typing import Any
 
 import pytest
+from store_samples import make_chunk, make_vectors
 
 from gateway.spaces import index_builder
 from gateway.spaces.index_builder import IndexBuilder
 from gateway.spaces.serving import ServedSpace, Serving
+from gateway.store import spaces as spaces_module
+from gateway.store.chunks import ChunkStore
 from gateway.store.pool import Database
 from gateway.store.rows import SpaceRow
 from gateway.store.spaces import SpaceStore
@@ -61,3 +64,30 @@ async def test_it_looks_when_another_space_is_activated(
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert looked == [space.space_key, other.space_key]
+
+
+async def test_an_index_is_built_in_as_much_memory_as_its_vectors_take(
+    database: Database, space: SpaceRow, chunks: ChunkStore, codebase_key: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And in no more than is allowed; the next user of the connection has what the server is set to."""
+    await chunks.insert(codebase_key, space.space_key, [make_chunk(1)], make_vectors(1), timeout_s=5)
+    queries = spaces_module._QUERIES
+    allow = queries["allow_memory"]
+
+    async with database.acquire(5, autocommit=True) as connection:
+        before = await connection.fetchval("SHOW maintenance_work_mem")
+        assert await connection.fetchval(allow, 700) == "700MB"
+        assert await connection.fetchval("SHOW maintenance_work_mem") == "700MB"
+        assert await connection.fetchval(allow, 1) is None
+    async with database.acquire(5) as connection:
+        assert await connection.fetchval("SHOW maintenance_work_mem") == before
+
+    for bytes_a_vector, expected_mb in ((600 * 2**20, 600), (5000 * 2**20, 1024)):
+        monkeypatch.setattr(spaces_module, "_INDEX_BYTES", {"hnsw": bytes_a_vector, "binary": 0})
+        # Fails on any other number, by a division by zero.
+        checked = f"{allow} AND 1 / (CASE WHEN $1::integer = {expected_mb} THEN 1 ELSE 0 END) = 1"
+        monkeypatch.setattr(spaces_module, "_QUERIES", {**queries, "allow_memory": checked})
+        spaces = SpaceStore(database, index_memory_mb=1024)
+        assert await spaces.build_hnsw_index(space.space_key, above_chunk_count=-1)
+        async with database.acquire(5, autocommit=True) as connection:
+            await connection.execute(f"DROP INDEX embeddings_s{space.space_key}_hnsw")
