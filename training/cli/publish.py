@@ -11,7 +11,7 @@ from export.cli.options import DEFAULT_GATE, DEFAULT_TRITON_TIMEOUT_S, GateLonge
 from export.cli.output import steps
 from export.gate.settings import GateSettings
 from export.spec import EncoderSpec, load_builtin, load_pair, load_spec
-from training.errors import TrainingError
+from training.publication.unfinished import Unfinished
 
 OWN = "own"
 
@@ -92,7 +92,8 @@ def publish(
     from training.publication.gate import GateLimits
     from training.publication.ledger import Ledger
     from training.publication.measure import Baseline, Candidate
-    from training.publication.publish import NotBetter, Publisher, PublishRequest, connect_triton
+    from training.publication.publish import Publisher, connect_triton
+    from training.publication.request import NotBetter, PublishRequest
 
     try:
         limits = GateLimits(min_gain=min_gain, slice_tolerance=slice_tolerance, names=names)
@@ -138,7 +139,7 @@ def publish(
         _show({"published": False, "verdict": exc.verdict}, as_json)
         raise
     except ClientError as exc:
-        raise TrainingError(f"{exc} [{exc.reason or exc.code.name}]; the same command goes on where it was") from exc
+        raise Unfinished(f"{exc} [{exc.reason or exc.code.name}]; the same command goes on where it was") from exc
     _show(result, as_json)
     if as_json:
         return

@@ -14,6 +14,7 @@ from typing import Any, Self
 import asyncpg
 
 from training.errors import TrainingError
+from training.publication.unfinished import Unfinished
 
 STEPS = ("evaluate", "export", "build_space", "reembed", "activate")
 _CONNECT_TIMEOUT_S, _TIMEOUT_S, _POLL_S = 10.0, 30.0, 0.5
@@ -151,9 +152,9 @@ class Ledger:
             raise self._lost(exc) from exc
         return None if row is None else dict(row)
 
-    def _lost(self, exc: BaseException) -> TrainingError:
+    def _lost(self, exc: BaseException) -> Unfinished:
         reason = str(exc) or type(exc).__name__
-        return TrainingError(
+        return Unfinished(
             f"the database {self._where} cannot be reached ({reason}); nothing more was done, "
             "and the same command goes on where it was"
         )

@@ -4,16 +4,13 @@ Nothing that is searched changes before the last step. What was exported for a s
 and the space dropped; what was broken off is taken up by the same call, from the record.
 """
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 from duovec.v1 import space_service_pb2 as pb
 from export.errors import ExportError
-from export.gate.settings import GateSettings
 from export.locks import DEFAULT_WAIT_S
 from export.publish import roll_back
 from export.repository import EncoderFolder
@@ -23,56 +20,14 @@ from gateway.client.errors import ClientError
 from training.dataset import data_digest
 from training.errors import TrainingError
 from training.publication.exporting import export_candidate, served_version
-from training.publication.gate import NOT_BETTER, GateLimits, judge
+from training.publication.gate import judge
 from training.publication.ledger import Ledger, Publication
 from training.publication.lineage import checkpoint_facts, code_version, require_held_out, require_same_base
-from training.publication.measure import Candidate, LiveSpace, Opponent, measure
+from training.publication.measure import LiveSpace, measure
+from training.publication.reembedding import Unfit, fill_space
+from training.publication.request import NotBetter, PublishRequest
 
 OnStep = Callable[[str], None]
-_POLL_S = 0.5
-
-
-class NotBetter(TrainingError):
-    """The gate refuses; `verdict` is what was measured."""
-
-    def __init__(self, verdict: Mapping[str, Any]) -> None:
-        super().__init__(f"{NOT_BETTER}: {'; '.join(verdict['faults'])}; nothing was published")
-        self.verdict = verdict
-
-
-@dataclass(frozen=True)
-class PublishRequest:
-    """What to publish where.
-
-    Attributes:
-        candidates: By role, `code` or `text` or both.
-        data: Folder of the mined data set whose test split decides.
-        repository: The model repository that Triton serves.
-        limits: What the candidates must reach.
-        limit: Queries to ask.
-        seed: Draws them.
-        unseen_data: The caller knows that the checkpoints were not trained on the test split.
-        baseline: What is compared with instead of the live space; None for the live space.
-        base: Checkpoint that the candidates were trained from; None for the source of their specs.
-        export_gate: How much the export's gate measures.
-        triton_timeout_s: How long Triton may take to load a version, seconds.
-        rate: Chunks a second that are embedded again at most; 0 for as many as go.
-        wait_s: How long to wait for the new space's vectors, seconds.
-    """
-
-    candidates: Mapping[str, Candidate]
-    data: Path
-    repository: Path
-    limits: GateLimits = field(default_factory=GateLimits)
-    limit: int = 1000
-    seed: int = 0
-    unseen_data: bool = False
-    baseline: Opponent | None = None
-    base: Path | None = None
-    export_gate: GateSettings = field(default_factory=GateSettings)
-    triton_timeout_s: float = 600.0
-    rate: float = 0.0
-    wait_s: float = 24 * 3600.0
 
 
 class Publisher:
@@ -142,7 +97,7 @@ class Publisher:
             self._export(publication, active)
             space = self._build(publication)
             self._fill(publication, space.fingerprint)
-        except _Unfit as exc:
+        except Unfit as exc:
             self.take_back(publication)
             self._ledger.end(publication, "REFUSED", str(exc))
             raise TrainingError(f"{exc}; it was dropped, and its versions rolled back") from exc
@@ -173,6 +128,8 @@ class Publisher:
                 self._on_step("drop the space that was built")
                 self._client.spaces.drop(fingerprint)
         self._roll_back(active)
+        if "evaluate" in found.steps:
+            self._ledger.record(found, "evaluate", found.steps["evaluate"])  # what came after it is undone
         self._ledger.end(found, "REFUSED", "taken back")
 
     def _active(self) -> pb.Space:
@@ -304,39 +261,19 @@ class Publisher:
         if "reembed" in publication.steps:
             return
         self._ledger.report("reembed")
-        space = self._client.spaces.get(fingerprint)
-        if space.state == pb.SPACE_STATE_BUILDING and not space.HasField("verification"):
-            space = self._client.spaces.reembed(fingerprint, max_chunks_per_second=self._request.rate)
-        until = time.monotonic() + self._request.wait_s
-        while space.state == pb.SPACE_STATE_BUILDING and not space.HasField("verification"):
-            done = space.chunk_count - space.pending_chunk_count
-            self._ledger.report("reembed", done, space.chunk_count)
-            trouble = f": {space.error}" if space.error else ""
-            self._on_step(f"embed again, {done} of {space.chunk_count} chunks{trouble}")
-            if not space.reembedding:
-                raise TrainingError(
-                    f"somebody stopped the filling of space {fingerprint[:12]}; run this again to go on"
-                )
-            if time.monotonic() > until:
-                raise TrainingError(
-                    f"space {fingerprint[:12]} has {done} of {space.chunk_count} vectors after "
-                    f"{self._request.wait_s:g} s{trouble}; it goes on, and so does this command when run again"
-                )
-            time.sleep(_POLL_S)
-            space = self._client.spaces.get(fingerprint)
-        found = space.verification
-        if space.state == pb.SPACE_STATE_BUILDING and not found.passed:
-            raise _Unfit(f"VERIFICATION_FAILED: space {fingerprint[:12]}: {'; '.join(found.faults)}")
-        self._ledger.record(
-            publication,
-            "reembed",
-            {
-                "chunk_count": space.chunk_count,
-                "mrr": found.mrr,
-                "live_mrr": found.active_mrr,
-                "min_cosine": found.min_cosine,
-            },
+        found = fill_space(
+            self._client,
+            fingerprint,
+            rate=self._request.rate,
+            wait_s=self._request.wait_s,
+            report=lambda done, count: self._report_filling(done, count),
+            on_step=self._on_step,
         )
+        self._ledger.record(publication, "reembed", found)
+
+    def _report_filling(self, done: int, count: int) -> None:
+        assert self._ledger is not None  # noqa: S101
+        self._ledger.report("reembed", done, count)
 
     def _activate(self, publication: Publication) -> None:
         assert self._ledger is not None  # noqa: S101
@@ -371,10 +308,6 @@ class Publisher:
             "verdict": publication.steps["evaluate"],
             "lineage": self._lineage(),
         }
-
-
-class _Unfit(Exception):
-    """The space that was built must not be activated."""
 
 
 def connect_triton(stack: ExitStack, url: str, timeout_s: float) -> TritonControl:

@@ -13,7 +13,7 @@ from training.errors import TrainingError
 from training.publication.ledger import load_queries
 
 _QUERIES = load_queries("training.worker", "queue.sql")
-_MOST_ATTEMPTS = 10
+MOST_ATTEMPTS = 10
 _CONNECT_TIMEOUT_S, _TIMEOUT_S = 10.0, 30.0
 
 
@@ -74,7 +74,7 @@ class RunQueue:
 
     async def claim(self) -> QueuedRun | None:
         """Take the oldest run that nobody has; one that too many workers did not survive ends instead."""
-        await self._fetch("fail_lost_runs", _MOST_ATTEMPTS)
+        await self._fetch("fail_lost_runs", MOST_ATTEMPTS)
         row = await self._fetch("claim_run", self._worker, self._lease)
         if row is None:
             return None

@@ -12,8 +12,9 @@ from typing import Any
 from export.errors import ExportError
 from training.errors import TrainingError
 from training.publication.gate import NOT_BETTER
+from training.publication.unfinished import UNFINISHED
 from training.worker.child import Child
-from training.worker.queue import Outcome, Progress, QueueAway, QueuedRun, RunQueue
+from training.worker.queue import MOST_ATTEMPTS, Outcome, Progress, QueueAway, QueuedRun, RunQueue
 from training.worker.stages import RunFolder, Stage, WorkerSettings
 
 Say = Callable[[str], None]
@@ -30,6 +31,10 @@ class _Cancelled(Exception):
 
 class _Lost(Exception):
     """The run is another worker's: not one more side effect."""
+
+
+class _Unfinished(Exception):
+    """Something was away that is needed: the run is tried again."""
 
 
 class _StageFailed(Exception):
@@ -101,6 +106,11 @@ class Worker:
             await self._queue.give_back(run)
             self._say(f"run {run.run_id} is queued again")
             return
+        except _Unfinished as exc:
+            self._say(f"run {run.run_id}: {exc}; it is queued again")
+            await self._pause(self._poll_s)
+            await self._queue.give_back(run)
+            return
         except _Lost as exc:
             self._say(f"run {run.run_id}: {exc}; it is left alone")
             return
@@ -119,6 +129,8 @@ class Worker:
             await self._take_back(run, folder)
             return Outcome("CANCELLED")
         except _StageFailed as exc:
+            if _reason_of(str(exc), "") == UNFINISHED and run.attempt < MOST_ATTEMPTS:
+                raise _Unfinished(str(exc)) from exc
             return _failed(run, exc)
         except (TrainingError, ExportError, OSError) as exc:
             return Outcome("FAILED", _reason_of(str(exc), "RECIPE_INVALID"), str(exc))

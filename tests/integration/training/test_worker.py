@@ -149,7 +149,7 @@ async def test_a_killed_worker_s_run_is_taken_up_by_another(
     connection: Connection, workers: Workers, tmp_path: Path
 ) -> None:
     """SIGKILL in mid-training, two more workers: each run once at a time, from its checkpoint, to its end."""
-    runs = [await queue(connection, tmp_path, max_steps=steps, epochs=40) for steps in (300, 12)]
+    runs = [await queue(connection, tmp_path, max_steps=steps, epochs=40) for steps in (150, 12)]
     for run_id in runs:
         workers.data_of(run_id)
     killed = workers.start("killed")
@@ -163,7 +163,7 @@ async def test_a_killed_worker_s_run_is_taken_up_by_another(
     # Its children die with it: whoever takes the run up is alone in the folder.
     await until("its training is dead too", lambda: asyncio.to_thread(lambda: not workers.children()))
     reached = len(workers.metrics(runs[0]))
-    assert reached < 300
+    assert reached < 150
     checkpoints = sorted((tmp_path / f"run-{runs[0]}" / "train" / "checkpoints").glob("checkpoint-*"))
     others = [workers.start(name) for name in ("second", "third")]
     most = 0
@@ -181,7 +181,7 @@ async def test_a_killed_worker_s_run_is_taken_up_by_another(
     assert (second["state"], second["attempt"], second["error"]) == ("SUCCEEDED", 1, None)
     assert {first["worker"], second["worker"]} <= {"second", "third"}
     # Steps after the last checkpoint were made again, none is missing and none stands twice.
-    assert workers.metrics(runs[0]) == list(range(1, 301))
+    assert workers.metrics(runs[0]) == list(range(1, 151))
     assert checkpoints
     metrics = json.loads(first["metrics"])
     assert metrics["against"] == "baseline own"
