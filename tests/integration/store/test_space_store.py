@@ -298,8 +298,8 @@ async def test_a_fill_is_started_stopped_and_noted(spaces: SpaceStore, space: Sp
 
 
 async def test_one_gateway_fills_a_space_at_a_time(spaces: SpaceStore, space: SpaceRow) -> None:
-    async with spaces.fill_lock(space.space_key, timeout_s=5) as first:
-        async with spaces.fill_lock(space.space_key, timeout_s=5) as second:
-            assert (first, second) == (True, False)
+    lock = spaces.fill_lock
+    async with lock(space.space_key, timeout_s=5) as first, lock(space.space_key, timeout_s=5) as second:
+        assert (first, second) == (True, False)
     async with spaces.fill_lock(space.space_key, timeout_s=5) as again:
         assert again
