@@ -1,8 +1,9 @@
 """Training of the compact code encoder: tokens/s and peak memory against sentence-transformers' defaults on the same
 rows, and the gradient against finite differences, the predecessor's method.
 
-    python tests/benchmarks/training.py DATA [STEPS]
+    python -P tests/benchmarks/fine_tuning.py DATA [STEPS]
 
+-P, because a benchmark beside this one is called export.
 Every measurement is a process of its own, so that peaks do not add up. Prints a table, then one JSON line.
 """
 
@@ -135,7 +136,7 @@ def main() -> None:
         return
     results = {}
     for name in MEASUREMENTS:
-        command = [sys.executable, __file__, str(data), str(steps), name]
+        command = [sys.executable, "-P", __file__, str(data), str(steps), name]
         child = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         results[name] = json.loads(child.stdout.splitlines()[-1])
     for name in ("ours", "defaults"):
