@@ -1,7 +1,7 @@
 """Batches of rows that make each other hard: several of one package, of similar length, and nothing twice.
 
-In-batch negatives from the package of the query are what a search confuses; similar lengths save some padding; a definition
-that stands twice in a batch would be its own negative.
+In-batch negatives from the package of the query are what a search confuses; similar lengths save some padding; a
+definition that stands twice in a batch would be its own negative.
 """
 
 from collections.abc import Iterator, Sequence
