@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
@@ -16,13 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import pyarrow.parquet as parquet
 import pytest
 from mined_data import write_data
 from small_checkpoint import write_spec
 from small_recipe import write_base, write_recipe
 
+from gateway.client.chunking import chunk_file
 from gateway.local.postgres import Postgres
 from gateway.store.migrations import migrate
+from training.dataset import data_digest
 from training.worker.queue import Outcome, Progress, RunQueue
 
 LEASE_S = 3.0
@@ -121,13 +126,42 @@ def workers(postgres: Postgres, small: Path, tmp_path: Path) -> Iterator[Workers
     workers.kill()
 
 
-async def queue(connection: Connection, folder: Path, **optimizer: object) -> int:
+def library_chunks() -> list[tuple[object, ...]]:
+    """Packages of the standard library, chunked as the indexer does."""
+    rows = []
+    for package in ("email", "http", "json", "logging", "wsgiref", "html", "xmlrpc"):
+        for path in sorted(Path(sysconfig.get_path("stdlib"), package).glob("*.py")):
+            source = path.read_bytes()
+            chunks = chunk_file(path.name, source)
+            for ordinal, one in enumerate(chunks):
+                place = (f"{package}/{path.name}", one.language, one.symbol, one.kind, one.start_line, one.end_line)
+                digests = (hashlib.sha256(one.content.encode()).digest(), hashlib.sha256(source).digest())
+                rows.append((*place, one.content, *digests, ordinal, len(chunks)))
+    return rows
+
+
+async def store_library(connection: Connection) -> None:
+    """One codebase of them, without vectors."""
+    key = await connection.fetchval(
+        "INSERT INTO codebases (codebase_id, display_name) VALUES ('library', 'L') RETURNING codebase_key"
+    )
+    await connection.executemany(
+        "INSERT INTO chunks (codebase_key, path, language, symbol, kind, start_line, end_line, content, content_sha256,"
+        " file_sha256, ordinal, file_chunk_count) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+        [(key, *row) for row in library_chunks()],
+    )
+
+
+async def queue(
+    connection: Connection, folder: Path, *, codebase_ids: tuple[str, ...] = (), **optimizer: object
+) -> int:
     """A run of the small encoder, to be compared and not published."""
     recipe = write_recipe(folder / "recipe", **optimizer).read_text(encoding="utf-8")
     run_id: int = await connection.fetchval(
         "INSERT INTO training_runs (recipe, encoder, codebase_ids, device, publish, principal_id)"
-        " VALUES ($1, 'small.toml', '{}', 'cpu', false, 'admin') RETURNING run_id",
+        " VALUES ($1, 'small.toml', $2, 'cpu', false, 'admin') RETURNING run_id",
         recipe,
+        list(codebase_ids),
     )
     return run_id
 
@@ -148,10 +182,16 @@ async def row(connection: Connection, run_id: int) -> Any:
 async def test_a_killed_worker_s_run_is_taken_up_by_another(
     connection: Connection, workers: Workers, tmp_path: Path
 ) -> None:
-    """SIGKILL in mid-training, two more workers: each run once at a time, from its checkpoint, to its end."""
-    runs = [await queue(connection, tmp_path, max_steps=steps, epochs=40) for steps in (150, 12)]
-    for run_id in runs:
-        workers.data_of(run_id)
+    """SIGKILL in mid-training, two more workers: each run once at a time, from its checkpoint, to its end.
+
+    The other run mines its own data from what is stored.
+    """
+    await store_library(connection)
+    runs = [
+        await queue(connection, tmp_path, max_steps=150, epochs=40),
+        await queue(connection, tmp_path, max_steps=12, codebase_ids=("library",)),
+    ]
+    workers.data_of(runs[0])
     killed = workers.start("killed")
 
     async def trains() -> bool:
@@ -188,7 +228,12 @@ async def test_a_killed_worker_s_run_is_taken_up_by_another(
     assert {one["slice"] for one in metrics["comparisons"]} >= {"all", "style docstring", "language python"}
     lineage = json.loads(first["lineage"])
     assert {"code", "recipe_sha256", "data_sha256"} <= lineage.keys()
-    assert lineage["data_sha256"] == json.loads(second["lineage"])["data_sha256"]
+    assert lineage["data_sha256"] == data_digest(tmp_path / f"run-{runs[0]}" / "data")
+    mined = tmp_path / f"run-{runs[1]}" / "data"
+    assert json.loads(second["lineage"])["data_sha256"] == data_digest(mined)
+    scopes = parquet.read_table(mined / "train.parquet")["scope"].to_pylist()
+    assert len(scopes) >= 100
+    assert all(scope == ["library"] for scope in scopes)
     assert lineage["recipe_sha256"] != json.loads(second["lineage"])["recipe_sha256"]
     assert first["loss"] > 0 and first["tokens_per_s"] > 0
     for worker in others:
