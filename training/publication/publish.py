@@ -189,7 +189,11 @@ class Publisher:
         opponent = self._request.baseline.name if self._request.baseline else active.fingerprint
         known = publication.steps.get("build_space", {}).get("space") == active.fingerprint
         if verdict is None or (verdict["against"] != opponent and not known):
-            verdict = self._judge()
+            try:
+                verdict = self._judge()
+            except ExportError as exc:  # no checkpoint of the spec: asked for again, it is none again
+                self._ledger.end(publication, "REFUSED", str(exc))
+                raise
             self._ledger.record(publication, "evaluate", verdict)
         if not verdict["better"]:
             self._ledger.end(publication, "REFUSED", "; ".join(verdict["faults"]))

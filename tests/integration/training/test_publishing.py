@@ -240,6 +240,7 @@ async def test_what_does_not_fit_is_refused_before_anything_is_measured(site: Si
         assert words in refused.stderr
         assert len([line for line in refused.stderr.splitlines() if line.startswith("error: ")]) == 1
         assert refused.stdout == ""
+    assert await site.fetch("SELECT count(*) FROM training_publications WHERE state <> 'REFUSED'") == 0
     assert versions(site) == before
 
 
