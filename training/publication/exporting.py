@@ -53,7 +53,7 @@ def export_candidate(
         The version that is served now.
 
     Raises:
-        TrainingError: Another version than the live one is served, which publishing would unload.
+        TrainingError: Another version than the live one is served: a change of the space is under way.
         ExportError: Nothing was published.
     """
     folder = EncoderFolder(repository, candidate.spec.name)
@@ -65,8 +65,8 @@ def export_candidate(
             return served.number
         if served.number != live:
             raise TrainingError(
-                f"{candidate.spec.name} version {served.number} is served and version {live} is the live "
-                "space's, which would be unloaded; run: "
+                f"{candidate.spec.name} version {served.number} is served and version {live} is the live space's: "
+                "somebody is changing it already; activate that one, or run: "
                 f"duovec-export rollback --encoder {candidate.spec.name} --to {live}"
             )
         folder.clear_leftovers()
