@@ -16,10 +16,12 @@ class ServedVersions:
     Attributes:
         served: The version that new vectors are made by.
         loaded: All versions that are loaded, the served one among them.
+        token_budget: Most padded tokens that the backend runs at a time, for one that says so; 0 for the others.
     """
 
     served: int
     loaded: tuple[int, ...]
+    token_budget: int = 0
 
 
 def read_served_versions(repository: Path, encoder: str) -> ServedVersions:
@@ -40,7 +42,10 @@ def read_served_versions(repository: Path, encoder: str) -> ServedVersions:
     served = config.parameters["served_version"].string_value
     if not served.isdecimal() or int(served) not in loaded:
         raise StartupError(f"{path}: served_version is {served!r}, the loaded versions are {list(loaded)}; {fix}")
-    return ServedVersions(int(served), loaded)
+    token_budget = config.parameters["token_budget"].string_value or "0"
+    if not token_budget.isdecimal():
+        raise StartupError(f"{path}: token_budget is {token_budget!r}, not a number; {fix}")
+    return ServedVersions(int(served), loaded, int(token_budget))
 
 
 def publish_hint(repository: Path, encoder: str) -> str:

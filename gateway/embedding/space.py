@@ -45,6 +45,8 @@ class Encoder:
     """Most rows of a request to Triton."""
     length_buckets: tuple[int, ...]
     """Lengths that rows are padded to, ascending, for a backend that merges equal shapes only; empty for the others."""
+    token_budget: int
+    """Most padded tokens that the backend runs at a time, where that is known; 0 where it is not."""
     folder: Path
     """Holds its `tokenizer.json`, and `canary.json`: one row with the vector that was seen when it was published."""
     identity: dict[str, Any]
@@ -63,6 +65,7 @@ class Encoder:
             StartupError: It is not there, or its manifest is not of this role and dimension.
         """
         hint = publish_hint(repository, name)
+        token_budget = read_served_versions(repository, name).token_budget
         folder = repository / name / str(version)
         path = folder / "manifest.json"
         try:
@@ -81,6 +84,7 @@ class Encoder:
                 },
                 max_batch_size=int(serving["max_batch_size"]),
                 length_buckets=tuple(serving["length_buckets"]),
+                token_budget=token_budget,
                 folder=folder,
                 identity={
                     "encoder": manifest["encoder"],

@@ -26,6 +26,11 @@ from gateway.errors import (
 
 # Rows of similar length, 8 to 16 a request, let Triton merge without much padding.
 ROWS_PER_REQUEST = 16
+# Where it is known how many tokens the backend runs at a time, bulk requests have twice as many, and two are in flight:
+# whoever waits is next after those, where Triton would else merge all that wait into one batch. Measured on two cores
+# while indexing, the median of a search, and chunks a second without searches: see DECISIONS.md.
+BULK_BUDGETS = 2
+BULK_IN_FLIGHT = 2
 # Triton comes back within seconds after a restart; gRPC would wait up to two minutes before it tries again.
 _CHANNEL_ARGS = [
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -111,7 +116,10 @@ class TritonClient:
         """
         vectors_BD = np.empty((len(rows), encoder.dimension), dtype=np.float32)
         by_length = sorted(range(len(rows)), key=lambda index: len(rows[index]))
-        slots = self._slots.setdefault((encoder.name, priority), asyncio.Semaphore(self._concurrency))
+        in_quanta = priority is Priority.BULK and encoder.token_budget > 0
+        slots = self._slots.setdefault(
+            (encoder.name, priority), asyncio.Semaphore(BULK_IN_FLIGHT if in_quanta else self._concurrency)
+        )
 
         async def run(indices: list[int]) -> None:
             async with slots:
@@ -119,8 +127,12 @@ class TritonClient:
                     encoder, [rows[index] for index in indices], input_type, priority, timeout_s
                 )
 
-        size = min(ROWS_PER_REQUEST, encoder.max_batch_size)
-        groups = [by_length[start : start + size] for start in range(0, len(rows), size)]
+        groups = _groups(
+            by_length,
+            [len(row) for row in rows],
+            max_rows=encoder.max_batch_size if in_quanta else min(ROWS_PER_REQUEST, encoder.max_batch_size),
+            max_tokens=BULK_BUDGETS * encoder.token_budget if in_quanta else None,
+        )
         try:
             async with asyncio.timeout(timeout_s):
                 await run_all(run(group) for group in groups)
@@ -180,6 +192,25 @@ class TritonClient:
         ):
             return TritonUnavailable(f"{who}: {text}")
         return BackendFault(f"{who}: {code} {text}")
+
+
+def _groups(order: Sequence[int], lengths: Sequence[int], *, max_rows: int, max_tokens: int | None) -> list[list[int]]:
+    """Cut rows, shortest first, into requests.
+
+    Args:
+        order: Indices of the rows by length.
+        lengths: Tokens of each row.
+        max_rows: Rows of a request at most.
+        max_tokens: Padded tokens of a request at most, but for a single row; None for any.
+    """
+    groups: list[list[int]] = []
+    for index in order:
+        group = groups[-1] if groups else []
+        padded = (len(group) + 1) * lengths[index]
+        if not group or len(group) == max_rows or (max_tokens is not None and padded > max_tokens):
+            groups.append(group := [])
+        group.append(index)
+    return groups
 
 
 def _padded_width(longest: int, buckets: Sequence[int]) -> int:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tritonclient.grpc.service_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 
 from gateway.embedding.space import Encoder, InputType
-from gateway.embedding.triton import ROWS_PER_REQUEST, Priority, TritonClient
+from gateway.embedding.triton import BULK_BUDGETS, BULK_IN_FLIGHT, ROWS_PER_REQUEST, Priority, TritonClient
 from gateway.errors import BackendFault, BadVector, DeadlineExceeded, DuovecError, Overloaded, TritonUnavailable
 
 from .fake_triton import DIMENSION, Call, FakeTriton, hang, one_hot, refuse
@@ -29,6 +29,7 @@ ENCODER = Encoder(
     task_ids={InputType.QUERY: 0, InputType.PASSAGE: 1},
     max_batch_size=64,
     length_buckets=(),
+    token_budget=0,
     folder=Path("1"),
     identity={},
 )
@@ -62,9 +63,14 @@ def row(first_id: int, length: int) -> NDArray[np.int64]:
 
 
 async def encode(
-    client: TritonClient, rows: list[NDArray[np.int64]], *, encoder: Encoder = ENCODER, timeout_s: float = WAIT_S
+    client: TritonClient,
+    rows: list[NDArray[np.int64]],
+    *,
+    encoder: Encoder = ENCODER,
+    priority: Priority = Priority.BULK,
+    timeout_s: float = WAIT_S,
 ) -> tuple[NDArray[np.float32], dict[int, BadVector]]:
-    return await client.encode(encoder, rows, InputType.PASSAGE, priority=Priority.BULK, timeout_s=timeout_s)
+    return await client.encode(encoder, rows, InputType.PASSAGE, priority=priority, timeout_s=timeout_s)
 
 
 async def failure(client: TritonClient, **options: Any) -> DuovecError:
@@ -90,6 +96,30 @@ async def test_vectors_come_in_the_order_of_the_rows(client: TritonClient, trito
     vectors_BD, errors = await encode(client, [row(index, length) for index, length in enumerate(lengths)])
     np.testing.assert_array_equal(vectors_BD, np.eye(DIMENSION, dtype=np.float32))
     assert errors == {}
+    assert [len(call.ids_BT) for call in triton.calls] == [ROWS_PER_REQUEST] * (DIMENSION // ROWS_PER_REQUEST)
+
+
+async def test_bulk_requests_are_cut_by_what_the_backend_runs_at_a_time(
+    client: TritonClient, triton: FakeTriton
+) -> None:
+    """Whoever waits is next after that many tokens; in larger ones, after all of them."""
+
+    async def answer_late(call: Call, context: Any) -> NDArray[Any]:
+        await asyncio.sleep(0.002)
+        return await one_hot(call, context)
+
+    triton.answer = answer_late
+    encoder = replace(ENCODER, token_budget=40 // BULK_BUDGETS)
+    rows = [row(index, 2 + index % 29) for index in range(DIMENSION)]
+    vectors_BD, _ = await encode(client, rows, encoder=encoder, priority=Priority.BULK)
+    np.testing.assert_array_equal(vectors_BD, np.eye(DIMENSION, dtype=np.float32))
+    shapes = [call.ids_BT.shape for call in triton.calls]
+    assert sum(count for count, _ in shapes) == DIMENSION
+    assert all(count == 1 or count * width <= 40 for count, width in shapes)
+    assert max(count for count, _ in shapes) > 4
+    assert triton.most_in_flight == BULK_IN_FLIGHT
+    triton.calls.clear()
+    await encode(client, rows, encoder=encoder, priority=Priority.INTERACTIVE)
     assert [len(call.ids_BT) for call in triton.calls] == [ROWS_PER_REQUEST] * (DIMENSION // ROWS_PER_REQUEST)
 
 

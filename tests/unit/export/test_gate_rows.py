@@ -33,6 +33,7 @@ def served(spec: EncoderSpec, tokenizer_path: Path, max_tokens: int) -> Encoder:
         task_ids={},
         max_batch_size=64,
         length_buckets=(),
+        token_budget=0,
         folder=tokenizer_path.parent,
         identity={},
     )

@@ -1,0 +1,229 @@
+"""How much of the encoders' own speed is left behind gRPC, Triton and the database: a table, then one JSON line.
+
+The bound runs both encoders in one process, with the runtime, the threads and the micro-batches of the published model:
+one after the other, and at the same time in two threads; the faster counts.
+
+Usage: python tests/benchmarks/throughput.py [--chunks 1500]   (starts its own stack; needs the compact pair in .duovec)
+"""
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import statistics
+import sys
+import sysconfig
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import numpy as np
+
+from duovec.v1 import chunk_pb2, embedding_service_pb2, embedding_service_pb2_grpc, index_service_pb2, vector_pb2
+from export.python_backend.host import EncoderHost, Rows, open_host
+from gateway.client.chunking import chunk_file
+from gateway.client.client import Client
+from gateway.client.stream import ChunkStream
+from gateway.embedding.space import Encoder, InputType, Space, passage_of
+from gateway.embedding.tokenizer import Tokenizer
+from gateway.local.stack import Stack, StackSettings
+
+ROOT = Path(__file__).parents[2]
+LIBRARY = Path(sysconfig.get_path("stdlib"))
+REPOSITORY = ROOT / ".duovec" / "model_repository"
+THREADS = 2
+TOKEN_BUDGET = 512
+
+
+def real_chunks(count: int) -> list[chunk_pb2.Chunk]:
+    """Chunks of the standard library, each text once, at their natural lengths."""
+    chunks: dict[str, chunk_pb2.Chunk] = {}
+    for path in sorted(LIBRARY.glob("*.py")) + sorted(LIBRARY.glob("email/*.py")):
+        source = path.read_bytes()
+        cut = chunk_file(path.name, source)
+        for ordinal, chunk in enumerate(cut):
+            message = chunk_pb2.Chunk(
+                path=path.name,
+                language=chunk.language,
+                symbol=chunk.symbol,
+                kind=chunk.kind,
+                start_line=chunk.start_line,
+                end_line=chunk.end_line,
+                content=chunk.content,
+                file_sha256=bytes(32),
+                ordinal=ordinal,
+                file_chunk_count=len(cut),
+            )
+            chunks.setdefault(passage_of(chunk.symbol, chunk.content), message)
+    found = list(chunks.values())
+    return found[:: max(1, len(found) // count)][:count]
+
+
+class Bound:
+    """Both encoders in this process."""
+
+    def __init__(self, space: Space) -> None:
+        self._encoders = (space.code, space.text)
+        self._hosts = [self._open(encoder) for encoder in self._encoders]
+
+    def _open(self, encoder: Encoder) -> EncoderHost:
+        return open_host(encoder.folder, num_threads=THREADS, token_budget=TOKEN_BUDGET)
+
+    async def rows(self, texts: Sequence[str]) -> list[Rows]:
+        """The texts as each encoder reads them."""
+        found = []
+        for encoder in self._encoders:
+            tokens = await Tokenizer(encoder).tokenize(texts, InputType.PASSAGE)
+            lengths = np.array([len(row.ids_T) for row in tokens])
+            ids = np.zeros((len(tokens), lengths.max()), dtype=np.int64)
+            for position, row in enumerate(tokens):
+                ids[position, : len(row.ids_T)] = row.ids_T
+            found.append(Rows(ids, lengths, None))
+        return found
+
+    def in_turns(self, rows: Sequence[Rows]) -> None:
+        """One encoder, then the other."""
+        for host, one in zip(self._hosts, rows, strict=True):
+            host.embed([one])
+
+    def at_once(self, rows: Sequence[Rows]) -> None:
+        """Both in threads."""
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda pair: pair[0].embed([pair[1]]), zip(self._hosts, rows, strict=True)))
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall time."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def stream_embed(endpoint: str, api_key: str, texts: Sequence[str]) -> None:
+    """Every text through StreamEmbed."""
+
+    def requests() -> Iterator[embedding_service_pb2.StreamEmbedRequest]:
+        for number, text in enumerate(texts):
+            yield embedding_service_pb2.StreamEmbedRequest(
+                item_id=str(number),
+                text=text,
+                input_type=vector_pb2.INPUT_TYPE_PASSAGE,
+                truncate=True,
+                vector_format=vector_pb2.VECTOR_FORMAT_FLOAT32_LE,
+            )
+
+    with grpc.insecure_channel(endpoint) as channel:
+        stub = embedding_service_pb2_grpc.EmbeddingServiceStub(channel)
+        metadata = (("authorization", f"Bearer {api_key}"),)
+        replies = sum(reply.HasField("embedding") for reply in stub.StreamEmbed(requests(), metadata=metadata))
+    assert replies == len(texts)
+
+
+def index(client: Client, codebase: str, chunks: Sequence[chunk_pb2.Chunk]) -> None:
+    """Every chunk through IndexChunks, stored."""
+    client.create_codebase(codebase)
+    stored = itertools.count()
+
+    def on_reply(request: object, reply: index_service_pb2.IndexChunksResponse) -> None:
+        assert reply.HasField("indexed"), reply.error
+        next(stored)
+
+    stream = ChunkStream(client, on_reply)
+    for number, chunk in enumerate(chunks):
+        stream.send(
+            index_service_pb2.IndexChunksRequest(codebase_id=codebase, item_id=str(number), chunk=chunk, truncate=True)
+        )
+    stream.drain()
+    stream.close()
+    assert next(stored) == len(chunks)
+
+
+def measure(endpoint: str, api_key: str, chunks: Sequence[chunk_pb2.Chunk], rounds: int) -> dict[str, float]:
+    """Chunks a second of each way, in turns, so that the machine's moods hit all alike; medians."""
+    texts = [passage_of(chunk.symbol, chunk.content) for chunk in chunks]
+    bound = Bound(Space.load(REPOSITORY, code_encoder="compact-code", text_encoder="compact-text"))
+    rows = asyncio.run(bound.rows(texts))
+    taken: dict[str, list[float]] = {}
+    fresh = itertools.count()
+    with Client(endpoint, api_key=api_key) as client:
+        ways: dict[str, Callable[[], object]] = {
+            "bound, in turns": lambda: bound.in_turns(rows),
+            "bound, at once": lambda: bound.at_once(rows),
+            # New texts each time, by a few characters, so that none comes from the cache.
+            "StreamEmbed": lambda: stream_embed(endpoint, api_key, [f"{next(fresh)}\n{text}" for text in texts]),
+            "index": lambda: index(client, f"throughput-{next(fresh)}", chunks),
+        }
+        for name, way in ways.items():
+            print(f"warming up: {name}", file=sys.stderr)
+            seconds(way) if name.startswith("bound") else None
+        for number in range(rounds):
+            for name, way in ways.items():
+                taken.setdefault(name, []).append(seconds(way))
+                print(f"round {number + 1}: {name} {taken[name][-1]:.1f} s", file=sys.stderr)
+        hundred = [f"{next(fresh)}\n{text}" for text in texts[:: len(texts) // 100]][:100]
+        taken["Embed of 100 texts, s"] = [
+            seconds(lambda: client.embed([f"{next(fresh)}\n{text}" for text in hundred], "passage", truncate=True))
+            for _ in range(5)
+        ]
+        taken["Embed of 100 texts, 32 callers"] = [_callers(endpoint, api_key, hundred, fresh)]
+    rates = {
+        name: len(chunks) / statistics.median(times) for name, times in taken.items() if not name.startswith("Embed")
+    }
+    best = max(rates["bound, in turns"], rates["bound, at once"])
+    return {
+        **{f"{name}, chunks/s": rate for name, rate in rates.items()},
+        "tokens a chunk": float(np.mean([one.lengths for one in rows])),
+        "StreamEmbed / bound": rates["StreamEmbed"] / best,
+        "index / bound": rates["index"] / best,
+        "Embed of 100 texts, ms": 1000 * statistics.median(taken["Embed of 100 texts, s"]),
+        "Embed of 4 texts by 32 callers / bound": taken["Embed of 100 texts, 32 callers"][0] / best,
+    }
+
+
+def _callers(endpoint: str, api_key: str, texts: Sequence[str], fresh: Iterator[int]) -> float:
+    """Texts a second that 32 callers get who send four at a time."""
+    deadline = time.perf_counter() + 10
+    counts = []
+
+    def call() -> None:
+        done = 0
+        with Client(endpoint, api_key=api_key) as client:
+            while time.perf_counter() < deadline:
+                some = [f"{next(fresh)}\n{texts[(done + offset) % len(texts)]}" for offset in range(4)]
+                client.embed(some, "passage", truncate=True)
+                done += 4
+        counts.append(done)
+
+    started = time.perf_counter()
+    threads = [threading.Thread(target=call) for _ in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(counts) / (time.perf_counter() - started)
+
+
+async def main() -> None:
+    """Start a stack, measure, stop."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--chunks", type=int, default=1500)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    chunks = real_chunks(options.chunks)
+    with tempfile.TemporaryDirectory(prefix="duovec-bench-") as folder:
+        os.chmod(folder, 0o755)  # noqa: PTH101 - PostgreSQL's account must be able to enter
+        settings = StackSettings(data_dir=Path(folder), model_repository=REPOSITORY, listen="127.0.0.1:0")
+        async with Stack(settings) as stack:
+            figures = await asyncio.to_thread(measure, stack.endpoint, stack.api_key, chunks, options.rounds)
+    for name, figure in figures.items():
+        print(f"{name:<40}{figure:10.2f}")
+    print(json.dumps({name: round(figure, 3) for name, figure in figures.items()}))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
