@@ -27,7 +27,7 @@ check: $(VENV)/installed
 bench: $(VENV)/installed
 	@$(BIN)/duovec-export publish --pair compact --repository "$(DATA_DIR)/model_repository" --if-missing
 	$(BIN)/python tests/benchmarks/service.py
-	$(BIN)/python tests/benchmarks/throughput.py
+	$(BIN)/python -P tests/benchmarks/throughput.py
 	$(BIN)/python tests/benchmarks/interference.py
 	$(BIN)/python tests/benchmarks/cache.py
 	$(BIN)/python tests/benchmarks/search.py

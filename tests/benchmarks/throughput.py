@@ -3,7 +3,8 @@
 The bound runs both encoders in one process, with the runtime, the threads and the micro-batches of the published model:
 one after the other, and at the same time in two threads; the faster counts.
 
-Usage: python tests/benchmarks/throughput.py [--chunks 1500]   (starts its own stack; needs the compact pair in .duovec)
+Usage: python -P tests/benchmarks/throughput.py [--chunks 1500]   (-P: a module beside it is called export, too;
+starts its own stack; needs the compact pair in .duovec)
 """
 
 import argparse
@@ -83,7 +84,9 @@ class Bound:
             ids = np.zeros((len(tokens), lengths.max()), dtype=np.int64)
             for position, row in enumerate(tokens):
                 ids[position, : len(row.ids_T)] = row.ids_T
-            found.append(Rows(ids, lengths, None))
+            task_id = encoder.task_ids.get(InputType.PASSAGE)
+            tasks = None if task_id is None else np.full(len(tokens), task_id)
+            found.append(Rows(ids, lengths, tasks))
         return found
 
     def in_turns(self, rows: Sequence[Rows]) -> None:
@@ -143,10 +146,11 @@ def index(client: Client, codebase: str, chunks: Sequence[chunk_pb2.Chunk]) -> N
     assert next(stored) == len(chunks)
 
 
-def measure(endpoint: str, api_key: str, chunks: Sequence[chunk_pb2.Chunk], rounds: int) -> dict[str, float]:
+def measure(
+    bound: Bound, endpoint: str, api_key: str, chunks: Sequence[chunk_pb2.Chunk], rounds: int
+) -> dict[str, float]:
     """Chunks a second of each way, in turns, so that the machine's moods hit all alike; medians."""
     texts = [passage_of(chunk.symbol, chunk.content) for chunk in chunks]
-    bound = Bound(Space.load(REPOSITORY, code_encoder="compact-code", text_encoder="compact-text"))
     rows = asyncio.run(bound.rows(texts))
     taken: dict[str, list[float]] = {}
     fresh = itertools.count()
@@ -158,9 +162,6 @@ def measure(endpoint: str, api_key: str, chunks: Sequence[chunk_pb2.Chunk], roun
             "StreamEmbed": lambda: stream_embed(endpoint, api_key, [f"{next(fresh)}\n{text}" for text in texts]),
             "index": lambda: index(client, f"throughput-{next(fresh)}", chunks),
         }
-        for name, way in ways.items():
-            print(f"warming up: {name}", file=sys.stderr)
-            seconds(way) if name.startswith("bound") else None
         for number in range(rounds):
             for name, way in ways.items():
                 taken.setdefault(name, []).append(seconds(way))
@@ -215,11 +216,13 @@ async def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     chunks = real_chunks(options.chunks)
+    bound = Bound(Space.load(REPOSITORY, code_encoder="compact-code", text_encoder="compact-text"))
+    bound.in_turns(await bound.rows([passage_of(chunk.symbol, chunk.content) for chunk in chunks[:64]]))
     with tempfile.TemporaryDirectory(prefix="duovec-bench-") as folder:
         os.chmod(folder, 0o755)  # noqa: PTH101 - PostgreSQL's account must be able to enter
         settings = StackSettings(data_dir=Path(folder), model_repository=REPOSITORY, listen="127.0.0.1:0")
         async with Stack(settings) as stack:
-            figures = await asyncio.to_thread(measure, stack.endpoint, stack.api_key, chunks, options.rounds)
+            figures = await asyncio.to_thread(measure, bound, stack.endpoint, stack.api_key, chunks, options.rounds)
     for name, figure in figures.items():
         print(f"{name:<40}{figure:10.2f}")
     print(json.dumps({name: round(figure, 3) for name, figure in figures.items()}))
