@@ -36,6 +36,7 @@ from duovec.v1 import (
     training_service_pb2,
     training_service_pb2_grpc,
 )
+from gateway.concurrency import running
 from gateway.embedding.embedder import Embedder
 from gateway.embedding.proof import ProvenEncoders
 from gateway.embedding.space import Space
@@ -141,24 +142,24 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
         await ensure_admin_key(system, given=_admin_key(settings), file=settings.admin_key_file)
         spaces = SpaceStore(system, index_memory_mb=settings.index_memory_mb)
         serving = await _begin(spaces, catalog, served)
-        await stack.enter_async_context(_running(serving.run()))
-        await stack.enter_async_context(_running(Reembedder(system, spaces, serving).run()))
+        await stack.enter_async_context(running(serving.run()))
+        await stack.enter_async_context(running(Reembedder(system, spaces, serving).run()))
         index_builder = IndexBuilder(spaces, WordCounts(system), serving)
-        await stack.enter_async_context(_running(index_builder.run()))
+        await stack.enter_async_context(running(index_builder.run()))
         recall_watch = RecallWatch(system, target=settings.recall_target, period_s=settings.recall_period_s)
-        await stack.enter_async_context(_running(watch_recall(recall_watch, serving)))
+        await stack.enter_async_context(running(watch_recall(recall_watch, serving)))
         log = SearchLog(system) if settings.search_log else None
         if log is not None:
             await stack.enter_async_context(log.running())
         keeper = SearchLogKeeper(system, retention=timedelta(days=settings.search_log_retention_days))
-        await stack.enter_async_context(_running(keeper.run()))
+        await stack.enter_async_context(running(keeper.run()))
         timeout_s = settings.request_timeout_s
         interceptors = (
             ErrorInterceptor(timeout_s=timeout_s),
             AuthenticationInterceptor(PrincipalStore(database), timeout_s=timeout_s),
         )
         server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
-        _add_services(server, settings, catalog, serving, database, index_builder, log)
+        _add_services(server, settings, catalog, spaces, serving, database, index_builder, log)
         health_servicer = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
         names = ("", *SERVICES)
@@ -174,7 +175,7 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
         stack.push_async_callback(server.stop, settings.drain_s)
         stack.push_async_callback(health_servicer.enter_graceful_shutdown)
         monitor = HealthMonitor(health_servicer, names, serving, system)
-        await stack.enter_async_context(_running(monitor.run()))
+        await stack.enter_async_context(running(monitor.run()))
         logger.info("listening on %s, space %s", settings.listen, serving.active.fingerprint)
         yield port
 
@@ -183,6 +184,7 @@ def _add_services(
     server: grpc.aio.Server,
     settings: Settings,
     catalog: SpaceCatalog,
+    spaces: SpaceStore,
     serving: Serving,
     database: Database,
     index_builder: IndexBuilder,
@@ -226,7 +228,7 @@ def _add_services(
     )
     system = database.as_system()
     space_service_pb2_grpc.add_SpaceServiceServicer_to_server(
-        SpaceServicer(SpaceStore(system), SpaceVectorStore(system), catalog, serving, principals, timeout_s=timeout_s),
+        SpaceServicer(spaces, SpaceVectorStore(system), catalog, serving, principals, timeout_s=timeout_s),
         server,
     )
     training_service_pb2_grpc.add_TrainingServiceServicer_to_server(
@@ -281,17 +283,6 @@ def _admin_key(settings: Settings) -> ApiKey | None:
     if key is None:
         raise StartupError("DUOVEC_ADMIN_KEY is not of the form duovec_<12 of a-z and 0-9>_<64 hex digits>")
     return key
-
-
-@asynccontextmanager
-async def _running(coroutine: "asyncio._CoroutineLike[None]") -> AsyncIterator[None]:
-    task = asyncio.create_task(coroutine)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 async def run(settings: Settings) -> None:

@@ -1,14 +1,13 @@
 """The published compact pair, and one running stack for the tests that do not break it."""
 
 import hashlib
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from open_folder import open_folder
 
 from gateway.client.client import Client
 from gateway.local.stack import Stack, StackSettings
@@ -42,10 +41,8 @@ def published_models() -> Path:
 @pytest.fixture(scope="session")
 def session_dir() -> Iterator[Path]:
     """A folder that the account of PostgreSQL may enter, which pytest's own (mode 0700) are not."""
-    root = Path(tempfile.mkdtemp(prefix="duovec-session-"))
-    root.chmod(0o755)
-    yield root
-    shutil.rmtree(root)
+    with open_folder("duovec-session-") as root:
+        yield root
 
 
 @pytest.fixture(scope="session")

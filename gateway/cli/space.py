@@ -5,12 +5,12 @@ import time
 from typing import Annotated, Any
 
 import typer
-from google.protobuf.json_format import MessageToDict
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from duovec.v1 import space_service_pb2 as pb
+from gateway.cli.documents import to_dict
 from gateway.cli.failures import one_line_failures
 from gateway.cli.options import DEFAULT_ENDPOINT, ApiKey, AsJson, Endpoint
 from gateway.cli.terminal import harmless
@@ -235,11 +235,4 @@ def _encoder(encoder: pb.SpaceEncoder) -> str:
 
 
 def _json(row: pb.Space) -> dict[str, Any]:
-    fields: dict[str, Any] = MessageToDict(
-        row, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-    )
-    # JSON's own numbers, not the strings that 64 bits take in proto's JSON.
-    for name in ("chunk_count", "pending_chunk_count", "truncated_chunk_count"):
-        fields[name] = int(fields[name])
-    fields["state"] = _STATES[row.state]
-    return fields
+    return to_dict(row) | {"state": _STATES[row.state]}

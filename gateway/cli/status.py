@@ -6,14 +6,13 @@ from typing import Any
 
 import grpc
 import typer
-from google.protobuf.json_format import MessageToDict
-from google.protobuf.message import Message
 from rich.console import Console
 from rich.table import Table
 
 from duovec.v1 import codebase_service_pb2, status_service_pb2
+from gateway.cli.documents import to_dict
 from gateway.cli.failures import one_line_failures
-from gateway.cli.options import DEFAULT_ENDPOINT, ApiKey, AsJson, Endpoint
+from gateway.cli.options import DEFAULT_ENDPOINT, ApiKey, AsJson, Endpoint, when
 from gateway.client.client import Client
 from gateway.client.errors import ClientError
 
@@ -55,7 +54,7 @@ def status(endpoint: Endpoint = DEFAULT_ENDPOINT, api_key: ApiKey = None, as_jso
                 for codebase in codebases
             ],
         }
-        typer.echo(json.dumps(document | ({} if service is None else _document(service))))
+        typer.echo(json.dumps(document | ({} if service is None else to_dict(service))))
     else:
         console = Console()
         console.print(f"{endpoint}: {health}", markup=False, highlight=False)
@@ -75,29 +74,15 @@ def _service(client: Client) -> status_service_pb2.GetStatusResponse | None:
         raise
 
 
-def _document(service: status_service_pb2.GetStatusResponse) -> dict[str, Any]:
-    return {
-        "space": service.space,
-        "cache": _fields(service.cache),
-        "recall_checks": [_fields(check) for check in service.recall_checks],
-        "tables": [_fields(table) for table in service.tables],
-        "advice": [_fields(advice) for advice in service.advice],
-    }
-
-
-def _fields(message: Message) -> dict[str, Any]:
-    """Every field by its name in the proto; 64-bit counts are numbers, as a program expects them."""
-    fields = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-    return {name: int(value) if name.endswith(("_count", "_bytes")) else value for name, value in fields.items()}
-
-
 def _show_codebases(console: Console, codebases: Sequence[codebase_service_pb2.Codebase], *, serving: bool) -> None:
     if codebases:
         table = Table("codebase", "chunks", "pending", "created")
         for codebase in codebases:
-            created = codebase.create_time.ToDatetime().strftime("%Y-%m-%d %H:%M")
             table.add_row(
-                codebase.codebase_id, f"{codebase.chunk_count:,}", f"{codebase.pending_chunk_count:,}", created
+                codebase.codebase_id,
+                f"{codebase.chunk_count:,}",
+                f"{codebase.pending_chunk_count:,}",
+                when(codebase.create_time),
             )
         console.print(table)
     elif serving:

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from google.protobuf.json_format import MessageToDict
 from rich.console import Console
 from rich.table import Table
 
 from duovec.v1 import training_service_pb2 as pb
+from gateway.cli.documents import to_dict
 from gateway.cli.failures import one_line_failures
 from gateway.cli.options import DEFAULT_ENDPOINT, ApiKey, AsJson, Endpoint, when
 from gateway.cli.terminal import harmless
@@ -31,7 +31,6 @@ Publish = Annotated[bool, typer.Option("--publish", help="Publish the result if 
 RunId = Annotated[int, typer.Argument(help="Number of the run.")]
 _STATES = {number: name.removeprefix("TRAINING_STATE_") for name, number in pb.TrainingState.items()}
 _STAGES = {number: name.removeprefix("TRAINING_STAGE_").lower() for name, number in pb.TrainingStage.items()}
-_WHOLE_NUMBERS = ("run_id", "schedule_id", "step", "step_count")
 
 
 @training.command()
@@ -223,13 +222,7 @@ def _done(run: pb.TrainingRun) -> str:
 
 
 def _json(message: pb.TrainingRun | pb.TrainingSchedule) -> dict[str, Any]:
-    fields: dict[str, Any] = MessageToDict(
-        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-    )
-    # JSON's own numbers, not the strings that 64 bits take in proto's JSON.
-    for name in _WHOLE_NUMBERS:
-        if name in fields:
-            fields[name] = int(fields[name])
+    fields = to_dict(message)
     if isinstance(message, pb.TrainingRun):
         fields["state"], fields["stage"] = _STATES[message.state], _STAGES[message.stage]
     return fields

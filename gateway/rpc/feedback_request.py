@@ -1,5 +1,6 @@
 """A request of RecordFeedback, checked."""
 
+from dataclasses import replace
 from uuid import UUID
 
 from duovec.v1 import search_service_pb2 as pb
@@ -23,16 +24,16 @@ def check(request: pb.RecordFeedbackRequest) -> tuple[UUID, dict[int, Said]]:
         raise InvalidInput("items", f"has {len(request.items)} items; send 1 to {MAX_ITEMS}")
     said: dict[int, Said] = {}
     for index, item in enumerate(request.items):
-        said[item.chunk_id] = _add(said.get(item.chunk_id, Said()), item.signal, f"items[{index}].signal")
+        said[item.chunk_id] = _add(said.get(item.chunk_id, Said(item=index)), item.signal, f"items[{index}].signal")
     return search_id, said
 
 
 def _add(known: Said, signal: int, field: str) -> Said:
     if signal == pb.FEEDBACK_SIGNAL_OPENED:
-        return Said(opened=True, useful=known.useful)
+        return replace(known, opened=True)
     if signal not in (pb.FEEDBACK_SIGNAL_USEFUL, pb.FEEDBACK_SIGNAL_NOT_USEFUL):
         raise InvalidInput(field, f"is {signal}; set FEEDBACK_SIGNAL_OPENED (1), _USEFUL (2) or _NOT_USEFUL (3)")
     useful = signal == pb.FEEDBACK_SIGNAL_USEFUL
     if known.useful is not None and known.useful != useful:
         raise InvalidInput(field, "says useful and not useful of one hit; say one of them")
-    return Said(opened=known.opened, useful=useful)
+    return replace(known, useful=useful)

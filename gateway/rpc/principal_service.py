@@ -4,12 +4,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from duovec.v1 import principal_service_pb2 as pb
 from duovec.v1 import principal_service_pb2_grpc as pb_grpc
 from gateway.errors import InvalidInput
 from gateway.rpc import paging, validation
+from gateway.rpc.timestamps import timestamp
 from gateway.store.access import ApiKeyRow, PrincipalRow
 from gateway.store.api_keys import ApiKeyStore
 from gateway.store.principals import PrincipalStore
@@ -150,15 +150,7 @@ def _api_key(row: ApiKeyRow) -> pb.ApiKey:
         key_id=row.key_id,
         principal_id=row.principal_id,
         display_name=row.display_name,
-        create_time=_timestamp(row.create_time),
-        expire_time=_timestamp(row.expire_time),
-        revoke_time=_timestamp(row.revoke_time),
+        create_time=timestamp(row.create_time),
+        expire_time=timestamp(row.expire_time),
+        revoke_time=timestamp(row.revoke_time),
     )
-
-
-def _timestamp(time: datetime | None) -> Timestamp | None:
-    if time is None:
-        return None
-    timestamp = Timestamp()
-    timestamp.FromDatetime(time)
-    return timestamp

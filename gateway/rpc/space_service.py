@@ -9,12 +9,12 @@ from datetime import datetime
 from typing import Any
 
 import grpc
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from duovec.v1 import space_service_pb2 as pb
 from duovec.v1 import space_service_pb2_grpc as pb_grpc
 from gateway.embedding.space import Space
 from gateway.errors import DuovecError, InvalidInput, SpaceNotFound, SpaceNotReady, StartupError
+from gateway.rpc.timestamps import timestamp
 from gateway.spaces.catalog import SpaceCatalog
 from gateway.spaces.serving import Serving
 from gateway.store.principals import PrincipalStore
@@ -201,7 +201,7 @@ class SpaceServicer(pb_grpc.SpaceServiceServicer):
             error=row.fill_error,
             truncated_chunk_count=row.truncated_chunk_count,
             verification=_verification(row.verification),
-            activate_time=_timestamp(row.activate_time),
+            activate_time=timestamp(row.activate_time),
         )
         message.create_time.FromDatetime(row.create_time)
         return message
@@ -220,7 +220,7 @@ def _verification(found: Mapping[str, Any] | None) -> pb.SpaceVerification | Non
     return pb.SpaceVerification(
         passed=found["passed"],
         faults=found["faults"],
-        time=_timestamp(datetime.fromisoformat(found["time"])),
+        time=timestamp(datetime.fromisoformat(found["time"])),
         recomputed_count=found["recomputed_count"],
         min_cosine=found["min_cosine"],
         mean_recall=recall["mean"] if recall else None,
@@ -229,11 +229,3 @@ def _verification(found: Mapping[str, Any] | None) -> pb.SpaceVerification | Non
         mrr=retrieval["mrr"] if retrieval else 0.0,
         active_mrr=retrieval["active_mrr"] if retrieval else 0.0,
     )
-
-
-def _timestamp(time: datetime | None) -> Timestamp | None:
-    if time is None:
-        return None
-    timestamp = Timestamp()
-    timestamp.FromDatetime(time)
-    return timestamp

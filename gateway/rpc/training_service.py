@@ -2,17 +2,16 @@
 
 import re
 import tomllib
-from datetime import datetime
 from typing import Any
 
 import grpc
 from google.protobuf.struct_pb2 import Struct
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from duovec.v1 import training_service_pb2 as pb
 from duovec.v1 import training_service_pb2_grpc as pb_grpc
 from gateway.errors import InvalidInput
 from gateway.rpc import paging, validation
+from gateway.rpc.timestamps import timestamp
 from gateway.store.training import TrainingRunRow, TrainingScheduleRow, TrainingSpec, TrainingStore
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -182,9 +181,9 @@ def _run(row: TrainingRunRow) -> pb.TrainingRun:
         lineage=_struct(row.lineage),
         metrics=_struct(row.metrics) if row.metrics is not None else None,
         space=row.space or "",
-        create_time=_timestamp(row.create_time),
-        start_time=_timestamp(row.start_time),
-        finish_time=_timestamp(row.finish_time),
+        create_time=timestamp(row.create_time),
+        start_time=timestamp(row.start_time),
+        finish_time=timestamp(row.finish_time),
     )
 
 
@@ -195,7 +194,7 @@ def _schedule(row: TrainingScheduleRow) -> pb.TrainingSchedule:
         min_feedback_count=row.min_feedback_count,
         encoder=row.spec.encoder,
         principal_id=row.principal_id,
-        create_time=_timestamp(row.create_time),
+        create_time=timestamp(row.create_time),
     )
 
 
@@ -203,11 +202,3 @@ def _struct(value: dict[str, Any]) -> Struct:
     struct = Struct()
     struct.update(value)
     return struct
-
-
-def _timestamp(time: datetime | None) -> Timestamp | None:
-    if time is None:
-        return None
-    timestamp = Timestamp()
-    timestamp.FromDatetime(time)
-    return timestamp

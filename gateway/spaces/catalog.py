@@ -59,6 +59,9 @@ class SpaceCatalog:
         Raises:
             StartupError: The configuration of an encoder cannot be read.
         """
+        known = self._embedders.get(fingerprint)
+        if known is not None and await asyncio.to_thread(self._is_loaded, known.space):
+            return known.space
         code, text = manifest["code"]["encoder"], manifest["text"]["encoder"]
         return await asyncio.to_thread(Space.find, self._repository, fingerprint, code_encoder=code, text_encoder=text)
 
@@ -69,15 +72,15 @@ class SpaceCatalog:
             SpaceNotReady: No versions that make it are kept loaded.
         """
         try:
-            known = self._embedders.get(fingerprint)
-            if known is not None and await asyncio.to_thread(self._is_loaded, known.space):
-                return known
             space = await self.find(fingerprint, manifest)
             if space is None:
                 raise SpaceNotReady(
                     f"no loaded versions of {manifest['code']['encoder']} and {manifest['text']['encoder']} in "
                     f"{self._repository} make space {fingerprint}; publish or roll back to them with duovec-export"
                 )
+            known = self._embedders.get(fingerprint)
+            if known is not None and known.space is space:
+                return known
             embedder = await asyncio.to_thread(self._make_embedder, space)
         except (StartupError, KeyError) as exc:
             raise SpaceNotReady(f"the encoders of space {fingerprint} cannot be read: {exc}") from exc

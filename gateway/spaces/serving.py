@@ -100,7 +100,7 @@ class Serving:
         Raises:
             SpaceMismatch: Another one is active.
         """
-        if fingerprint and self._active.mismatch(fingerprint):
+        if self._active.mismatch(fingerprint):
             await self.refresh()
             if error := self._active.mismatch(fingerprint):
                 raise error

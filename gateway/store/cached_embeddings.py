@@ -74,9 +74,9 @@ class CachedEmbeddings:
         self._added_count += len(vectors)
         if self._added_count * _EVICTIONS_PER_LIMIT >= self._max_texts:
             self._added_count = 0
-            await self.evict()
+            await self._evict()
 
-    async def evict(self) -> None:
+    async def _evict(self) -> None:
         """Delete the longest unused rows beyond the limit, unless another gateway is about it."""
         async with self._system.acquire(_EVICT_TIMEOUT_S) as connection:
             if await connection.fetchval(_QUERIES["try_lock_eviction"]):

@@ -18,10 +18,17 @@ _QUERIES = load_queries("feedback.sql")
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What was said of one hit; `useful` is None where nothing was said about that."""
+    """What was said of one hit.
+
+    Attributes:
+        opened: Whether it was looked at.
+        useful: None where nothing was said about that.
+        item: Index of the first item of the request that is about it, for the error's field.
+    """
 
     opened: bool = False
     useful: bool | None = None
+    item: int = 0
 
 
 class FeedbackStore:
@@ -37,7 +44,7 @@ class FeedbackStore:
 
         Args:
             search_id: A search of the caller's.
-            said: What was said, by chunk id; in the order of the request, for the error's field.
+            said: What was said, by chunk id.
             timeout_s: Deadline, seconds.
 
         Raises:
@@ -56,13 +63,13 @@ class FeedbackStore:
                     raise DatabaseUnavailable("the search is not in the log yet, try again")
                 raise SearchNotFound(f"search {search_id} is not in the log, or is not one of yours")
             shown = {record["chunk_id"]: record for record in records if record["chunk_id"] is not None}
-            for index, chunk_id in enumerate(said):
+            for chunk_id, one in said.items():
                 if chunk_id in shown:
                     continue
                 if len(shown) < records[0]["hit_count"]:
                     raise ChunkNotFound(f"chunk {chunk_id} is not among the hits of this search that you may still see")
                 raise InvalidInput(
-                    f"items[{index}].chunk_id", f"is {chunk_id}, which the search's first page did not show"
+                    f"items[{one.item}].chunk_id", f"is {chunk_id}, which the search's first page did not show"
                 )
             await connection.execute(
                 _QUERIES["record_feedback"],

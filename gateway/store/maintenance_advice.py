@@ -55,7 +55,6 @@ class IndexStatus:
     """An index; `entry_bytes` is the width of one entry of a btree, None where that is not known."""
 
     index: str
-    table: str
     kind: str
     is_valid: bool
     size_bytes: int
@@ -164,7 +163,7 @@ def _about_vacuum(table: TableStatus) -> Advice | None:
     if dead > _LEAST_ROWS and dead > _DEAD_SHARE * rows:
         finding = f"has {dead:,} dead rows beside {rows:,}"
     elif rows > _LEAST_ROWS and table.vacuum_time is None:
-        finding = f"has {rows:,} rows and was never vacuumed: counting its chunks reads more than it must"
+        finding = f"has {rows:,} rows and was never vacuumed: counting them reads more than it must"
     elif rows > _LEAST_ROWS and (table.analyze_time is None or table.changed_row_count > _CHANGED_SHARE * rows):
         finding = f"has {rows:,} rows, of which {table.changed_row_count:,} changed since it was last analyzed"
     else:

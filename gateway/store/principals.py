@@ -112,8 +112,8 @@ async def find_principal(connection: "Connection", principal_id: str) -> Princip
     return PrincipalRow(**record)
 
 
-async def require_admin(connection: "Connection") -> None:
-    """Go on only if the caller of this transaction is an administrator.
+async def require_admin(connection: "Connection") -> PrincipalRow:
+    """Get the caller of this transaction, who must be an administrator.
 
     Raises:
         AdminRequired: The caller is not.
@@ -121,3 +121,4 @@ async def require_admin(connection: "Connection") -> None:
     caller = await find_principal(connection, "")
     if not caller.is_admin:
         raise AdminRequired(f"only an administrator may do this, and {caller.principal_id!r} is none")
+    return caller

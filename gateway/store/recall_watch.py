@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -138,20 +138,18 @@ class RecallWatch:
         async with self._lock() as taken:
             if not taken:
                 return checked
+            indexes = await self._search.get_indexes(space_key, timeout_s=_QUERY_TIMEOUT_S)
+            if not (indexes.has_hnsw or indexes.has_binary):
+                return checked
+            method = index_plan(indexes, pool=MIN_POOL).method
             async with self._database.acquire(_QUERY_TIMEOUT_S) as connection:
-                indexes = await connection.fetchrow(_QUERIES["find_index"], space_key)
-                if indexes is None:
-                    raise RuntimeError("a query without FROM gave no row")
-                counts = Counts(0, None, **indexes)
-                if not (counts.has_hnsw or counts.has_binary):
-                    return checked
-                method = index_plan(counts, pool=MIN_POOL).method
                 due = await connection.fetch(
                     _QUERIES["list_due"], space_key, self._exact_limit, timedelta(seconds=self._period_s), method
                 )
             for record in due:
+                counts = replace(indexes, searched=record["vector_count"])
                 try:
-                    check = await self._check(space_key, record["codebase_key"], record["vector_count"], counts)
+                    check = await self._check(space_key, record["codebase_key"], counts)
                     if check is not None:
                         await self._store(space_key, record["codebase_key"], check)
                         checked.append(record["codebase_key"])
@@ -161,7 +159,7 @@ class RecallWatch:
                     continue  # deleted meanwhile
         return checked
 
-    async def _check(self, space_key: int, codebase_key: int, vector_count: int, counts: Counts) -> RecallCheck | None:
+    async def _check(self, space_key: int, codebase_key: int, counts: Counts) -> RecallCheck | None:
         """Measure; None where too few queries could be asked in time."""
         samples = await self._sample(space_key, codebase_key)
         exact = await self._ask(space_key, codebase_key, samples, Plan(Method.EXACT, 0))
@@ -171,9 +169,8 @@ class RecallWatch:
         samples = samples[: len(exact)]
         check: RecallCheck | None = None
         usual = index_plan(counts, pool=MIN_POOL)
-        for ef in EF_STEPS[usual.method]:
-            least_ef = 0 if ef == usual.ef else ef
-            plan = index_plan(Counts(0, None, counts.has_hnsw, counts.has_binary, least_ef), pool=MIN_POOL)
+        for least_ef in (0, *(ef for ef in EF_STEPS[usual.method] if ef > usual.ef)):
+            plan = index_plan(replace(counts, least_ef=least_ef), pool=MIN_POOL)
             found = await self._ask(space_key, codebase_key, samples, plan)
             recalls = [recall(truth, hits) for truth, hits in zip(exact, found, strict=False)]
             mean = statistics.fmean(recalls)
@@ -187,7 +184,7 @@ class RecallWatch:
                 # The mean of equal numbers may come out below them.
                 minimum_recall=min(*recalls, mean),
                 target_recall=self._target,
-                vector_count=vector_count,
+                vector_count=counts.searched,
             )
             if check.index_suffices:
                 break

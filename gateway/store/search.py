@@ -17,7 +17,7 @@ from gateway.store.queries import load_queries
 from gateway.store.rows import DIMENSION, ChunkRow, HitRow, SearchQuery, SearchResult
 from gateway.store.search_plan import EXACT_LIMIT, Counts, Method, Plan, choose_plan, may_fall_back
 from gateway.store.search_words import NO_WORDS, PART_WEIGHTS, WordQuery, choose_words
-from gateway.store.spaces import require_active
+from gateway.store.spaces import another_is_active
 
 if TYPE_CHECKING:
     from gateway.store.pool import Connection
@@ -71,11 +71,11 @@ class SearchStore:
         """
         values = _values(space_key, query)
         async with self._database.acquire(timeout_s) as connection:
+            [readable] = await _fetch(connection, "find_readable", {"codebase_keys": list(codebase_keys)})
+            if only_if_active and readable["active_space_key"] != space_key:
+                raise another_is_active(space_key)
             # What has no policies of its own, words and remembered counts, is asked for these alone.
-            if only_if_active:
-                await require_active(connection, space_key)
-            readable = await _fetch(connection, "find_readable", {"codebase_keys": list(codebase_keys)})
-            values["codebase_keys"] = [record["codebase_key"] for record in readable]
+            values["codebase_keys"] = readable["codebase_keys"]
             searched, pending = await self._count(connection, values["codebase_keys"], space_key)
             counts = await self._inspect(connection, query, searched, values)
             plan = choose_plan(
@@ -120,6 +120,12 @@ class SearchStore:
             await self._configure(connection, plan, timeout_s)
             records = await self._rank(connection, plan, query, NO_WORDS, values)
         return tuple(_hit_row(record) for record in records[: query.limit] if record["score"] is not None)
+
+    async def get_indexes(self, space_key: int, *, timeout_s: float) -> Counts:
+        """Get which indexes of a space are complete; the counts are those of no codebase."""
+        async with self._database.acquire(timeout_s) as connection:
+            [indexes] = await _fetch(connection, "find_indexes", {"space_key": space_key, "codebase_keys": []})
+        return Counts(0, None, **indexes)
 
     async def get_vector(
         self, codebase_keys: Sequence[int], space_key: int, chunk_id: int, *, timeout_s: float

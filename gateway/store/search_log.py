@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pgvector import HalfVector
 
+from gateway.concurrency import running
 from gateway.errors import DuovecError
 from gateway.store.pool import Database
 from gateway.store.queries import load_queries
@@ -144,13 +145,10 @@ class SearchLog:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Write what comes for the length of the block; at its end what is left, as far as a few seconds allow."""
-        task = asyncio.create_task(self._run())
         try:
-            yield
+            async with running(self._run()):
+                yield
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
             try:
                 async with asyncio.timeout(_FLUSH_TIMEOUT_S):
                     while self._waiting:

@@ -289,7 +289,7 @@ async def hold_active(connection: "Connection", space_key: int) -> None:
         SpaceMismatch: Another space is active by now; nothing was written.
     """
     if await connection.fetchval(_QUERIES["get_held_space_state"], space_key) != "ACTIVE":
-        raise _another_is_active(space_key)
+        raise another_is_active(space_key)
 
 
 async def hold(connection: "Connection", space_key: int) -> None:
@@ -309,7 +309,7 @@ async def require_active(connection: "Connection", space_key: int) -> None:
         SpaceMismatch: Another is.
     """
     if await connection.fetchval(_QUERIES["get_active_space_key"]) != space_key:
-        raise _another_is_active(space_key)
+        raise another_is_active(space_key)
 
 
 async def _check_may_drop(connection: "Connection", space: SpaceRow) -> None:
@@ -323,7 +323,8 @@ async def _check_may_drop(connection: "Connection", space: SpaceRow) -> None:
         )
 
 
-def _another_is_active(space_key: int) -> SpaceMismatch:
+def another_is_active(space_key: int) -> SpaceMismatch:
+    """The error for who goes on in a space that was the active one."""
     return SpaceMismatch(f"space {space_key} is not the active one any more; try again")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from gateway.errors import TrainingRunEnded, TrainingRunNotFound, TrainingScheduleNotFound
 from gateway.store.pool import Database
-from gateway.store.principals import find_principal, require_admin
+from gateway.store.principals import require_admin
 from gateway.store.queries import load_queries
 
 if TYPE_CHECKING:
@@ -104,8 +104,7 @@ class TrainingStore:
     async def start(self, spec: TrainingSpec, *, timeout_s: float) -> TrainingRunRow:
         """Queue a run."""
         async with self._database.acquire(timeout_s) as connection:
-            await require_admin(connection)
-            caller = await find_principal(connection, "")
+            caller = await require_admin(connection)
             record = await connection.fetchrow(_QUERIES["start_run"], *spec.columns, caller.principal_id)
         return _run(record)
 
@@ -145,8 +144,7 @@ class TrainingStore:
     ) -> TrainingScheduleRow:
         """Add a schedule."""
         async with self._database.acquire(timeout_s) as connection:
-            await require_admin(connection)
-            caller = await find_principal(connection, "")
+            caller = await require_admin(connection)
             record = await connection.fetchrow(
                 _QUERIES["create_schedule"], *spec.columns, caller.principal_id, min_feedback_count
             )
@@ -176,12 +174,11 @@ class TrainingStore:
 def _run(record: "asyncpg.Record | None", run_id: int = 0) -> TrainingRunRow:
     if record is None:
         raise TrainingRunNotFound(f"training run {run_id} does not exist")
-    same = TrainingRunRow.__slots__
-    values = {name: record[name] for name in same if name not in ("spec", "lineage", "metrics")}
-    metrics = record["metrics_json"]
+    values = {name: record[name] for name in TrainingRunRow.__slots__ if name not in ("spec", "lineage", "metrics")}
+    metrics = record["metrics"]
     return TrainingRunRow(
         spec=TrainingSpec.of(record),
-        lineage=json.loads(record["lineage_json"]),
+        lineage=json.loads(record["lineage"]),
         metrics=None if metrics is None else json.loads(metrics),
         **values,
     )

@@ -7,7 +7,6 @@ compact pair, in .duovec unless a repository is named)
 import asyncio
 import json
 import os
-import socket
 import statistics
 import sys
 import sysconfig
@@ -19,7 +18,7 @@ from pathlib import Path
 from gateway.client.client import Client
 from gateway.client.indexer import index_tree
 from gateway.local.postgres import Postgres
-from gateway.local.process import GatewayServer
+from gateway.local.process import GatewayServer, free_port
 from gateway.local.triton import Triton
 
 ROOT = Path(__file__).parents[2]
@@ -78,13 +77,6 @@ def measure(clients: dict[str, Client]) -> dict[str, float]:
         figures[f"searches_per_s_{CALLERS}_callers_{name}"] = statistics.median(rates[name])
     figures["feedback_at_once_p50_ms"] = statistics.median(feedback_ms(clients["with"], SEARCHES))
     return figures
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def main() -> None:

@@ -38,7 +38,6 @@ ROOT = Path(__file__).parents[2]
 LIBRARY = Path(sysconfig.get_path("stdlib"))
 REPOSITORY = ROOT / ".duovec" / "model_repository"
 THREADS = 2
-TOKEN_BUDGET = 512
 
 
 def real_chunks(count: int) -> list[chunk_pb2.Chunk]:
@@ -73,7 +72,7 @@ class Bound:
         self._hosts = [self._open(encoder) for encoder in self._encoders]
 
     def _open(self, encoder: Encoder) -> EncoderHost:
-        return open_host(encoder.folder, num_threads=THREADS, token_budget=TOKEN_BUDGET)
+        return open_host(encoder.folder, num_threads=THREADS, token_budget=encoder.token_budget)
 
     async def rows(self, texts: Sequence[str]) -> list[Rows]:
         """The texts as each encoder reads them."""

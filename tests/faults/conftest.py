@@ -1,12 +1,11 @@
 """A gateway inside the test, on a PostgreSQL and a Triton that the test may kill and bring back."""
 
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from fault_caller import API_KEY, Parts
+from open_folder import open_folder
 from pydantic import SecretStr
 
 from gateway.local.postgres import Postgres
@@ -20,10 +19,8 @@ ENCODERS = ("compact-code", "compact-text")
 @pytest.fixture
 def fault_dir() -> Iterator[Path]:
     """A folder that the account of PostgreSQL may enter."""
-    root = Path(tempfile.mkdtemp(prefix="duovec-faults-"))
-    root.chmod(0o755)
-    yield root
-    shutil.rmtree(root)
+    with open_folder("duovec-faults-") as root:
+        yield root
 
 
 @pytest.fixture

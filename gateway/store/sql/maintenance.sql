@@ -13,7 +13,7 @@ ORDER BY pg_total_relation_size(s.relid) DESC, s.relname
 -- name: list_indexes
 -- Lists the indexes whose size can be told from the rows: HNSW from the vectors, btree from the width of its columns.
 -- What is being built is left out: it is neither broken nor complete.
-SELECT i.relname AS "index", t.relname AS "table", m.amname AS kind, x.indisvalid AS is_valid,
+SELECT i.relname AS "index", m.amname AS kind, x.indisvalid AS is_valid,
        pg_relation_size(i.oid) AS size_bytes, greatest(s.n_live_tup, 0) AS row_count,
        -- Item, tuple header and, rounded up to 8 bytes each, the columns.
        (SELECT 12 + sum(ceil(coalesce(p.avg_width, 8) / 8.0) * 8)
@@ -39,12 +39,14 @@ FROM spaces WHERE state = 'STANDBY' AND deactivate_time IS NOT NULL
 ORDER BY space_key
 
 -- name: get_server
--- Gets what keeps vacuum from its work: whether it is on, and the age of the oldest transaction, seconds.
+-- Gets what keeps vacuum from its work: whether it is on, and the oldest transaction that idles, with its age, seconds.
 SELECT current_setting('autovacuum')::boolean AS autovacuum,
-       (SELECT coalesce(max(extract(epoch FROM now() - xact_start)), 0)::double precision FROM pg_stat_activity
-        WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
-          AND state LIKE 'idle in transaction%') AS idle_transaction_s,
-       (SELECT pid FROM pg_stat_activity
-        WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
-          AND state LIKE 'idle in transaction%'
-        ORDER BY xact_start LIMIT 1) AS idle_transaction_pid
+       coalesce(extract(epoch FROM now() - oldest.xact_start), 0)::double precision AS idle_transaction_s,
+       oldest.pid AS idle_transaction_pid
+FROM (VALUES (0)) AS always
+LEFT JOIN (
+    SELECT pid, xact_start FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+      AND state LIKE 'idle in transaction%'
+    ORDER BY xact_start LIMIT 1
+) oldest ON true

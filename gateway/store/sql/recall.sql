@@ -6,13 +6,6 @@ SELECT pg_try_advisory_lock(hashtext('duovec.recall'))
 -- Ends what try_lock_watch began.
 SELECT pg_advisory_unlock(hashtext('duovec.recall'))
 
--- name: find_index
--- Says which indexes of a space are complete.
-SELECT (SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(format('embeddings_s%s_hnsw', $1::integer))) IS TRUE
-           AS has_hnsw,
-       (SELECT indisvalid FROM pg_index
-        WHERE indexrelid = to_regclass(format('embeddings_s%s_binary', $1::integer))) IS TRUE AS has_binary
-
 -- name: list_due
 -- Lists the codebases that are searched by the index of a space and were not checked for a while, or have changed by a
 -- fifth, or got another index since.

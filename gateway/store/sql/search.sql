@@ -1,6 +1,9 @@
 -- name: find_readable
--- Finds which codebases row-level security lets the caller see.
-SELECT codebase_key FROM codebases WHERE codebase_key = ANY(:codebase_keys::bigint[]) ORDER BY codebase_key
+-- Finds which codebases row-level security lets the caller see, and which space is the active one.
+SELECT ARRAY(
+           SELECT codebase_key FROM codebases WHERE codebase_key = ANY(:codebase_keys::bigint[]) ORDER BY codebase_key
+       ) AS codebase_keys,
+       active_space() AS active_space_key
 
 -- name: count_searchable
 -- Counts the chunks of codebases with and without a vector of the space.

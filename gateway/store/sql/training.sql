@@ -2,16 +2,15 @@
 -- Queues a run.
 INSERT INTO training_runs (recipe, encoder, codebase_ids, seed, device, precision, publish, principal_id)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-RETURNING *, lineage::text AS lineage_json, metrics::text AS metrics_json
+RETURNING *
 
 -- name: get_run
 -- Gets one run.
-SELECT *, lineage::text AS lineage_json, metrics::text AS metrics_json FROM training_runs WHERE run_id = $1
+SELECT * FROM training_runs WHERE run_id = $1
 
 -- name: list_runs
 -- Lists runs, newest first, before one.
-SELECT *, lineage::text AS lineage_json, metrics::text AS metrics_json
-FROM training_runs WHERE run_id < $1 ORDER BY run_id DESC LIMIT $2
+SELECT * FROM training_runs WHERE run_id < $1 ORDER BY run_id DESC LIMIT $2
 
 -- name: cancel_run
 -- Cancels a run that has not ended: at once, or by its worker.

@@ -2,8 +2,6 @@
 
 import asyncio
 import random
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -12,6 +10,7 @@ import asyncpg
 import grpc
 import numpy as np
 import pytest
+from open_folder import open_folder
 from tritonclient.grpc.aio import InferenceServerClient
 
 from duovec.v1 import embedding_service_pb2 as pb
@@ -44,10 +43,8 @@ TEXTS = [f"def function_{number}(value):\n    return value * {number}\n" for num
 @pytest.fixture(scope="module")
 def cache_dir() -> Iterator[Path]:
     """A folder that the account of PostgreSQL may enter."""
-    root = Path(tempfile.mkdtemp(prefix="duovec-cache-"))
-    root.chmod(0o755)
-    yield root
-    shutil.rmtree(root)
+    with open_folder("duovec-cache-") as root:
+        yield root
 
 
 @pytest.fixture(scope="module")

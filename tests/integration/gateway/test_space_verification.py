@@ -4,8 +4,6 @@ import argparse
 import inspect
 import json.decoder
 import json.encoder
-import shutil
-import tempfile
 import textwrap
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from open_folder import open_folder
 
 from gateway.embedding.embedder import Embedder
 from gateway.embedding.proof import ProvenEncoders
@@ -54,10 +53,8 @@ class Site:
 @pytest.fixture(scope="module")
 def site_dir() -> Iterator[Path]:
     """A folder that the account of PostgreSQL may enter."""
-    root = Path(tempfile.mkdtemp(prefix="duovec-spaces-"))
-    root.chmod(0o755)
-    yield root
-    shutil.rmtree(root)
+    with open_folder("duovec-spaces-") as root:
+        yield root
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,10 @@
 """A tiny model repository for the real Triton, and data directories."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from open_folder import open_folder
 
 CONFIG = """
 name: "%s"
@@ -42,7 +41,5 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
     """A data directory that the account of PostgreSQL may enter, which pytest's own (mode 0700) are not."""
-    root = Path(tempfile.mkdtemp(prefix="duovec-up-"))
-    root.chmod(0o755)
-    yield root
-    shutil.rmtree(root)
+    with open_folder("duovec-up-") as root:
+        yield root

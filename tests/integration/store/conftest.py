@@ -1,13 +1,12 @@
 """The real PostgreSQL, one a session, and a migrated database of its own for every test."""
 
 import itertools
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import asyncpg
 import pytest
+from open_folder import open_folder
 
 from gateway.local.postgres import Postgres
 from gateway.store.chunks import ChunkStore
@@ -23,10 +22,8 @@ _numbers = itertools.count()
 @pytest.fixture(scope="session")
 def postgres_root() -> Iterator[Path]:
     """A directory that the account of PostgreSQL may enter, which pytest's own (mode 0700) are not."""
-    root = Path(tempfile.mkdtemp(prefix="duovec-postgres-"))
-    root.chmod(0o755)
-    yield root
-    shutil.rmtree(root)
+    with open_folder("duovec-postgres-") as root:
+        yield root
 
 
 @pytest.fixture(scope="session")

@@ -87,7 +87,7 @@ async def test_a_chunk_that_was_not_shown_is_refused_and_nothing_is_recorded(
         acting_with(caller),
         pytest.raises(InvalidInput, match=r"items\[1\].chunk_id: is 14, which the search's first page did not"),
     ):
-        await store.record(search_id, {11: USEFUL, 14: USEFUL}, timeout_s=5)
+        await store.record(search_id, {11: USEFUL, 14: replace(USEFUL, item=1)}, timeout_s=5)
     assert await said(database) == []
 
 

@@ -5,7 +5,6 @@ import hashlib
 import json
 import shutil
 import sysconfig
-import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
+from open_folder import open_folder
 from typer.testing import CliRunner
 
 from gateway.client.chunking import chunk_file
@@ -53,36 +53,28 @@ async def filled(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fill
         for name in packages:
             source = Path(sysconfig.get_path("stdlib"), name)
             shutil.copytree(source, folder / codebase / name, ignore=shutil.ignore_patterns("__pycache__"))
-    root = _root()
-    server = Postgres(root / "data", log_path=root / "postgres.log")
-    await server.start()
-    await migrate(server.url)
-    database = (await Database.connect(server.url)).as_system()
-    space = await SpaceStore(database).ensure_active(SPACE, {"code": "one"})
-    for codebase in ("library", "other"):
-        row = await CodebaseStore(database).create(codebase, codebase, timeout_s=5)
-        rows = _chunks(folder / codebase)
-        vectors = _unit_vectors(np.random.default_rng(len(rows)).standard_normal((len(rows), 2560)))
-        await ChunkStore(database).insert(row.codebase_key, space.space_key, rows, vectors, timeout_s=60)
-    async with database.acquire(10) as connection:
-        await connection.execute(
-            "INSERT INTO principals (principal_id, display_name) VALUES ('reader', 'R'), ('stranger', 'S')"
-        )
-        await connection.execute(
-            "INSERT INTO grants (principal_key, codebase_key, role) SELECT principal_key, codebase_key, 'READ'"
-            " FROM principals, codebases WHERE principal_id = 'reader' AND codebase_id = 'library'"
-        )
-    await database.close()
-    yield Filled(server.url, folder)
-    await server.stop()
-    shutil.rmtree(root)
-
-
-def _root() -> Path:
-    """A folder that the account of PostgreSQL may enter, which pytest's own (mode 0700) are not."""
-    root = Path(tempfile.mkdtemp(prefix="duovec-mining-"))
-    root.chmod(0o755)
-    return root
+    with open_folder("duovec-mining-") as root:
+        server = Postgres(root / "data", log_path=root / "postgres.log")
+        await server.start()
+        await migrate(server.url)
+        database = (await Database.connect(server.url)).as_system()
+        space = await SpaceStore(database).ensure_active(SPACE, {"code": "one"})
+        for codebase in ("library", "other"):
+            row = await CodebaseStore(database).create(codebase, codebase, timeout_s=5)
+            rows = _chunks(folder / codebase)
+            vectors = _unit_vectors(np.random.default_rng(len(rows)).standard_normal((len(rows), 2560)))
+            await ChunkStore(database).insert(row.codebase_key, space.space_key, rows, vectors, timeout_s=60)
+        async with database.acquire(10) as connection:
+            await connection.execute(
+                "INSERT INTO principals (principal_id, display_name) VALUES ('reader', 'R'), ('stranger', 'S')"
+            )
+            await connection.execute(
+                "INSERT INTO grants (principal_key, codebase_key, role) SELECT principal_key, codebase_key, 'READ'"
+                " FROM principals, codebases WHERE principal_id = 'reader' AND codebase_id = 'library'"
+            )
+        await database.close()
+        yield Filled(server.url, folder)
+        await server.stop()
 
 
 def _chunks(folder: Path) -> list[ChunkRow]:

@@ -20,6 +20,7 @@ import pytest
 from click.testing import Result
 from compact_checkpoint import ENCODER, write_adapters
 from mined_data import write_data
+from open_folder import open_folder
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
@@ -105,10 +106,8 @@ class Site:
 @pytest.fixture(scope="module")
 def root() -> Iterator[Path]:
     """A folder that the account of PostgreSQL may enter, which pytest's own (mode 0700) are not."""
-    root = Path(tempfile.mkdtemp(prefix="duovec-publishing-"))
-    root.chmod(0o755)
-    yield root
-    shutil.rmtree(root)
+    with open_folder("duovec-publishing-") as root:
+        yield root
 
 
 @pytest.fixture(scope="module")

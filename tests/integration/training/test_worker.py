@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import sysconfig
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ import asyncpg
 import pyarrow.parquet as parquet
 import pytest
 from mined_data import write_data
+from open_folder import open_folder
 from small_checkpoint import write_spec
 from small_recipe import write_base, write_recipe
 
@@ -37,10 +37,8 @@ Connection = Any
 @pytest.fixture(scope="module")
 def root() -> Iterator[Path]:
     """A folder that the account of PostgreSQL may enter, which pytest's own (mode 0700) are not."""
-    root = Path(tempfile.mkdtemp(prefix="duovec-worker-"))
-    root.chmod(0o755)
-    yield root
-    shutil.rmtree(root)
+    with open_folder("duovec-worker-") as root:
+        yield root
 
 
 @pytest.fixture(scope="module")

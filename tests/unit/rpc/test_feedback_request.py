@@ -23,7 +23,7 @@ def request(*items: tuple[int, int], search_id: str = SEARCH_ID) -> pb.RecordFee
 def test_signals_of_one_hit_add_up_in_any_order() -> None:
     search_id, said = check(request((7, OPENED), (9, USELESS), (7, USEFUL), (9, OPENED), (8, OPENED), (7, USEFUL)))
     assert search_id == UUID(SEARCH_ID)
-    assert said == {7: Said(True, True), 9: Said(True, False), 8: Said(True, None)}
+    assert said == {7: Said(True, True, 0), 9: Said(True, False, 1), 8: Said(True, None, 4)}
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ WELL = ServerStatus(autovacuum=True, idle_transaction_s=0, idle_transaction_pid=
 CHUNKS = TableStatus("chunks", 100_000, 1_000, 1_000, GIB, GIB, NOW, NOW, 1_000_000)
 VECTORS = TableStatus("embeddings_s1", 100_000, 0, 0, 820_000_000, 2 * GIB, NOW, NOW, 1_000_000)
 CACHE = TableStatus("cached_embeddings", 50_000, 0, 0, 600_000_000, 0, NOW, NOW, 1_000_000)
-HNSW = IndexStatus("embeddings_s1_hnsw", "embeddings_s1", "hnsw", True, 820_000_000, 100_000, None, False)
-BINARY = IndexStatus("embeddings_s1_binary", "embeddings_s1", "hnsw", True, 63_000_000, 100_000, None, True)
-KEYS = IndexStatus("chunks_pkey", "chunks", "btree", True, 60_000_000, 2_000_000, 20.0, False)
+HNSW = IndexStatus("embeddings_s1_hnsw", "hnsw", True, 820_000_000, 100_000, None, False)
+BINARY = IndexStatus("embeddings_s1_binary", "hnsw", True, 63_000_000, 100_000, None, True)
+KEYS = IndexStatus("chunks_pkey", "btree", True, 60_000_000, 2_000_000, 20.0, False)
 STANDBY = StandbySpace("c" * 64, 3 * GIB, 3.0)
 
 
