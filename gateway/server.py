@@ -159,7 +159,10 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
             AuthenticationInterceptor(PrincipalStore(database), timeout_s=timeout_s),
         )
         server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
-        _add_services(server, settings, catalog, spaces, serving, database, index_builder, log)
+        admission = Admission(
+            triton.meter, max_pending_tokens=settings.max_pending_tokens, max_streams=settings.max_streams
+        )
+        _add_services(server, settings, catalog, spaces, serving, database, index_builder, admission, log)
         health_servicer = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
         names = ("", *SERVICES)
@@ -188,10 +191,10 @@ def _add_services(
     serving: Serving,
     database: Database,
     index_builder: IndexBuilder,
+    admission: Admission,
     log: SearchLog | None,
 ) -> None:
     timeout_s = settings.request_timeout_s
-    admission = Admission(max_pending_texts=settings.max_pending_texts, max_streams=settings.max_streams)
     codebases, principals = CodebaseStore(database), PrincipalStore(database)
     embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(
         EmbeddingServicer(serving, principals, admission, timeout_s=timeout_s), server

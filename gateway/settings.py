@@ -34,8 +34,9 @@ class Settings(BaseSettings):
     """Folder of the encoder of the last 1024 numbers."""
     request_timeout_s: Seconds = 60.0
     """Longest time for a call whose caller set no deadline, and for a batch of a stream, seconds."""
-    max_pending_texts: Annotated[int, Field(ge=256, le=65536)] = 1024
-    """Texts of unary calls and queries that may be in work at once; above it: RESOURCE_EXHAUSTED."""
+    max_pending_tokens: Annotated[int, Field(ge=1024, le=2**30)] = 262_144
+    """Tokens of both encoders that calls and queries may have in work at once; above it: RESOURCE_EXHAUSTED. The two
+    cores that run the compact pair at 20,000 tokens a second need 13 s for these, a fifth of the deadline."""
     max_streams: Annotated[int, Field(ge=1, le=1024)] = 32
     """Streams that may be open at once; above it: RESOURCE_EXHAUSTED."""
     triton_concurrency: Annotated[int, Field(ge=1, le=256)] = 8

@@ -44,9 +44,17 @@ class TokenizedTexts:
             self.input_type,
         )
 
+    @property
+    def token_count(self) -> int:
+        """Of both encoders."""
+        return sum(len(row.ids_T) for rows in (self.code, self.text) for row in rows)
+
     def is_truncated(self, index: int) -> bool:
         """Whether an encoder reads only part of a text."""
         return self.code[index].excess is not None or self.text[index].excess is not None
+
+
+NO_TEXTS = TokenizedTexts([], [], [], InputType.QUERY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +167,30 @@ class Embedder:
 
         return await run_all([run(self.space.code, tokenized.code), run(self.space.text, tokenized.text)])
 
+    async def tokenize_query(
+        self, query: str, *, field: str, truncate: bool, input_type: InputType = InputType.QUERY
+    ) -> TokenizedTexts:
+        """Tokenize one query.
+
+        Args:
+            query: The text.
+            field: Its name in the caller's request.
+            truncate: Cut it at the encoders' limit instead of raising.
+            input_type: Passage, where code is to be found that resembles the query.
+
+        Raises:
+            TextTooLong: The query is longer than an encoder reads and `truncate` is false.
+        """
+        tokenized = await self.tokenize([query], input_type)
+        if not truncate and (error := self.excess(tokenized, 0, field)):
+            raise error
+        return tokenized
+
     async def embed_query(
         self,
-        query: str,
+        tokenized: TokenizedTexts,
         *,
-        field: str,
-        truncate: bool,
         timeout_s: float,
-        input_type: InputType = InputType.QUERY,
         blend: float = CODE_WEIGHT,
         allow_degraded: bool = False,
         use_cache: bool = False,
@@ -174,24 +198,17 @@ class Embedder:
         """Embed one query.
 
         Args:
-            query: The text.
-            field: Its name in the caller's request.
-            truncate: Cut it at the encoders' limit instead of raising.
+            tokenized: It alone.
             timeout_s: Budget, seconds.
-            input_type: Passage, where code is to be found that resembles the query.
             blend: The code encoder's share of the similarity, 0 to 1; see `gateway.embedding.blend`.
             allow_degraded: Go on with one encoder where the other is down; `blend` then has no meaning.
             use_cache: Take the vector that the caller's earlier query of this text got (`embed`). A half vector, for
                 which an encoder was down, is never kept.
 
         Raises:
-            TextTooLong: The query is longer than an encoder reads and `truncate` is false.
             BadVector: An encoder answered no usable vector.
             TritonUnavailable, Overloaded, DeadlineExceeded, BackendFault: As `encode`.
         """
-        tokenized = await self.tokenize([query], input_type)
-        if not truncate and (error := self.excess(tokenized, 0, field)):
-            raise error
         missing: Encoder | None = None
         encode = self.embed if use_cache else self.encode
         try:

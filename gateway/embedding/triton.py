@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from gateway.concurrency import run_all
+from gateway.embedding.meter import TokenMeter
 from gateway.embedding.space import Encoder, InputType
 from gateway.errors import (
     BackendFault,
@@ -65,6 +66,7 @@ class TritonClient:
             concurrency: Requests of one priority to one encoder in flight at once.
         """
         self._url = url
+        self.meter = TokenMeter()
         self._client = triton_grpc.InferenceServerClient(url, channel_args=_CHANNEL_ARGS)
         self._concurrency = concurrency
         self._slots: dict[tuple[str, Priority], asyncio.Semaphore] = {}
@@ -122,10 +124,10 @@ class TritonClient:
         )
 
         async def run(indices: list[int]) -> None:
+            chosen = [rows[index] for index in indices]
             async with slots:
-                vectors_BD[indices] = await self._infer(
-                    encoder, [rows[index] for index in indices], input_type, priority, timeout_s
-                )
+                with self.meter.working(sum(len(row) for row in chosen)):
+                    vectors_BD[indices] = await self._infer(encoder, chosen, input_type, priority, timeout_s)
 
         groups = _groups(
             by_length,

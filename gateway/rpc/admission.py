@@ -1,70 +1,89 @@
-"""How much work the server takes at once; what is more is refused at the door, not queued."""
+"""How much work the server takes at once, in tokens of both encoders.
 
+Whoever waits for one answer is refused at the door when there is too much, and told when there will be room. What comes
+in streams is never refused: its batches stand in line, and HTTP/2 flow control slows their senders down.
+"""
+
+import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
+from gateway.embedding.meter import TokenMeter
 from gateway.errors import Overloaded
 
-# Weight of the last call in the estimate of the rate; a few dozen calls make it forget a slow start.
-_SMOOTHING = 0.1
+SEARCH_TOKENS = 100
+"""What a search costs beside its query, so that searches without a text are bounded, too: in the 5 ms that the database
+takes for one, two cores encode about 100 tokens."""
+
+BULK_TOKENS = 65_536
+"""Of the batches of all streams that are embedded and stored at once: four full ones, so that the encoders work while
+others are read and stored. They pass on to Triton a second's work or two at a time."""
+
 _MIN_RETRY_S, _MAX_RETRY_S = 0.05, 30.0
+_UNMEASURED_RETRY_S = 1.0
 
 
 class Admission:
-    """Counts the texts in work and the open streams, and refuses what exceeds the limits."""
+    """Counts what is in work, and keeps out what exceeds the limits."""
 
-    def __init__(self, *, max_pending_texts: int, max_streams: int) -> None:
+    def __init__(self, meter: TokenMeter, *, max_pending_tokens: int, max_streams: int) -> None:
         """Nothing is admitted yet.
 
         Args:
-            max_pending_texts: Texts of unary calls in work at once.
+            meter: Says how fast what is in work goes away.
+            max_pending_tokens: Tokens of unary calls in work at once. A call that has more of its own goes alone.
             max_streams: Streams open at once.
         """
-        self._max_pending_texts = max_pending_texts
+        self._meter = meter
+        self._max_pending_tokens = max_pending_tokens
         self._max_streams = max_streams
-        self._pending_texts = 0
+        self._pending_tokens = 0
         self._streams = 0
-        self._seconds_per_text: float | None = None
+        self._promises: deque[tuple[float, int]] = deque()
+        self._promised_tokens = 0
+        self._free_bulk_tokens = BULK_TOKENS
+        self._line: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     def __repr__(self) -> str:
         return (
-            f"<Admission texts={self._pending_texts}/{self._max_pending_texts} "
-            f"streams={self._streams}/{self._max_streams}>"
+            f"<Admission tokens={self._pending_tokens}/{self._max_pending_tokens} "
+            f"streams={self._streams}/{self._max_streams} bulk_tokens={BULK_TOKENS - self._free_bulk_tokens}>"
         )
 
-    @contextmanager
-    def texts(self, count: int) -> Iterator[None]:
-        """Hold room for the texts of one call.
+    def check(self) -> None:
+        """Refuse a call before it costs anything, where nothing more would be admitted whatever it has.
 
         Raises:
-            Overloaded: There is no room; says when there will be, judging by the recent rate.
+            Overloaded: As `tokens`.
         """
-        if self._pending_texts + count > self._max_pending_texts:
-            excess = self._pending_texts + count - self._max_pending_texts
-            retry_after_s = min(max(excess * (self._seconds_per_text or 0.01), _MIN_RETRY_S), _MAX_RETRY_S)
-            raise Overloaded(
-                f"{self._pending_texts} texts are in work and {count} more exceed the limit of "
-                f"{self._max_pending_texts}; retry in {retry_after_s:.2f} s",
-                retry_after_s=retry_after_s,
-            )
-        self._pending_texts += count
-        pending, started = self._pending_texts, time.monotonic()
+        if self._pending_tokens >= self._max_pending_tokens:
+            self._refuse(1)
+
+    @contextmanager
+    def tokens(self, count: int) -> Iterator[None]:
+        """Hold room for the tokens of one call.
+
+        Raises:
+            Overloaded: There is no room; says when there will be, judging by the encoders' recent rate and by what
+                others were told.
+        """
+        if self._pending_tokens and self._pending_tokens + count > self._max_pending_tokens:
+            self._refuse(count)
+        self._pending_tokens += count
         try:
             yield
-            # While this call ran, about as many texts were finished as were in work when it came.
-            observed = (time.monotonic() - started) / pending
-            known = self._seconds_per_text
-            self._seconds_per_text = observed if known is None else known + _SMOOTHING * (observed - known)
         finally:
-            self._pending_texts -= count
+            self._pending_tokens -= count
 
     @contextmanager
     def stream(self) -> Iterator[None]:
-        """Hold room for one stream; inside it, HTTP/2 flow control slows the sender down.
+        """Hold room for one stream.
 
         Raises:
-            Overloaded: As many streams are open as the server takes.
+            Overloaded: As many streams are open as the server takes. When one ends is up to its caller, so that the
+                time to come back is no promise here.
         """
         if self._streams >= self._max_streams:
             raise Overloaded(
@@ -75,3 +94,56 @@ class Admission:
             yield
         finally:
             self._streams -= 1
+
+    @asynccontextmanager
+    async def turn(self, count: int) -> AsyncIterator[None]:
+        """Wait in line with the batches of all streams, first come first served, then hold room for one of `count`."""
+        # A batch beyond all room goes alone.
+        count = min(count, BULK_TOKENS)
+        if self._line or count > self._free_bulk_tokens:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._line.append((count, waiter))
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                if not waiter.cancelled():  # its turn came in the same moment
+                    self._free_bulk_tokens += count
+                self._call_next()
+                raise
+        else:
+            self._free_bulk_tokens -= count
+        try:
+            yield
+        finally:
+            self._free_bulk_tokens += count
+            self._call_next()
+
+    def _call_next(self) -> None:
+        while self._line and (self._line[0][1].cancelled() or self._line[0][0] <= self._free_bulk_tokens):
+            count, waiter = self._line.popleft()
+            if not waiter.cancelled():
+                self._free_bulk_tokens -= count
+                waiter.set_result(None)
+
+    def _refuse(self, count: int) -> None:
+        """Raise the error for a call of `count` tokens, and remember what it was told until then.
+
+        Others who are refused meanwhile are told to come after it: were all sent to the same moment, most would be
+        refused again.
+        """
+        now = time.monotonic()
+        while self._promises and self._promises[0][0] <= now:
+            self._promised_tokens -= self._promises.popleft()[1]
+        excess = self._pending_tokens + self._promised_tokens + count - self._max_pending_tokens
+        rate = self._meter.tokens_per_s
+        delay_s = _UNMEASURED_RETRY_S if rate is None else excess / rate
+        delay_s = min(max(delay_s, _MIN_RETRY_S), _MAX_RETRY_S)
+        # In order of their times: each is told a later one, but for those at the bounds.
+        due = max(now + delay_s, self._promises[-1][0] if self._promises else 0.0)
+        self._promises.append((due, count))
+        self._promised_tokens += count
+        raise Overloaded(
+            f"{self._pending_tokens:,} tokens are in work and {count:,} more exceed the limit of "
+            f"{self._max_pending_tokens:,}; retry in {delay_s:.2f} s",
+            retry_after_s=delay_s,
+        )

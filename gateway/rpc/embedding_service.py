@@ -45,12 +45,13 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         input_type = validation.input_type("input_type", request.input_type)
         vector_format = validation.vector_format("vector_format", request.vector_format)
         embedder = (await self._serving.expect(request.space)).embedder
-        with self._admission.texts(count):
-            tokenized = await embedder.tokenize(texts, input_type)
-            if not request.truncate:
-                for index in range(count):
-                    if error := embedder.excess(tokenized, index, f"texts[{index}]"):
-                        raise error
+        self._admission.check()
+        tokenized = await embedder.tokenize(texts, input_type)
+        if not request.truncate:
+            for index in range(count):
+                if error := embedder.excess(tokenized, index, f"texts[{index}]"):
+                    raise error
+        with self._admission.tokens(tokenized.token_count):
             vectors = await embedder.embed(tokenized, priority=Priority.INTERACTIVE, timeout_s=self._timeout_s)
         for bad_vector in vectors.errors.values():
             raise bad_vector
@@ -106,7 +107,8 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         if good:
             selected = tokenized.select(good)
             try:
-                vectors = await embedder.embed(selected, priority=Priority.BULK, timeout_s=self._timeout_s)
+                async with self._admission.turn(selected.token_count):
+                    vectors = await embedder.embed(selected, priority=Priority.BULK, timeout_s=self._timeout_s)
             except DuovecError as exc:
                 errors |= dict.fromkeys(good, exc)
             else:

@@ -98,7 +98,8 @@ class HealthMonitor:
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 await embedder.check_ready(timeout_s=_TIMEOUT_S)
-                query = await embedder.embed_query(CANARY_QUERY, field="canary", truncate=False, timeout_s=_TIMEOUT_S)
+                canary = await embedder.tokenize([CANARY_QUERY], InputType.QUERY)
+                query = await embedder.embed_query(canary, timeout_s=_TIMEOUT_S)
                 tokenized = await embedder.tokenize([CANARY_TEXT], InputType.PASSAGE)
                 vectors = await embedder.encode(tokenized, priority=Priority.INTERACTIVE, timeout_s=_TIMEOUT_S)
         except (TimeoutError, DeadlineExceeded, Overloaded) as exc:

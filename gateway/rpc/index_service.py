@@ -9,6 +9,7 @@ import grpc
 
 from duovec.v1 import index_service_pb2 as pb
 from duovec.v1 import index_service_pb2_grpc as pb_grpc
+from gateway.embedding.embedder import Embedder, TokenizedTexts
 from gateway.embedding.space import InputType
 from gateway.embedding.triton import Priority
 from gateway.errors import DuovecError, InvalidInput, SpaceMismatch
@@ -48,6 +49,15 @@ class _Item:
 
 
 @dataclass(frozen=True, slots=True)
+class _Batch:
+    """Items as an embedder reads them: the one that was active when they came."""
+
+    items: Sequence[_Item]
+    embedder: Embedder
+    tokenized: TokenizedTexts
+
+
+@dataclass(frozen=True, slots=True)
 class _Outcome:
     """What became of it."""
 
@@ -76,7 +86,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
             chunks: Where chunks go.
             vectors: Where their vectors go in the spaces beside the active one.
             codebases: Where codebases are looked up.
-            admission: Bounds the open streams.
+            admission: Bounds the open streams, and what of them is in work.
             timeout_s: Budget of one batch, and of a unary call, seconds.
             on_indexed: Called when a stream has ended.
         """
@@ -123,10 +133,14 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
                 items.append(item)
             except (InvalidInput, SpaceMismatch) as exc:
                 responses.append(pb.IndexChunksResponse(item_id=request.item_id, error=status_of(exc)))
+        if not items:
+            return responses
+        embedder = self._serving.active.embedder
+        batch = _Batch(items, embedder, await _tokenize(embedder, items))
         try:
-            async with self._serving.writing():
+            async with self._admission.turn(batch.tokenized.token_count), self._serving.writing():
                 async with asyncio.timeout(self._timeout_s):
-                    outcomes = await self._serving.call(lambda space: self._store(space, codebase_key, items))
+                    outcomes = await self._serving.call(lambda space: self._store(space, codebase_key, batch))
                 # What is new gets its vectors in the spaces beside the active one, too.
                 await self._beside.fill(_new_chunks(codebase_key, items, outcomes), timeout_s=self._timeout_s)
         except (DuovecError, TimeoutError) as exc:
@@ -143,12 +157,14 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
                 responses.append(pb.IndexChunksResponse(item_id=item.item_id, error=status_of(outcome)))
         return responses
 
-    async def _store(self, space: ServedSpace, codebase_key: int, items: Sequence[_Item]) -> list[_Outcome | Exception]:
+    async def _store(self, space: ServedSpace, codebase_key: int, batch: _Batch) -> list[_Outcome | Exception]:
         """Store a batch: what is there stays, what has a vector gets it, the rest is embedded."""
+        items, tokenized = batch.items, batch.tokenized
+        if batch.embedder is not space.embedder:
+            tokenized = await _tokenize(space.embedder, items)
         outcomes: list[_Outcome | Exception | None] = [None] * len(items)
         rows = [item.row for item in items]
         existing = await self._chunks.find_existing(codebase_key, space.space_key, rows, timeout_s=self._timeout_s)
-        tokenized = await space.embedder.tokenize([item.passage for item in items], InputType.PASSAGE)
         reused: list[int] = []
         new: list[int] = []
         for index, item in enumerate(items):
@@ -250,6 +266,10 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
 
     async def _key(self, codebase_id: str, *, role: Role) -> int:
         return await self._codebases.get_key(validation.codebase_id(codebase_id), role=role, timeout_s=self._timeout_s)
+
+
+async def _tokenize(embedder: Embedder, items: Sequence[_Item]) -> TokenizedTexts:
+    return await embedder.tokenize([item.passage for item in items], InputType.PASSAGE)
 
 
 def _new_chunks(

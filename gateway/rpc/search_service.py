@@ -9,10 +9,10 @@ from duovec.v1 import chunk_pb2
 from duovec.v1 import search_service_pb2 as pb
 from duovec.v1 import search_service_pb2_grpc as pb_grpc
 from gateway.embedding.blend import CODE_WEIGHT, reweighted
-from gateway.embedding.embedder import QueryVector
+from gateway.embedding.embedder import NO_TEXTS, QueryVector, TokenizedTexts
 from gateway.embedding.space import InputType
 from gateway.rpc import feedback_request
-from gateway.rpc.admission import Admission
+from gateway.rpc.admission import SEARCH_TOKENS, Admission
 from gateway.rpc.search_request import (
     CheckedRequest,
     Page,
@@ -74,12 +74,22 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
     ) -> pb.SearchResponse:
         request_digest = digest(request)
         page = decode_page(request.page_token, request_digest, space.fingerprint)
-        with self._admission.texts(1):
-            ids_by_key = await self._codebases.get_keys(checked.codebase_ids, timeout_s=self._timeout_s)
-            if page is None:
-                vector = await self._vector(space, checked, request, list(ids_by_key))
-            else:
+        self._admission.check()
+        ids_by_key = await self._codebases.get_keys(checked.codebase_ids, timeout_s=self._timeout_s)
+        tokenized = await self._tokenize(space, checked, request, needed=page is None)
+        with self._admission.tokens(SEARCH_TOKENS + tokenized.token_count):
+            if page is not None:
                 vector = QueryVector(page.vector_V, page.scale, page.truncated, page.missing_encoder)
+            elif checked.like_chunk_id is not None:
+                vector = await self._stored_vector(space, checked.like_chunk_id, checked.blend, list(ids_by_key))
+            else:
+                vector = await space.embedder.embed_query(
+                    tokenized,
+                    timeout_s=self._timeout_s,
+                    blend=checked.blend,
+                    allow_degraded=request.allow_degraded,
+                    use_cache=True,
+                )
             result = await self._search.search(
                 list(ids_by_key),
                 space.space_key,
@@ -142,26 +152,24 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
         await self._feedback.record(search_id, said, timeout_s=self._timeout_s)
         return pb.RecordFeedbackResponse()
 
-    async def _vector(
-        self, space: ServedSpace, checked: CheckedRequest, request: pb.SearchRequest, codebase_keys: list[int]
-    ) -> QueryVector:
-        """What the stored vectors are compared with: that of the text, or that of a stored chunk."""
-        if checked.like_chunk_id is not None:
-            stored_V = await self._search.get_vector(
-                codebase_keys, space.space_key, checked.like_chunk_id, timeout_s=self._timeout_s
-            )
-            vector_V, scale = reweighted(stored_V, checked.blend)
-            return QueryVector(vector_V, scale, truncated=False, missing_encoder="")
-        return await space.embedder.embed_query(
+    async def _tokenize(
+        self, space: ServedSpace, checked: CheckedRequest, request: pb.SearchRequest, *, needed: bool
+    ) -> TokenizedTexts:
+        if not needed or not checked.text:
+            return NO_TEXTS
+        return await space.embedder.tokenize_query(
             checked.text,
             field=checked.input,
             truncate=request.truncate,
-            timeout_s=self._timeout_s,
             input_type=InputType.QUERY if checked.input == "query" else InputType.PASSAGE,
-            blend=checked.blend,
-            allow_degraded=request.allow_degraded,
-            use_cache=True,
         )
+
+    async def _stored_vector(
+        self, space: ServedSpace, chunk_id: int, blend: float, codebase_keys: list[int]
+    ) -> QueryVector:
+        stored_V = await self._search.get_vector(codebase_keys, space.space_key, chunk_id, timeout_s=self._timeout_s)
+        vector_V, scale = reweighted(stored_V, blend)
+        return QueryVector(vector_V, scale, truncated=False, missing_encoder="")
 
 
 def _answered(

@@ -11,6 +11,9 @@ Response = TypeVar("Response")
 
 BATCH_ITEMS = 64
 """Items of a batch at most: enough texts of similar length for several Triton requests."""
+BATCH_BYTES = 64 * 1024
+"""Of a batch of several items: 64 items of ordinary code have half of it, and files cut into large chunks would else be
+batches of ten times the work."""
 BATCHES_IN_FLIGHT = 4
 """So that one batch is tokenized and one stored while two are at the encoders."""
 READ_AHEAD_BYTES = 16 * 1024 * 1024
@@ -27,8 +30,8 @@ async def in_batches(
 ) -> AsyncIterator[Response]:
     """Answer a stream of requests batch by batch.
 
-    A batch holds what has arrived, up to `BATCH_ITEMS`: a caller that waits for each reply gets it at once,
-    one that sends ahead gets full batches. Everything is bounded: where the caller does not read its replies
+    A batch holds what has arrived, up to `BATCH_ITEMS` and `BATCH_BYTES`: a caller that waits for each reply gets it
+    at once, one that sends ahead gets full batches. Everything is bounded: where the caller does not read its replies
     or sends faster than the server works, its own sending stops.
 
     Args:
@@ -58,11 +61,13 @@ async def in_batches(
     async def next_batch() -> tuple[list[Request], bool]:
         nonlocal waiting_bytes
         batch: list[Request] = []
-        while len(batch) < BATCH_ITEMS and (not batch or not arrived.empty()):
+        batch_bytes = 0
+        while len(batch) < BATCH_ITEMS and batch_bytes < BATCH_BYTES and (not batch or not arrived.empty()):
             request = await arrived.get()
             if request is _END:
                 return batch, True
             batch.append(request)
+            batch_bytes += size_bytes(request)
             waiting_bytes -= size_bytes(request)
             taken.set()
         return batch, False

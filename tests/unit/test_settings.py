@@ -64,8 +64,8 @@ def test_every_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("name", "value", "complaint"),
     [
-        ("DUOVEC_MAX_PENDING_TEXTS", "255", "Input should be greater than or equal to 256"),
-        ("DUOVEC_MAX_PENDING_TEXTS", "65537", "Input should be less than or equal to 65536"),
+        ("DUOVEC_MAX_PENDING_TOKENS", "1023", "Input should be greater than or equal to 1024"),
+        ("DUOVEC_MAX_PENDING_TOKENS", "1073741825", "Input should be less than or equal to 1073741824"),
         ("DUOVEC_MAX_STREAMS", "0", "Input should be greater than or equal to 1"),
         ("DUOVEC_TRITON_CONCURRENCY", "257", "Input should be less than or equal to 256"),
         ("DUOVEC_DATABASE_POOL_SIZE", "4", "Input should be greater than or equal to 5"),

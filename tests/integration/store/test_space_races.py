@@ -14,6 +14,7 @@ from store_callers import make_caller, set_role
 from store_samples import make_chunk, make_vectors
 
 from duovec.v1 import chunk_pb2, embedding_service_pb2, index_service_pb2, vector_pb2
+from gateway.embedding.meter import TokenMeter
 from gateway.embedding.vectors import Vectors
 from gateway.errors import BackendFault, DatabaseUnavailable, DeadlineExceeded, SpaceInUse, SpaceMismatch
 from gateway.rpc.admission import Admission
@@ -47,7 +48,11 @@ VERIFIED = {
 
 
 class Texts(list[str]):
-    """Texts that no encoder cuts."""
+    """Texts that no encoder cuts, of a token each."""
+
+    @property
+    def token_count(self) -> int:
+        return len(self)
 
     def select(self, indices: Sequence[int]) -> "Texts":
         return Texts(self[index] for index in indices)
@@ -383,7 +388,7 @@ async def test_a_text_is_not_embedded_in_another_space_than_it_names(spaces: Spa
     servicer = EmbeddingServicer(
         serving,
         SimpleNamespace(check_key=check_key),  # type: ignore[arg-type]
-        Admission(max_pending_texts=10, max_streams=1),
+        Admission(TokenMeter(), max_pending_tokens=1000, max_streams=1),
         timeout_s=5,
     )
     beside.embedder.embed = _embedding_nothing  # type: ignore[method-assign]
@@ -425,7 +430,7 @@ async def test_an_item_is_not_stored_in_another_space_than_it_names(
         chunks,
         vectors,
         codebases,
-        Admission(max_pending_texts=10, max_streams=1),
+        Admission(TokenMeter(), max_pending_tokens=1000, max_streams=1),
         timeout_s=5,
         on_indexed=lambda: None,
     )
@@ -468,7 +473,7 @@ async def test_a_space_is_activated_while_chunks_stream_in(
         chunks,
         vectors,
         codebases,
-        Admission(max_pending_texts=10, max_streams=1),
+        Admission(TokenMeter(), max_pending_tokens=1000, max_streams=1),
         timeout_s=20,
         on_indexed=lambda: None,
     )

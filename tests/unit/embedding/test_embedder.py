@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gateway.embedding.embedder import Embedder
+from gateway.embedding.embedder import Embedder, QueryVector
 from gateway.embedding.space import Encoder, InputType, Space
 from gateway.embedding.triton import Priority
 from gateway.errors import BadVector, TextTooLong, TritonUnavailable
@@ -101,6 +101,10 @@ async def test_the_cosine_is_the_mean_of_both_cosines(embedder: Embedder, triton
     np.testing.assert_allclose(vectors_BV @ vectors_BV.T, expected_BB, rtol=0, atol=1e-5)
 
 
+async def embed_query(embedder: Embedder, query: str, **options: Any) -> QueryVector:
+    return await embedder.embed_query(await embedder.tokenize([query], InputType.QUERY), timeout_s=5.0, **options)
+
+
 async def test_each_encoder_gets_its_own_tokens(embedder: Embedder, triton: StubTriton) -> None:
     """The code encoder's end token and the text encoder's prompt do not mix."""
     await embedder.encode(await embedder.tokenize(["a"], InputType.QUERY), priority=Priority.BULK, timeout_s=5.0)
@@ -153,7 +157,7 @@ async def test_selected_texts_keep_both_encoders_rows_together(embedder: Embedde
 
 async def test_a_query_is_one_vector(embedder: Embedder) -> None:
     """It has the dimension of the space, and was not cut."""
-    query = await embedder.embed_query("a", field="query", truncate=False, timeout_s=5.0)
+    query = await embed_query(embedder, "a")
     assert query.vector_V.shape == (2560,)
     assert query.scale == pytest.approx(1, abs=1e-5)
     assert (query.truncated, query.missing_encoder) == (False, "")
@@ -161,15 +165,15 @@ async def test_a_query_is_one_vector(embedder: Embedder) -> None:
 
 async def test_code_as_a_query_is_read_as_a_passage(embedder: Embedder, triton: StubTriton) -> None:
     """It is compared with code, and prompts of questions would only disturb."""
-    options: dict[str, Any] = {"field": "code", "truncate": False, "timeout_s": 5.0}
-    await embedder.embed_query("a", input_type=InputType.PASSAGE, **options)
+    code = await embedder.tokenize_query("a", field="code", truncate=False, input_type=InputType.PASSAGE)
+    await embedder.embed_query(code, timeout_s=5.0)
     assert {input_type for _, _, input_type in triton.calls} == {InputType.PASSAGE}
 
 
 async def test_a_blended_query_weighs_the_cosines_of_both_encoders(embedder: Embedder, triton: StubTriton) -> None:
     """Against stored vectors that are as they always are, worked out from the encoders' own vectors."""
     stored_BV = (await embed(embedder, ["a", "b", "c"])).vectors_BV
-    query = await embedder.embed_query("a", field="query", truncate=False, timeout_s=5.0, blend=0.8)
+    query = await embed_query(embedder, "a", blend=0.8)
     code_BC, text_BT = triton.vectors["code"], triton.vectors["text"]
     expected = 0.8 * code_BC @ code_BC[0] + 0.2 * text_BT @ text_BT[0]
     np.testing.assert_allclose(query.scale * (stored_BV @ query.vector_V), expected, rtol=0, atol=1e-5)
@@ -182,10 +186,9 @@ async def test_with_one_encoder_down_the_score_is_the_cosine_of_the_other(
     """Only for who asked for it, and the missing encoder is named."""
     stored_BV = (await embed(embedder, ["a", "b", "c"])).vectors_BV
     triton.down = {down}
-    options: dict[str, Any] = {"field": "query", "truncate": False, "timeout_s": 5.0}
     with pytest.raises(TritonUnavailable):
-        await embedder.embed_query("a", **options)
-    query = await embedder.embed_query("a", allow_degraded=True, blend=0.3, **options)
+        await embed_query(embedder, "a")
+    query = await embed_query(embedder, "a", allow_degraded=True, blend=0.3)
     assert query.missing_encoder == f"tiny-{down}"
     expected = triton.vectors[live] @ triton.vectors[live][0]
     np.testing.assert_allclose(query.scale * (stored_BV @ query.vector_V), expected, rtol=0, atol=1e-5)
@@ -193,31 +196,30 @@ async def test_with_one_encoder_down_the_score_is_the_cosine_of_the_other(
 
 async def test_an_encoder_that_answers_nonsense_is_as_good_as_down(embedder: Embedder, triton: StubTriton) -> None:
     triton.errors["text"] = {0: BadVector("norm 0.0")}
-    query = await embedder.embed_query("a", field="query", truncate=False, timeout_s=5.0, allow_degraded=True)
+    query = await embed_query(embedder, "a", allow_degraded=True)
     assert query.missing_encoder == "tiny-text"
 
 
 async def test_with_both_encoders_down_there_is_no_query(embedder: Embedder, triton: StubTriton) -> None:
     triton.down = {"code", "text"}
     with pytest.raises(TritonUnavailable):
-        await embedder.embed_query("a", field="query", truncate=False, timeout_s=5.0, allow_degraded=True)
+        await embed_query(embedder, "a", allow_degraded=True)
 
 
-async def test_a_long_query_is_refused_by_its_field(embedder: Embedder, triton: StubTriton) -> None:
-    """Nothing is sent to Triton for it."""
+async def test_a_long_query_is_refused_by_its_field(embedder: Embedder) -> None:
+    """The message names it."""
     with pytest.raises(TextTooLong, match=r"^query: 9 tokens"):
-        await embedder.embed_query("a a a a a", field="query", truncate=False, timeout_s=5.0)
-    assert triton.calls == []
+        await embedder.tokenize_query("a a a a a", field="query", truncate=False)
 
 
 async def test_a_long_query_is_cut_where_that_was_asked(embedder: Embedder) -> None:
     """The caller is told."""
-    query = await embedder.embed_query("a a a a a", field="query", truncate=True, timeout_s=5.0)
-    assert query.truncated
+    tokenized = await embedder.tokenize_query("a a a a a", field="query", truncate=True)
+    assert (await embedder.embed_query(tokenized, timeout_s=5.0)).truncated
 
 
 async def test_a_query_without_a_usable_vector_is_an_error(embedder: Embedder, triton: StubTriton) -> None:
     """The very error of the encoder is raised."""
     triton.errors["text"] = {0: BadVector("norm 0.0")}
     with pytest.raises(BadVector, match=r"^norm 0\.0$"):
-        await embedder.embed_query("a", field="query", truncate=False, timeout_s=5.0)
+        await embed_query(embedder, "a")

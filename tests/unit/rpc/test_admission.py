@@ -1,94 +1,112 @@
-"""What exceeds the limits is refused at the door, with a time to come back."""
+"""What exceeds the limits is refused at the door, with a time to come back, or stands in line."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 
 import pytest
 
+from gateway.embedding import meter as meter_module
+from gateway.embedding.meter import TokenMeter
 from gateway.errors import Overloaded
 from gateway.rpc import admission as admission_module
-from gateway.rpc.admission import Admission
-
-
-@pytest.fixture
-def admission() -> Admission:
-    return Admission(max_pending_texts=256, max_streams=2)
+from gateway.rpc.admission import BULK_TOKENS, Admission
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time that the module sees, as the one element of a list."""
-    now = [0.0]
-    monkeypatch.setattr(admission_module.time, "monotonic", lambda: now[0])
+    """The time that the modules see, as the one element of a list."""
+    now = [1000.0]
+    for module in (admission_module, meter_module):
+        monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     return now
 
 
-def refused_texts(admission: Admission, count: int) -> Overloaded:
-    with pytest.raises(Overloaded) as caught, admission.texts(count):
+@pytest.fixture
+def admission(clock: list[float]) -> Admission:
+    """The encoders finish 100 tokens a second."""
+    meter = TokenMeter()
+    with meter.working(200):
+        clock[0] += 2
+    return Admission(meter, max_pending_tokens=1000, max_streams=2)
+
+
+def refused(admission: Admission, count: int) -> Overloaded:
+    with pytest.raises(Overloaded) as caught, admission.tokens(count):
         pass
     return caught.value
 
 
-def test_texts_up_to_the_limit_are_admitted(admission: Admission) -> None:
-    """The last free place is given."""
-    with admission.texts(200), admission.texts(56):
-        assert repr(admission) == "<Admission texts=256/256 streams=0/2>"
-    assert repr(admission) == "<Admission texts=0/256 streams=0/2>"
+def test_tokens_up_to_the_limit_are_admitted(admission: Admission) -> None:
+    """The last free place is given, and all are given back."""
+    with admission.tokens(800), admission.tokens(200):
+        assert repr(admission) == "<Admission tokens=1000/1000 streams=0/2 bulk_tokens=0>"
+    assert repr(admission) == "<Admission tokens=0/1000 streams=0/2 bulk_tokens=0>"
 
 
-def test_one_text_too_many_is_refused(admission: Admission) -> None:
-    """The message has what is in work, what was asked and the limit."""
-    with admission.texts(200):
-        error = refused_texts(admission, 57)
-    assert str(error) == "200 texts are in work and 57 more exceed the limit of 256; retry in 0.05 s"
-    assert error.retry_after_s == pytest.approx(0.05)
+def test_one_token_too_many_is_refused(admission: Admission) -> None:
+    """The message has what is in work, what was asked, the limit and the time: 200 too many at 100 a second."""
+    with admission.tokens(900):
+        error = refused(admission, 300)
+    assert str(error) == "900 tokens are in work and 300 more exceed the limit of 1,000; retry in 2.00 s"
+    assert error.retry_after_s == pytest.approx(2.0)
 
 
-def test_a_refusal_takes_no_room(admission: Admission) -> None:
-    """What was refused does not count as pending."""
-    with admission.texts(200):
-        refused_texts(admission, 57)
-        with admission.texts(56):
-            pass
+def test_before_anything_was_measured_the_delay_is_a_second() -> None:
+    admission = Admission(TokenMeter(), max_pending_tokens=1000, max_streams=1)
+    with admission.tokens(1000):
+        assert refused(admission, 1).retry_after_s == 1.0
 
 
-def test_a_failed_call_releases_its_texts(admission: Admission) -> None:
-    """An error inside gives the room back."""
-    with pytest.raises(KeyError), admission.texts(256):
+def test_the_delay_has_bounds(admission: Admission) -> None:
+    """However little is missing, and however much."""
+    with admission.tokens(1000):
+        assert refused(admission, 1).retry_after_s == 0.05
+        assert refused(admission, 100_000).retry_after_s == 30.0
+
+
+def test_a_call_beyond_the_limit_goes_alone(admission: Admission) -> None:
+    """It would never fit."""
+    with admission.tokens(5000):
+        refused(admission, 1)
+    with admission.tokens(1):
+        refused(admission, 5000)
+
+
+def test_a_full_house_refuses_before_anything_is_tokenized(admission: Admission) -> None:
+    with admission.tokens(999):
+        admission.check()
+        with admission.tokens(1), pytest.raises(Overloaded):
+            admission.check()
+
+
+def test_a_failed_call_gives_its_room_back(admission: Admission) -> None:
+    with pytest.raises(KeyError), admission.tokens(1000):
         raise KeyError
-    with admission.texts(256):
+    with admission.tokens(1000):
         pass
 
 
-def test_the_retry_delay_follows_the_rate(admission: Admission, clock: list[float]) -> None:
-    """After 100 texts in 20 s, room for 50 is told to come in 10 s."""
-    with admission.texts(100):
-        clock[0] += 20.0
-    with admission.texts(256):
-        assert refused_texts(admission, 50).retry_after_s == pytest.approx(10.0)
-
-
-def test_the_rate_is_smoothed(admission: Admission, clock: list[float]) -> None:
-    """One slow call moves the estimate by a tenth of the difference: 0.1 and then 1.1 s a text give 0.2."""
-    for seconds in (1.0, 11.0):
-        with admission.texts(10):
-            clock[0] += seconds
-    with admission.texts(256):
-        assert refused_texts(admission, 10).retry_after_s == pytest.approx(2.0)
-
-
-def test_a_failed_call_says_nothing_about_the_rate(admission: Admission, clock: list[float]) -> None:
-    """A call that failed after an hour embedded nothing."""
-    with pytest.raises(KeyError), admission.texts(1):
-        clock[0] += 3600.0
-        raise KeyError
-    with admission.texts(256):
-        assert refused_texts(admission, 10).retry_after_s == pytest.approx(0.1)
-
-
-def test_the_retry_delay_has_a_bound(admission: Admission, clock: list[float]) -> None:
-    """However slow the server was, a caller is never sent away for more than 30 s."""
-    with admission.texts(1):
-        clock[0] += 3600.0
-    with admission.texts(256):
-        assert refused_texts(admission, 256).retry_after_s == 30.0
+def test_who_is_refused_and_comes_back_at_the_told_time_is_admitted(admission: Admission, clock: list[float]) -> None:
+    """Fifty at once: were all told the time of the first, most would be refused again."""
+    begun, pending = clock[0], ExitStack()
+    pending.enter_context(admission.tokens(1000))
+    waiting = sorted((begun + refused(admission, 100).retry_after_s, number) for number in range(25))
+    assert [number for _, number in waiting] == list(range(25))
+    pending.close()
+    # The encoders finish 100 tokens a second: what was in work first, then each in its turn.
+    running: list[tuple[float, ExitStack]] = []
+    for number in range(10):
+        stack = ExitStack()
+        stack.enter_context(admission.tokens(100))
+        running.append((begun + number + 1, stack))
+    for due, number in waiting:
+        clock[0] = due
+        while running and running[0][0] <= due + 1e-9:
+            running.pop(0)[1].close()
+        stack = ExitStack()
+        stack.enter_context(admission.tokens(100))  # raises where the promise was false
+        running.append((begun + 11 + number, stack))
 
 
 def test_one_stream_too_many_is_refused(admission: Admission) -> None:
@@ -101,14 +119,100 @@ def test_one_stream_too_many_is_refused(admission: Admission) -> None:
 
 
 def test_a_failed_stream_releases_its_place(admission: Admission) -> None:
-    """An error inside closes the stream."""
     for _ in range(3):
         with pytest.raises(KeyError), admission.stream():
             raise KeyError
-    assert repr(admission) == "<Admission texts=0/256 streams=0/2>"
+    assert repr(admission) == "<Admission tokens=0/1000 streams=0/2 bulk_tokens=0>"
 
 
-def test_streams_and_texts_do_not_share_a_limit(admission: Admission) -> None:
-    """A full house of texts leaves the streams open."""
-    with admission.texts(256), admission.stream():
-        assert repr(admission) == "<Admission texts=256/256 streams=1/2>"
+class Line:
+    """Batches that take their turn and end when the test says so."""
+
+    def __init__(self, admission: Admission) -> None:
+        self.admission = admission
+        self.admitted: list[str] = []
+        self.ends: dict[str, asyncio.Event] = {}
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def add(self, name: str, count: int) -> None:
+        self.ends[name] = asyncio.Event()
+        self.tasks[name] = asyncio.create_task(self._take(name, count))
+        await asyncio.sleep(0)
+
+    async def end(self, name: str) -> None:
+        self.ends[name].set()
+        await self.tasks[name]
+        await asyncio.sleep(0)
+
+    async def cancel(self, *names: str) -> None:
+        for name in names:
+            self.tasks[name].cancel()
+        await asyncio.gather(*(self.tasks[name] for name in names), return_exceptions=True)
+        await asyncio.sleep(0)
+
+    async def _take(self, name: str, count: int) -> None:
+        async with self.admission.turn(count):
+            self.admitted.append(name)
+            await self.ends[name].wait()
+
+
+@asynccontextmanager
+async def line_of(admission: Admission) -> AsyncIterator[Line]:
+    line = Line(admission)
+    yield line
+    await line.cancel(*line.tasks)
+    assert repr(admission).endswith("bulk_tokens=0>")
+
+
+async def test_batches_take_turns_in_the_order_in_which_they_came(admission: Admission) -> None:
+    """A small one does not pass a large one, which would else wait for ever."""
+    async with line_of(admission) as line:
+        await line.add("first", BULK_TOKENS // 2)
+        await line.add("second", BULK_TOKENS // 2)
+        await line.add("large", BULK_TOKENS)
+        await line.add("small", 1)
+        await line.end("first")
+        assert line.admitted == ["first", "second"]
+        await line.end("second")
+        assert line.admitted == ["first", "second", "large"]
+        await line.end("large")
+        assert line.admitted == ["first", "second", "large", "small"]
+
+
+async def test_a_batch_beyond_all_room_goes_alone(admission: Admission) -> None:
+    async with line_of(admission) as line:
+        await line.add("first", 10)
+        await line.add("huge", 10 * BULK_TOKENS)
+        await line.add("last", 10)
+        assert line.admitted == ["first"]
+        await line.end("first")
+        assert line.admitted == ["first", "huge"]
+        await line.end("huge")
+        assert line.admitted == ["first", "huge", "last"]
+
+
+async def test_who_leaves_the_line_does_not_hold_it_up(admission: Admission) -> None:
+    async with line_of(admission) as line:
+        await line.add("first", 10)
+        await line.add("large", BULK_TOKENS)
+        await line.add("small", 10)
+        await line.cancel("large")
+        assert line.admitted == ["first", "small"]
+
+
+async def test_who_leaves_at_the_moment_of_its_turn_gives_it_to_the_next(admission: Admission) -> None:
+    async with line_of(admission) as line:
+        await line.add("first", BULK_TOKENS)
+        await line.add("gone", BULK_TOKENS)
+        await line.add("next", BULK_TOKENS)
+        line.ends["first"].set()
+        await asyncio.sleep(0)  # "first" has gone, and has called "gone", which has not run yet
+        await line.cancel("gone")
+        assert line.admitted == ["first", "next"]
+
+
+async def test_streams_and_calls_do_not_share_a_limit(admission: Admission) -> None:
+    """Somebody who waits for an answer does not wait for an index run."""
+    async with admission.turn(BULK_TOKENS):
+        with admission.tokens(1000):
+            pass

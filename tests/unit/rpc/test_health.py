@@ -35,7 +35,7 @@ class Embedder:
         if self.error:
             raise self.error
 
-    async def embed_query(self, query: str, **options: Any) -> QueryVector:
+    async def embed_query(self, tokenized: Any, **options: Any) -> QueryVector:
         if self.hangs:
             self.encoded_count += self.answers_others
             await asyncio.Event().wait()

@@ -1,0 +1,149 @@
+"""More than the encoders can do at once: callers are told when to come back, and streams wait in line."""
+
+import asyncio
+import hashlib
+import inspect
+import random
+import statistics
+import textwrap
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+from open_folder import open_folder
+
+from duovec.v1 import chunk_pb2, embedding_service_pb2, index_service_pb2, vector_pb2
+from duovec.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
+from gateway.client.client import Client
+from gateway.local.postgres import Postgres
+from gateway.local.triton import Triton
+from gateway.server import serve
+from gateway.settings import Settings
+from gateway.store.migrations import migrate
+
+CALLERS, STREAMS, CHUNKS = 40, 16, 64
+FUNCTIONS = [
+    inspect.getsource(function)
+    for module in (statistics, random, textwrap, inspect)
+    for _, function in inspect.getmembers(module, inspect.isfunction)
+]
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    """A folder that the account of PostgreSQL may enter."""
+    with open_folder("duovec-overload-") as folder:
+        yield folder
+
+
+@pytest.fixture
+async def endpoint(root: Path, published_models: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
+    """A gateway that takes 4,096 tokens at once, less than a fifth of a second's work of two cores."""
+    monkeypatch.setattr("gateway.rpc.admission.BULK_TOKENS", 4096)
+    postgres = Postgres(root / "postgres", log_path=root / "postgres.log")
+    triton = Triton(
+        published_models, ("compact-code", "compact-text"), work_dir=root / "triton", log_path=root / "triton.log"
+    )
+    await postgres.start()
+    await migrate(postgres.url)
+    await triton.start()
+    settings = Settings(
+        database_url=postgres.url,
+        triton_url=triton.url,
+        model_repository=published_models,
+        listen="127.0.0.1:0",
+        admin_key_file=root / "admin.key",
+        max_pending_tokens=4096,
+        request_timeout_s=4,
+        cache_max_texts=0,
+        drain_s=1,
+    )
+    async with serve(settings) as port:
+        yield f"127.0.0.1:{port}"
+    await triton.stop()
+    await postgres.stop()
+
+
+async def embed_at_last(stub: EmbeddingServiceStub, key: str, caller: int) -> list[float]:
+    """Call until it is answered, each time after the delay that was told; gives the delays."""
+    texts = [FUNCTIONS[(caller * 7 + number) % len(FUNCTIONS)] for number in range(4)]
+    request = embedding_service_pb2.EmbedRequest(texts=texts, input_type=vector_pb2.INPUT_TYPE_PASSAGE, truncate=True)
+    delays: list[float] = []
+    while True:
+        call = stub.Embed(request, metadata=(("authorization", f"Bearer {key}"),))
+        try:
+            response = await call
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+                raise
+            delays.append(await told_delay_s(call))
+            await asyncio.sleep(delays[-1] * random.uniform(1.0, 1.25))
+        else:
+            assert len(response.embeddings) == len(texts)
+            return delays
+
+
+async def told_delay_s(call: grpc.aio.UnaryUnaryCall) -> float:
+    status = await rpc_status.aio.from_call(call)
+    assert status is not None
+    info = error_details_pb2.RetryInfo()
+    (detail,) = [one for one in status.details if one.Is(info.DESCRIPTOR)]
+    detail.Unpack(info)
+    return info.retry_delay.ToMilliseconds() / 1000
+
+
+async def test_who_comes_back_when_told_is_answered(endpoint: str, root: Path) -> None:
+    """Six times as many tokens as are taken at once; the first call is alone, so that the rate is known."""
+    key = (root / "admin.key").read_text().strip()
+    async with grpc.aio.insecure_channel(endpoint) as channel:
+        stub = EmbeddingServiceStub(channel)
+        assert await embed_at_last(stub, key, 0) == []
+        delays = await asyncio.gather(*(embed_at_last(stub, key, caller) for caller in range(CALLERS)))
+    refused = [one for one in delays if one]
+    assert len(refused) > CALLERS / 4
+    # Were all told the same time, the last would be refused about as often as there are others.
+    assert statistics.median(len(one) for one in refused) <= 2
+    assert min(min(one) for one in refused) < max(max(one) for one in refused) / 3
+
+
+def chunks_of(stream: int) -> Iterator[index_service_pb2.IndexChunksRequest]:
+    """Chunks that no other stream has."""
+    for number in range(CHUNKS):
+        content = f"# stream {stream}, chunk {number}\n" + FUNCTIONS[number % len(FUNCTIONS)][:400]
+        yield index_service_pb2.IndexChunksRequest(
+            codebase_id="crowded",
+            item_id=str(number),
+            truncate=True,
+            chunk=chunk_pb2.Chunk(
+                path=f"{stream}/{number}.py",
+                language="python",
+                kind="text",
+                start_line=1,
+                end_line=9,
+                content=content,
+                file_sha256=hashlib.sha256(content.encode()).digest(),
+                file_chunk_count=1,
+            ),
+        )
+
+
+async def test_parallel_indexers_wait_for_their_turn(endpoint: str, root: Path) -> None:
+    """Together they take longer than a batch may: none fails since it waited for others."""
+    key = (root / "admin.key").read_text().strip()
+
+    def index(stream: int) -> list[str]:
+        with Client(endpoint, api_key=key) as client:
+            return [str(reply.WhichOneof("outcome")) for reply in client.index_chunks(chunks_of(stream))]
+
+    with Client(endpoint, api_key=key) as client:
+        await asyncio.to_thread(client.create_codebase, "crowded")
+        loop = asyncio.get_running_loop()
+        # Threads of their own: the gateway needs those of the loop.
+        with ThreadPoolExecutor(STREAMS) as pool:
+            outcomes = await asyncio.gather(*(loop.run_in_executor(pool, index, stream) for stream in range(STREAMS)))
+        assert outcomes == [["indexed"] * CHUNKS] * STREAMS
+        assert (await asyncio.to_thread(client.get_codebase, "crowded")).chunk_count == STREAMS * CHUNKS
