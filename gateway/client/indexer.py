@@ -161,19 +161,34 @@ class _Run:
 
     def _load_stored(self) -> None:
         try:
-            for version in self._client.list_files(self._codebase_id):
-                self._stored.setdefault(version.path, []).append(version)
+            self._list_stored()
         except ClientError as error:
             if error.code != grpc.StatusCode.NOT_FOUND:
                 raise
+            self._create_codebase()
+
+    def _list_stored(self) -> None:
+        for version in self._client.list_files(self._codebase_id):
+            self._stored.setdefault(version.path, []).append(version)
+
+    def _create_codebase(self) -> None:
+        try:
             self._client.create_codebase(self._codebase_id)
             self.report.created = True
+        except ClientError as taken:
+            if taken.code != grpc.StatusCode.ALREADY_EXISTS:
+                raise
+            # By another indexer in the same moment, or by somebody who does not show it to this one.
+            try:
+                self._list_stored()
+            except ClientError as error:
+                raise (taken if error.code == grpc.StatusCode.NOT_FOUND else error) from error
 
     def _index_file(self, path: str, source: bytes, stream: ChunkStream) -> None:
         self.report.files_scanned += 1
         file_sha256 = hashlib.sha256(source).digest()
         same = [version for version in self._stored.get(path, ()) if version.file_sha256 == file_sha256]
-        if len(same) == 1 and same[0].stored_chunk_count == same[0].file_chunk_count:
+        if any(_is_complete(version) for version in same):
             self.report.files_unchanged += 1
             self._delete_old(path, file_sha256)
             self._progress.file_done(path)
@@ -181,9 +196,11 @@ class _Run:
         chunks = list(self._chunks(path, source, file_sha256))
         if any(version.file_chunk_count != len(chunks) for version in same):
             # Left by an interrupted run that cut the file otherwise: the two would never make a complete version.
-            selector = _Selector(path=path)
+            # An old version that is complete stays findable until the new one is.
+            old = [version for version in self._stored[path] if version not in same and _is_complete(version)]
+            selector = _Selector(path=path, keep_file_sha256=old[0].file_sha256 if old else b"")
             self.report.chunks_deleted += self._client.delete_files(self._codebase_id, [selector])
-            del self._stored[path]
+            self._stored[path] = old[:1]
         if not chunks:
             self.report.files_without_chunks += 1
             self._delete_old(path, file_sha256)
@@ -245,6 +262,10 @@ class _Run:
         examples = self.report.skipped_examples.setdefault(skipped.reason, [])
         if len(examples) < _EXAMPLES_KEPT:
             examples.append(skipped.path)
+
+
+def _is_complete(version: index_pb.FileVersion) -> bool:
+    return version.stored_chunk_count == version.file_chunk_count
 
 
 def _code_name(code: int) -> str:

@@ -16,6 +16,8 @@ from gateway.client.errors import ClientError
 OnReply = Callable[[index_pb.IndexChunksRequest, index_pb.IndexChunksResponse], None]
 
 _CLOSE_TIMEOUT_S = 10.0
+_WINDOW_BYTES = 8 * 1024 * 1024
+"""Of unanswered chunks, unless a single one has more: ten windows of ordinary chunks, or a few of the largest."""
 # Items that failed because the service was overloaded or lost a dependency for a moment.
 _TRANSIENT_CODES = frozenset({grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], grpc.StatusCode.UNAVAILABLE.value[0]})
 _MAX_REPEATS = 3
@@ -43,7 +45,7 @@ class ChunkStream:
         Args:
             client: Where to send.
             on_reply: Called with each chunk and its reply.
-            window: Chunks at most that are sent and not answered; bounds memory.
+            window: Chunks at most that are sent and not answered; fewer where they have more than 8 MiB together.
             stall_timeout_s: How long to wait for any reply before giving up, seconds.
             max_reconnects: New calls in a row without a single reply, before giving up; eight take 16 s at least, as
                 long as a gateway that drains and comes back.
@@ -54,6 +56,7 @@ class ChunkStream:
         self._stall_timeout_s = stall_timeout_s
         self._max_reconnects = max_reconnects
         self._unanswered: dict[str, index_pb.IndexChunksRequest] = {}
+        self._unanswered_bytes = 0
         self._connection: _Connection | None = None
         self._failures = 0
         self._repeats: Counter[str] = Counter()
@@ -68,11 +71,13 @@ class ChunkStream:
         Raises:
             ClientError: The call failed for good.
         """
-        while len(self._unanswered) >= self._window or (self._connection and self._connection.has_event()):
+        size_bytes = request.ByteSize()
+        while self._is_full(size_bytes) or (self._connection and self._connection.has_event()):
             self._receive()
         if self._connection is None:
             self._connection = _Connection(self._client)
         self._unanswered[request.item_id] = request
+        self._unanswered_bytes += size_bytes
         self._connection.send(request)
 
     def drain(self) -> None:
@@ -85,6 +90,11 @@ class ChunkStream:
         if self._connection is not None:
             self._connection.close(at_once=bool(self._unanswered))
             self._connection = None
+
+    def _is_full(self, size_bytes: int) -> bool:
+        if not self._unanswered:
+            return False
+        return len(self._unanswered) >= self._window or self._unanswered_bytes + size_bytes > _WINDOW_BYTES
 
     def _receive(self) -> None:
         assert self._connection is not None  # noqa: S101 - for mypy: something was sent, so there is a call
@@ -100,6 +110,7 @@ class ChunkStream:
             self._repeat(request)
             return
         self._repeats.pop(request.item_id, None)
+        self._unanswered_bytes -= request.ByteSize()
         self._on_reply(request, event)
 
     def _repeat(self, request: index_pb.IndexChunksRequest) -> None:

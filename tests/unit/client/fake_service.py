@@ -21,6 +21,7 @@ from duovec.v1 import (
     index_service_pb2,
     quality_service_pb2,
     search_service_pb2,
+    vector_pb2,
 )
 from duovec.v1.codebase_service_pb2_grpc import CodebaseServiceServicer, add_CodebaseServiceServicer_to_server
 from duovec.v1.embedding_service_pb2_grpc import EmbeddingServiceServicer, add_EmbeddingServiceServicer_to_server
@@ -53,6 +54,7 @@ class FakeService(
         feedback: Every RecordFeedback request that came.
         quality: What ListQuality gives, two rows a page.
         quality_requests: Every ListQuality request that came.
+        unlisted: So many ListFiles calls do not see the codebase.
         overloaded: So many Search and Embed calls are refused with RESOURCE_EXHAUSTED.
     """
 
@@ -66,6 +68,7 @@ class FakeService(
         self.fail_once = False
         self.silent = False
         self.break_always = False
+        self.unlisted = 0
         self.overloaded = 0
         self.calls: list[str] = []
         self.searches: list[search_service_pb2.SearchRequest] = []
@@ -109,7 +112,8 @@ class FakeService(
             yield reply
 
     def ListFiles(self, request: Any, context: Any) -> Any:
-        if request.codebase_id not in self.stored:
+        self.unlisted -= 1
+        if self.unlisted >= 0 or request.codebase_id not in self.stored:
             abort(context, grpc.StatusCode.NOT_FOUND, "no such codebase", "CODEBASE_NOT_FOUND")
         counts: dict[tuple[str, bytes, int], int] = {}
         for chunk in self.stored[request.codebase_id].values():
@@ -193,7 +197,11 @@ class FakeService(
                 abort(context, grpc.StatusCode.INVALID_ARGUMENT, "it is blank", "INVALID_INPUT", f"texts[{number}]")
             vector = np.zeros(2560, dtype="<f4")
             vector[number] = 1
-            response.embeddings.add(vector={"float32_le": vector.tobytes()}, code_token_count=3, text_token_count=5)
+            if request.vector_format == vector_pb2.VECTOR_FORMAT_FLOAT16_LE:
+                form = {"float16_le": vector.astype("<f2").tobytes()}
+            else:
+                form = {"float32_le": vector.tobytes()}
+            response.embeddings.add(vector=form, code_token_count=3, text_token_count=5)
         return response
 
     def _refuse_when_overloaded(self, context: Any) -> None:

@@ -183,6 +183,43 @@ def test_a_version_that_was_cut_otherwise_is_replaced(service: FakeService, clie
     assert [chunk.file_chunk_count for key, chunk in service.stored["x"].items() if key[0] == "long.py"] == [1]
 
 
+def test_the_old_version_outlives_a_new_one_that_was_cut_otherwise(
+    service: FakeService, client: Client, tree: Path
+) -> None:
+    """Until a new version is there in full, and no longer: else a file could not be found at all for a while."""
+    index_tree(client, tree, "x")
+    [(_, chunk)] = [(key, chunk) for key, chunk in service.stored["x"].items() if key[0] == "pkg/c.py"]
+    (tree / "pkg" / "c.py").write_text("def c():\n    return 4\n")
+    partial = type(chunk)()
+    partial.CopyFrom(chunk)
+    partial.file_sha256 = hashlib.sha256((tree / "pkg" / "c.py").read_bytes()).digest()
+    partial.file_chunk_count = 9
+    service.stored["x"][("pkg/c.py", partial.file_sha256, 8)] = partial
+    service.fail_items = {"return 4": grpc.StatusCode.INTERNAL.value[0]}
+    index_tree(client, tree, "x")
+    assert [chunk.content for key, chunk in service.stored["x"].items() if key[0] == "pkg/c.py"] == [chunk.content]
+    service.fail_items = {}
+    index_tree(client, tree, "x")
+    assert [chunk.content for key, chunk in service.stored["x"].items() if key[0] == "pkg/c.py"] == [
+        "def c():\n    return 4"
+    ]
+
+
+def test_a_codebase_that_another_makes_in_the_same_moment_is_taken(
+    service: FakeService, client: Client, tree: Path
+) -> None:
+    service.stored["x"], service.unlisted = {}, 1
+    report = index_tree(client, tree, "x")
+    assert (report.created, report.chunks_embedded, len(service.stored["x"])) == (False, 4, 4)
+
+
+def test_a_taken_codebase_that_is_not_to_be_seen_is_named(service: FakeService, client: Client, tree: Path) -> None:
+    service.stored["x"], service.unlisted = {}, 2
+    with pytest.raises(IndexingFailed, match="it exists") as failure:
+        index_tree(client, tree, "x")
+    assert failure.value.reason == "CODEBASE_EXISTS"
+
+
 def test_an_old_version_left_by_an_interrupted_run_is_deleted(service: FakeService, client: Client, tree: Path) -> None:
     index_tree(client, tree, "x")
     [(key, chunk)] = [(key, chunk) for key, chunk in service.stored["x"].items() if key[0] == "pkg/c.py"]
