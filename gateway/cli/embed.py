@@ -28,12 +28,22 @@ class InputType(enum.StrEnum):
     PASSAGE = "passage"
 
 
+class Precision(enum.StrEnum):
+    """How the numbers travel, and how a file of them is written."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+
+
 @one_line_failures
 def embed(
     text: Annotated[list[str], typer.Argument(help="Texts; `-` stands for all of stdin.")],
     input_type: Annotated[InputType, typer.Option(help="What the texts are for.")] = InputType.PASSAGE,
     truncate: Annotated[bool, typer.Option("--truncate", help="Cut what is too long, instead of failing.")] = False,
-    output: Annotated[Path | None, typer.Option(help="Write the vectors, float32 (B, 2560), as a .npy file.")] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="float16: half the bytes, by the wire and in the file; rounded.")
+    ] = Precision.FLOAT32,
+    output: Annotated[Path | None, typer.Option(help="Write the vectors, (B, 2560), as a .npy file.")] = None,
     endpoint: Endpoint = DEFAULT_ENDPOINT,
     api_key: ApiKey = None,
     as_json: AsJson = False,
@@ -45,6 +55,8 @@ def embed(
         duovec embed "open a socket" --input-type query --json
 
         duovec embed - --output vector.npy < main.py
+
+        duovec embed - --precision float16 --output half_the_size.npy < main.py
     """
     texts = [typer.get_text_stream("stdin").read() if item == "-" else item for item in text]
     parts: list[NDArray[np.float32]] = []
@@ -53,7 +65,10 @@ def embed(
     with Client(endpoint, api_key=api_key) as client:
         for start in range(0, len(texts), _TEXTS_PER_CALL):
             response = client.embed_response(
-                texts[start : start + _TEXTS_PER_CALL], input_type.value, truncate=truncate
+                texts[start : start + _TEXTS_PER_CALL],
+                input_type.value,
+                truncate=truncate,
+                precision=precision.value,
             )
             parts.append(client.vectors_of(response))
             rows += response.embeddings
@@ -61,7 +76,7 @@ def embed(
     vectors_BD = np.concatenate(parts)
     if output is not None:
         with output.open("wb") as file:  # np.save would add a suffix to a path, behind the caller's back.
-            np.save(file, vectors_BD)
+            np.save(file, vectors_BD.astype(precision.value))
     if as_json:
         embeddings = [
             {

@@ -67,7 +67,10 @@ def input_type(field: str, value: int) -> InputType:
 def vector_format(field: str, value: int) -> int:
     """A known form of vectors."""
     if value not in vector_pb2.VectorFormat.values():
-        raise InvalidInput(field, f"is {value}; set VECTOR_FORMAT_FLOATS (1) or VECTOR_FORMAT_FLOAT32_LE (2)")
+        raise InvalidInput(
+            field,
+            f"is {value}; set VECTOR_FORMAT_FLOATS (1), VECTOR_FORMAT_FLOAT32_LE (2) or VECTOR_FORMAT_FLOAT16_LE (3)",
+        )
     return value
 
 

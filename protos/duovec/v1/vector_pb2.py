@@ -24,19 +24,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x64uovec/v1/vector.proto\x12\tduovec.v1\",\n\x06Vector\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x12\n\nfloat32_le\x18\x02 \x01(\x0c\"\x85\x01\n\tEmbedding\x12!\n\x06vector\x18\x01 \x01(\x0b\x32\x11.duovec.v1.Vector\x12\x18\n\x10\x63ode_token_count\x18\x02 \x01(\x05\x12\x18\n\x10text_token_count\x18\x03 \x01(\x05\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x12\x0e\n\x06\x63\x61\x63hed\x18\x05 \x01(\x08*U\n\tInputType\x12\x1a\n\x16INPUT_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10INPUT_TYPE_QUERY\x10\x01\x12\x16\n\x12INPUT_TYPE_PASSAGE\x10\x02*e\n\x0cVectorFormat\x12\x1d\n\x19VECTOR_FORMAT_UNSPECIFIED\x10\x00\x12\x18\n\x14VECTOR_FORMAT_FLOATS\x10\x01\x12\x1c\n\x18VECTOR_FORMAT_FLOAT32_LE\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x64uovec/v1/vector.proto\x12\tduovec.v1\"@\n\x06Vector\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x12\n\nfloat32_le\x18\x02 \x01(\x0c\x12\x12\n\nfloat16_le\x18\x03 \x01(\x0c\"\x85\x01\n\tEmbedding\x12!\n\x06vector\x18\x01 \x01(\x0b\x32\x11.duovec.v1.Vector\x12\x18\n\x10\x63ode_token_count\x18\x02 \x01(\x05\x12\x18\n\x10text_token_count\x18\x03 \x01(\x05\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x12\x0e\n\x06\x63\x61\x63hed\x18\x05 \x01(\x08*U\n\tInputType\x12\x1a\n\x16INPUT_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10INPUT_TYPE_QUERY\x10\x01\x12\x16\n\x12INPUT_TYPE_PASSAGE\x10\x02*\x83\x01\n\x0cVectorFormat\x12\x1d\n\x19VECTOR_FORMAT_UNSPECIFIED\x10\x00\x12\x18\n\x14VECTOR_FORMAT_FLOATS\x10\x01\x12\x1c\n\x18VECTOR_FORMAT_FLOAT32_LE\x10\x02\x12\x1c\n\x18VECTOR_FORMAT_FLOAT16_LE\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'duovec.v1.vector_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_INPUTTYPE']._serialized_start=219
-  _globals['_INPUTTYPE']._serialized_end=304
-  _globals['_VECTORFORMAT']._serialized_start=306
-  _globals['_VECTORFORMAT']._serialized_end=407
+  _globals['_INPUTTYPE']._serialized_start=239
+  _globals['_INPUTTYPE']._serialized_end=324
+  _globals['_VECTORFORMAT']._serialized_start=327
+  _globals['_VECTORFORMAT']._serialized_end=458
   _globals['_VECTOR']._serialized_start=37
-  _globals['_VECTOR']._serialized_end=81
-  _globals['_EMBEDDING']._serialized_start=84
-  _globals['_EMBEDDING']._serialized_end=217
+  _globals['_VECTOR']._serialized_end=101
+  _globals['_EMBEDDING']._serialized_start=104
+  _globals['_EMBEDDING']._serialized_end=237
 # @@protoc_insertion_point(module_scope)

@@ -18,20 +18,24 @@ class VectorFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     VECTOR_FORMAT_UNSPECIFIED: _ClassVar[VectorFormat]
     VECTOR_FORMAT_FLOATS: _ClassVar[VectorFormat]
     VECTOR_FORMAT_FLOAT32_LE: _ClassVar[VectorFormat]
+    VECTOR_FORMAT_FLOAT16_LE: _ClassVar[VectorFormat]
 INPUT_TYPE_UNSPECIFIED: InputType
 INPUT_TYPE_QUERY: InputType
 INPUT_TYPE_PASSAGE: InputType
 VECTOR_FORMAT_UNSPECIFIED: VectorFormat
 VECTOR_FORMAT_FLOATS: VectorFormat
 VECTOR_FORMAT_FLOAT32_LE: VectorFormat
+VECTOR_FORMAT_FLOAT16_LE: VectorFormat
 
 class Vector(_message.Message):
-    __slots__ = ("values", "float32_le")
+    __slots__ = ("values", "float32_le", "float16_le")
     VALUES_FIELD_NUMBER: _ClassVar[int]
     FLOAT32_LE_FIELD_NUMBER: _ClassVar[int]
+    FLOAT16_LE_FIELD_NUMBER: _ClassVar[int]
     values: _containers.RepeatedScalarFieldContainer[float]
     float32_le: bytes
-    def __init__(self, values: _Optional[_Iterable[float]] = ..., float32_le: _Optional[bytes] = ...) -> None: ...
+    float16_le: bytes
+    def __init__(self, values: _Optional[_Iterable[float]] = ..., float32_le: _Optional[bytes] = ..., float16_le: _Optional[bytes] = ...) -> None: ...
 
 class Embedding(_message.Message):
     __slots__ = ("vector", "code_token_count", "text_token_count", "truncated", "cached")

@@ -105,23 +105,45 @@ def bearer(stack: Stack) -> tuple[tuple[str, str], ...]:
     return (("authorization", f"Bearer {stack.api_key}"),)
 
 
-async def test_both_forms_of_a_vector_hold_the_same_numbers(stack: Stack, functions: list[str]) -> None:
+async def test_all_forms_of_a_vector_hold_the_same_numbers(stack: Stack, functions: list[str]) -> None:
+    """The two of float32 to the bit; that of float16 as numpy rounds, which the proto's figures are about."""
     import grpc
 
     async with grpc.aio.insecure_channel(stack.endpoint) as channel:
         stub = pb_grpc.EmbeddingServiceStub(channel)
         replies = [
             await stub.Embed(
-                pb.EmbedRequest(texts=functions[:1], input_type=2, vector_format=vector_format),
-                timeout=30,
+                pb.EmbedRequest(texts=functions, input_type=2, vector_format=vector_format),
+                timeout=60,
                 metadata=bearer(stack),
             )
-            for vector_format in (vector_pb2.VECTOR_FORMAT_FLOATS, vector_pb2.VECTOR_FORMAT_FLOAT32_LE)
+            for vector_format in (
+                vector_pb2.VECTOR_FORMAT_FLOATS,
+                vector_pb2.VECTOR_FORMAT_FLOAT32_LE,
+                vector_pb2.VECTOR_FORMAT_FLOAT16_LE,
+            )
         ]
-    floats, raw = (reply.embeddings[0].vector for reply in replies)
-    assert not floats.float32_le
-    assert not raw.values
-    np.testing.assert_array_equal(np.array(floats.values, dtype=np.float32), np.frombuffer(raw.float32_le, "<f4"))
+    floats, raw, half = ([embedding.vector for embedding in reply.embeddings] for reply in replies)
+    for vectors, field in ((floats, "values"), (raw, "float32_le"), (half, "float16_le")):
+        assert {tuple(name.name for name, _ in vector.ListFields()) for vector in vectors} == {(field,)}
+    floats_BV = np.array([vector.values for vector in floats], dtype=np.float32)
+    raw_BV = np.array([np.frombuffer(vector.float32_le, "<f4") for vector in raw])
+    half_BV = np.array([np.frombuffer(vector.float16_le, "<f2") for vector in half])
+    np.testing.assert_array_equal(floats_BV, raw_BV)
+    assert half_BV.shape == (64, 2560)
+    np.testing.assert_array_equal(half_BV, raw_BV.astype(np.float16))
+    exact_BV, rounded_BV = raw_BV.astype(np.float64), half_BV.astype(np.float64)
+    norms_B = np.linalg.norm(exact_BV, axis=1) * np.linalg.norm(rounded_BV, axis=1)
+    assert 1 - ((exact_BV * rounded_BV).sum(axis=1) / norms_B).min() < 1e-7
+    # A component of up to 0.125 is off by half a step of 2^-13 at most.
+    assert np.abs(exact_BV).max() < 0.125
+    assert np.abs(exact_BV - rounded_BV).max() <= 2**-15
+
+
+def test_the_client_reads_half_precision(client: Client, functions: list[str]) -> None:
+    exact_BV, rounded_BV = (client.embed(functions[:3], "passage", precision=one) for one in ("float32", "float16"))
+    assert rounded_BV.dtype == np.float32
+    np.testing.assert_array_equal(rounded_BV, exact_BV.astype(np.float16).astype(np.float32))
 
 
 def test_a_long_text_is_cut_only_when_that_was_asked_for(client: Client) -> None:

@@ -213,6 +213,15 @@ def test_embed_writes_vectors_and_reads_stdin(tmp_path: Path) -> None:
     assert np.load(io.BytesIO(file.read_bytes())).shape == (2, 2560)
 
 
+def test_embed_writes_half_precision(tmp_path: Path) -> None:
+    file = tmp_path / "vectors.npy"
+    result = runner.invoke(app, ["embed", "a", "b", "--precision", "float16", "--output", str(file)])
+    assert result.exit_code == 0, result.output
+    vectors_BD = np.load(file)
+    assert (vectors_BD.shape, vectors_BD.dtype) == ((2, 2560), np.float16)
+    assert vectors_BD.argmax(axis=1).tolist() == [0, 1]
+
+
 def test_embed_shows_the_field_that_was_refused() -> None:
     result = runner.invoke(app, ["embed", "a", " "])
     assert result.exit_code == 1

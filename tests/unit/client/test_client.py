@@ -28,6 +28,15 @@ def test_embed_gives_float32_rows_in_order(client: Client) -> None:
     assert vectors.argmax(axis=1).tolist() == [0, 1]
 
 
+def test_half_precision_is_asked_for_and_comes_as_float32(client: Client) -> None:
+    """Who works with the vectors need not care how they travelled."""
+    response = client.embed_response(["a", "b"], "query", precision="float16")
+    assert {len(one.vector.float16_le) for one in response.embeddings} == {2 * 2560}
+    vectors = client.embed(["a", "b"], "query", precision="float16")
+    assert (vectors.shape, vectors.dtype) == ((2, 2560), np.float32)
+    assert vectors.argmax(axis=1).tolist() == [0, 1]
+
+
 def test_the_key_is_sent_as_a_bearer_token(service: FakeService, client: Client) -> None:
     client.embed(["a"], "passage")
     assert service.metadata["authorization"] == "Bearer k3y"

@@ -97,7 +97,7 @@ def test_an_input_type_must_be_chosen(value: int) -> None:
     )
 
 
-@pytest.mark.parametrize("value", [0, 1, 2])
+@pytest.mark.parametrize("value", [0, 1, 2, 3])
 def test_known_vector_formats_are_taken(value: int) -> None:
     """Unspecified stands for floats."""
     assert validation.vector_format("vector_format", value) == value
@@ -106,7 +106,8 @@ def test_known_vector_formats_are_taken(value: int) -> None:
 def test_an_unknown_vector_format_is_refused() -> None:
     """The message has the value and the choices."""
     assert refusal(lambda: validation.vector_format("vector_format", 9)) == (
-        "vector_format: is 9; set VECTOR_FORMAT_FLOATS (1) or VECTOR_FORMAT_FLOAT32_LE (2)"
+        "vector_format: is 9; "
+        "set VECTOR_FORMAT_FLOATS (1), VECTOR_FORMAT_FLOAT32_LE (2) or VECTOR_FORMAT_FLOAT16_LE (3)"
     )
 
 
