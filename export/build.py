@@ -24,7 +24,8 @@ from export.version import MANIFEST_SCHEMA, Version, damaged_files, write_manife
 if TYPE_CHECKING:
     from export.encoder import BuildOptions
 
-_HOST_FILES = ("model.py", "host.py")
+HOST_FILES = ("model.py", "host.py", "compiled.py")
+"""Of `export.python_backend`: what a version folder carries to serve itself on Triton's Python backend."""
 _TOOLS = ("torch", "transformers", "onnx", "onnxruntime", "openvino", "nncf")
 OnStep = Callable[[str], None]
 
@@ -150,7 +151,7 @@ def build(
         if request.serving.precision is Precision.INT8:
             _quantize(spec, staged, on_step)
         if request.serving.runtime.backend == "python":
-            for name in _HOST_FILES:
+            for name in HOST_FILES:
                 shutil.copyfile(str(resources.files("export.python_backend") / name), staged / name)
         if is_engine:
             _write_engine(request, spec, staged, timing_cache, script, on_step)

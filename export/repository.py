@@ -6,6 +6,7 @@
 - `config.pbtxt`: names the version that is served, those that Triton keeps loaded, and the newest that was ever
   published; replacing it is what publishes a version or rolls back to one,
 - `.candidate/`: a version that is built and not yet published,
+- `.compiled/<N>/`: what the Python backend keeps of a version's compiled graph; it may go at any time,
 - `.staging-*/` and `.trash-*/`: what is being built, and what is being removed; without a living exporter, leftovers,
 - `.build.lock` and `.publish.lock`. Whoever makes or moves a candidate holds the first, whoever replaces config.pbtxt
   the second; to publish takes both, in this order. A roll-back needs the second alone and waits for no build.
@@ -59,6 +60,7 @@ class EncoderFolder:
         self.path = repository / encoder
         self.config_path = self.path / "config.pbtxt"
         self._candidate_path = self.path / ".candidate"
+        self._compiled_path = self.path / ".compiled"
 
     @contextmanager
     def building(
@@ -215,6 +217,7 @@ class EncoderFolder:
         """
         with writing(version.folder):
             self._remove(version.folder)
+            shutil.rmtree(self._compiled_path / str(version.number), ignore_errors=True)
 
     def commit(self, config_text: str) -> None:
         """Replace config.pbtxt: from here on the versions that it names are the published ones.
@@ -252,6 +255,9 @@ class EncoderFolder:
                 else:
                     self._remove(path)
                     done.append(f"removed {path}, which was never published")
+            for path in self._compiled_path.glob("*"):
+                if not (self.path / path.name).is_dir():
+                    shutil.rmtree(path)
             sync(self.path)
         return done
 

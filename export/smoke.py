@@ -6,7 +6,7 @@ the exporter's in memory, and prints the vector as JSON.
 Shapes: S tokens, D numbers of a vector.
 """
 
-import importlib.util
+import importlib
 import json
 import subprocess
 import sys
@@ -101,13 +101,10 @@ def run_in_fresh_process(version: Version, num_threads: int) -> NDArray[np.float
 
 def _host_of(folder: Path) -> ModuleType:
     # The version's own copy, as Triton would load it, and not the exporter's.
-    spec = importlib.util.spec_from_file_location("version_host", folder / "host.py")
-    if spec is None or spec.loader is None:
-        raise ExportError(f"cannot import {folder / 'host.py'}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module
+    package = ModuleType("version")
+    package.__path__ = [str(folder)]
+    sys.modules["version"] = package
+    return importlib.import_module("version.host")
 
 
 def _main(folder: Path, num_threads: int) -> None:

@@ -11,6 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from export.build import HOST_FILES
 from export.deployment import deployment_of
 from export.repository import NEWEST_PARAMETER, EncoderFolder
 from export.source import sha256_of
@@ -82,7 +83,7 @@ def build_small(
     with folder.staging() as staged:
         write_graph(staged / "model.onnx", seed)
         (staged / "tokenizer.json").write_text("{}")
-        for name in ("model.py", "host.py"):
+        for name in HOST_FILES:
             shutil.copyfile(str(resources.files("export.python_backend") / name), staged / name)
         with (staged / "host.py").open("a") as file:
             file.write(host)

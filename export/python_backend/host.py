@@ -1,7 +1,7 @@
 """Runs one encoder's ONNX file over rows of mixed length: micro-batches sorted by length.
 
-Copied beside `model.py` into the version folder, so it imports nothing of duovec. The gate of the export
-runs this same code: what was proven is what serves.
+Copied beside `model.py` into the version folder, so it imports nothing of duovec but what is copied with it. The gate
+of the export runs this same code: what was proven is what serves.
 
 Shapes: B rows, S tokens of the longest row, D dimension.
 """
@@ -9,12 +9,15 @@ Shapes: B rows, S tokens of the longest row, D dimension.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .compiled import CompiledGraph, graph_folder
 
 Ids = NDArray[np.int64]
 Vectors = NDArray[np.float32]
@@ -24,6 +27,8 @@ OUTPUT = "sentence_embedding"
 # What OpenVINO is told, and how it names that in its answer. The weights of an int8 graph are int8 in the file already.
 OPENVINO_HINTS = {"fp32": ("f32", "float32"), "bf16": ("bf16", "bfloat16"), "int8": ("f32", "float32")}
 ONNXRUNTIME_PRECISIONS = ("fp32", "fp16", "int8")
+# The exporter's smoke test and the gateway ask for as much.
+CANARY_COSINE = 0.9999
 
 
 class HostError(Exception):
@@ -40,22 +45,40 @@ class Session(Protocol):
 class OpenVinoSession:
     """The graph compiled by OpenVINO for one stream: concurrency comes from micro-batches, not from streams."""
 
-    def __init__(self, path: Path, precision: str, num_threads: int) -> None:
+    def __init__(self, path: Path, precision: str, num_threads: int, cache_dir: Path | None = None) -> None:
+        """Compile a graph, or take it up compiled.
+
+        Args:
+            path: The ONNX file.
+            precision: A key of `OPENVINO_HINTS`.
+            num_threads: Threads of one inference.
+            cache_dir: Where OpenVINO looks for the compiled graph and else keeps it; None for nowhere.
+
+        Raises:
+            HostError: The precision cannot be had here.
+        """
         import openvino
 
         if precision not in OPENVINO_HINTS:
             raise HostError(f"openvino runs {', '.join(OPENVINO_HINTS)}, not {precision!r}")
         hint, hint_name = OPENVINO_HINTS[precision]
-        compiled = openvino.Core().compile_model(
-            path,
-            "CPU",
-            {
-                "PERFORMANCE_HINT": "LATENCY",
-                "NUM_STREAMS": 1,
-                "INFERENCE_NUM_THREADS": num_threads,
-                "INFERENCE_PRECISION_HINT": hint,
-            },
-        )
+        properties = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": num_threads,
+            "INFERENCE_PRECISION_HINT": hint,
+        }
+        core = openvino.Core()
+        try:
+            cached = {} if cache_dir is None else {"CACHE_DIR": str(cache_dir)}
+            compiled = core.compile_model(path, "CPU", {**properties, **cached})
+        except (
+            RuntimeError
+        ):  # what openvino raises has no better name; a full disk must not keep a version from loading
+            if cache_dir is None:
+                raise
+            compiled = core.compile_model(path, "CPU", properties)
+        self.was_kept = bool(compiled.get_property("LOADED_FROM_CACHE"))
         # OpenVINO takes a bf16 hint on any CPU and falls back in silence; vectors would leave their space.
         effective = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         if effective not in (hint, hint_name):
@@ -89,7 +112,7 @@ class OnnxRuntimeSession:
         return np.asarray(self._session.run([OUTPUT], dict(feeds))[0], dtype=np.float32)
 
 
-def open_session(runtime: str, path: Path, precision: str, num_threads: int) -> Session:
+def open_session(runtime: str, path: Path, precision: str, num_threads: int, cache_dir: Path | None = None) -> Session:
     """Compile an ONNX file.
 
     Args:
@@ -97,12 +120,13 @@ def open_session(runtime: str, path: Path, precision: str, num_threads: int) -> 
         path: The ONNX file; external data lies beside it.
         precision: `fp32`, `fp16`, `bf16` or `int8`; not every runtime runs every one.
         num_threads: Threads of one inference.
+        cache_dir: Where OpenVINO looks for the compiled graph and else keeps it; None for nowhere.
 
     Raises:
         HostError: The runtime is unknown, or the machine cannot run that precision.
     """
     if runtime == "openvino":
-        return OpenVinoSession(path, precision, num_threads)
+        return OpenVinoSession(path, precision, num_threads, cache_dir)
     if runtime == "onnxruntime":
         return OnnxRuntimeSession(path, precision, num_threads)
     raise HostError(f"unknown runtime {runtime!r}; known: openvino, onnxruntime")
@@ -233,39 +257,85 @@ class EncoderHost:
 
 
 def open_host(
-    version_folder: Path, *, num_threads: int, token_budget: int, warmup_lengths: Sequence[int] = (1,)
+    version_folder: Path,
+    *,
+    num_threads: int,
+    token_budget: int,
+    warmup_lengths: Sequence[int] = (1,),
+    keep_compiled: Path | None = None,
 ) -> EncoderHost:
     """Load a published version, verify it, and run one row of each of some lengths through it.
 
     Runtime and precision are those that the version's own manifest was proven for: versions that differ in them are
-    served side by side under one config.pbtxt.
+    served side by side under one config.pbtxt. A graph that was kept compiled must give the vector of the version's
+    canary; else it is removed, and the graph compiled anew.
 
     Args:
         version_folder: Folder with manifest.json and model.onnx.
         num_threads: Threads of one inference.
         token_budget: Most padded tokens of a micro-batch.
         warmup_lengths: Tokens of the rows to run; those longer than the encoder takes are passed over.
+        keep_compiled: Folder to keep this version's compiled graph in, where the runtime can and the version has a
+            canary; None to compile at every start.
 
     Raises:
         HostError: A file is not the published one, the precision cannot be had, or a row fails.
     """
     try:
         manifest: dict[str, Any] = json.loads((version_folder / "manifest.json").read_text(encoding="utf-8"))
-        for name, published in manifest["files"].items():
-            if name.startswith("model.onnx"):  # with external data there are two
-                _verify(version_folder / name, published)
+        # With external data there are two.
+        graph = {name: digest for name, digest in manifest["files"].items() if name.startswith("model.onnx")}
         spec = manifest["spec"]
         limits = Limits(spec["max_tokens"], spec["vocab_size"], len(spec["tasks"]))
         runtime, precision, dimension = manifest["runtime"], manifest["precision"], manifest["dimension"]
     except (OSError, ValueError, KeyError) as exc:
         raise HostError(f"cannot read the version {version_folder}: {exc!r}; publish the encoder again") from exc
-    model = version_folder / "model.onnx"
-    session = open_session(runtime, model, precision, num_threads)
-    host = EncoderHost(session, limits, dimension, token_budget)
+    model, canary = version_folder / "model.onnx", version_folder / "canary.json"
+    kept: CompiledGraph | None = None
+    if keep_compiled is not None and runtime == "openvino" and canary.is_file():
+        kept = graph_folder(keep_compiled, graph, precision)
+
+    def host_of(session: Session) -> EncoderHost:
+        return EncoderHost(session, limits, dimension, token_budget)
+
+    host: EncoderHost | None = None
+    if kept is not None and kept.is_whole():
+        session = OpenVinoSession(model, precision, num_threads, kept.folder)
+        host = host_of(session)
+        if not session.was_kept or not gives_canary(host, canary):
+            kept.drop()
+            host = None
+    if host is None:
+        for name, published in graph.items():
+            _verify(version_folder / name, published)
+        with nullcontext() if kept is None else kept.staged() as cache_dir:
+            host = host_of(open_session(runtime, model, precision, num_threads, cache_dir))
     for length in warmup_lengths:
         if length <= limits.max_tokens:
             host.warm_up(length)
     return host
+
+
+def gives_canary(host: EncoderHost, path: Path) -> bool:
+    """Whether a host gives the vector in canary.json, as the gate saw it.
+
+    Raises:
+        HostError: The file is no canary.
+    """
+    try:
+        canary = json.loads(path.read_text(encoding="utf-8"))
+        ids = np.array([canary["input_ids"]], dtype=np.int64)
+        task = None if canary["task_id"] is None else np.array([[canary["task_id"]]], dtype=np.int64)
+        expected_D = np.array(canary["vector"], dtype=np.float64)
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise HostError(f"cannot read {path}: {exc!r}; publish the encoder again") from exc
+    try:
+        found_D = host.embed([check_rows(ids, np.ones_like(ids), task, host.limits)])[0][0].astype(np.float64)
+    except (HostError, RuntimeError):  # a graph of another shape
+        return False
+    with np.errstate(invalid="ignore", divide="ignore"):
+        cosine = float(found_D @ expected_D / (np.linalg.norm(found_D) * np.linalg.norm(expected_D)))
+    return cosine >= CANARY_COSINE  # NaN is not
 
 
 def _verify(path: Path, published: str) -> None:

@@ -26,6 +26,7 @@ class TritonPythonModel:
             num_threads=int(parameters["num_threads"]),
             token_budget=int(parameters["token_budget"]),
             warmup_lengths=[int(length) for length in parameters["warmup_lengths"].split(",")],
+            keep_compiled=Path(args["model_repository"]) / ".compiled" / args["model_version"],
         )
 
     def execute(self, requests: list[Any]) -> list[Any]:
