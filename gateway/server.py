@@ -81,6 +81,7 @@ from gateway.store.space_vectors import SpaceVectorStore
 from gateway.store.spaces import SpaceStore
 from gateway.store.training import TrainingStore
 from gateway.store.word_counts import WordCounts
+from gateway.wire import Options, server_options
 
 logger = logging.getLogger(__name__)
 
@@ -99,14 +100,6 @@ SERVICES = tuple(
     )
 )
 _PROOF_TIMEOUT_S = 30.0
-_OPTIONS = [
-    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
-    ("grpc.max_send_message_length", 64 * 1024 * 1024),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    # A second gateway on the port is a mistake, and must not silently share it.
-    ("grpc.so_reuseport", 0),
-]
 
 
 @asynccontextmanager
@@ -158,7 +151,7 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
             ErrorInterceptor(timeout_s=timeout_s),
             AuthenticationInterceptor(PrincipalStore(database), timeout_s=timeout_s),
         )
-        server = grpc.aio.server(interceptors=interceptors, options=_OPTIONS)
+        server = grpc.aio.server(interceptors=interceptors, options=_options(settings))
         admission = Admission(
             triton.meter, max_pending_tokens=settings.max_pending_tokens, max_streams=settings.max_streams
         )
@@ -169,10 +162,9 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
         for name in names:
             await health_servicer.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-        try:
-            port = server.add_insecure_port(settings.listen)
-        except RuntimeError as exc:
-            raise StartupError(f"cannot listen on {settings.listen}; set DUOVEC_LISTEN to a free address") from exc
+        port = _bind(server, settings.listen, setting="DUOVEC_LISTEN")
+        if settings.own_listen is not None:
+            _bind(server, settings.own_listen, setting="DUOVEC_OWN_LISTEN")
         await server.start()
         # The last to start is the first to end: health says NOT_SERVING, then requests in flight finish.
         stack.push_async_callback(server.stop, settings.drain_s)
@@ -181,6 +173,18 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
         await stack.enter_async_context(running(monitor.run()))
         logger.info("listening on %s, space %s", settings.listen, serving.active.fingerprint)
         yield port
+
+
+def _bind(server: grpc.aio.Server, address: str, *, setting: str) -> int:
+    try:
+        return server.add_insecure_port(address)
+    except RuntimeError as exc:
+        raise StartupError(f"cannot listen on {address}; set {setting} to a free address") from exc
+
+
+def _options(settings: Settings) -> Options:
+    # Where processes are not meant to share the port, a second gateway on it is a mistake, and is refused.
+    return [*server_options(), ("grpc.so_reuseport", int(settings.reuse_port))]
 
 
 def _add_services(

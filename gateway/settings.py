@@ -24,6 +24,13 @@ class Settings(BaseSettings):
     """The repository that Triton serves; the tokenizers and manifests are read from it."""
     listen: str = "127.0.0.1:50051"
     """Address of the gRPC port. There is no encryption yet: keep it on loopback."""
+    reuse_port: bool = False
+    """Whether several gateways of this machine may share `listen`, each connection going to one of them (SO_REUSEPORT);
+    they must share the database, Triton and models. Every limit below is of each process for itself: two of them
+    admit twice as many tokens and streams, and hold twice as many connections to PostgreSQL and requests to Triton."""
+    own_listen: str | None = None
+    """One more address, of this process alone where others share `listen`, such as `unix-abstract:gateway-2`: what asks
+    for the health of one process asks there."""
     admin_key_file: Path | None = None
     """File that holds a valid administrator's key once the gateway has started: one is made where it does not."""
     admin_key: SecretStr | None = None

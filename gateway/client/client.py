@@ -29,6 +29,7 @@ from gateway.client.credentials import find_api_key
 from gateway.client.errors import ClientError, from_rpc_error
 from gateway.client.spaces import Spaces
 from gateway.client.training import Training
+from gateway.wire import client_options
 
 DEFAULT_ENDPOINT = "127.0.0.1:50051"
 DIMENSION = 2560
@@ -37,19 +38,11 @@ InputType = Literal["query", "passage"]
 Precision = Literal["float32", "float16"]
 HealthStatus = Literal["SERVING", "NOT_SERVING", "UNKNOWN"]
 
-_MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 _MAX_ATTEMPTS = 4
 _FIRST_BACKOFF_S = 0.2
 _STREAM_TIMEOUT_S = 24 * 3600.0
 _VECTOR_FORMATS = {"float32": vector_pb.VECTOR_FORMAT_FLOAT32_LE, "float16": vector_pb.VECTOR_FORMAT_FLOAT16_LE}
 _INPUT_TYPES = {"query": vector_pb.INPUT_TYPE_QUERY, "passage": vector_pb.INPUT_TYPE_PASSAGE}
-_CHANNEL_OPTIONS = [
-    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
-    # Servers that are not told otherwise hang up on pings more often than every five minutes.
-    ("grpc.keepalive_time_ms", 300_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-]
 
 _Reply = TypeVar("_Reply")
 
@@ -94,9 +87,9 @@ class Client:
         self._metadata = (("authorization", f"Bearer {key}"),) if key else ()
         if self.endpoint.startswith("https://"):
             target = self.endpoint.removeprefix("https://")
-            self._channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(), _CHANNEL_OPTIONS)
+            self._channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(), client_options())
         else:
-            self._channel = grpc.insecure_channel(self.endpoint.removeprefix("http://"), _CHANNEL_OPTIONS)
+            self._channel = grpc.insecure_channel(self.endpoint.removeprefix("http://"), client_options())
         # The generated stubs carry no annotations.
         make = cast(Callable[..., Any], lambda stub: stub(self._channel))
         self._embedding = make(EmbeddingServiceStub)

@@ -24,6 +24,7 @@ from gateway.errors import (
     Overloaded,
     TritonUnavailable,
 )
+from gateway.wire import client_options
 
 # Rows of similar length, 8 to 16 a request, let Triton merge without much padding.
 ROWS_PER_REQUEST = 16
@@ -33,12 +34,7 @@ ROWS_PER_REQUEST = 16
 BULK_BUDGETS = 2
 BULK_IN_FLIGHT = 2
 # Triton comes back within seconds after a restart; gRPC would wait up to two minutes before it tries again.
-_CHANNEL_ARGS = [
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
-    ("grpc.max_send_message_length", 64 * 1024 * 1024),
-]
+_RECONNECT = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
 # Pooled and normalized in float32 by the graph; what differs by more is not a unit vector.
 _NORM_TOLERANCE = 1e-2
 
@@ -67,7 +63,7 @@ class TritonClient:
         """
         self._url = url
         self.meter = TokenMeter()
-        self._client = triton_grpc.InferenceServerClient(url, channel_args=_CHANNEL_ARGS)
+        self._client = triton_grpc.InferenceServerClient(url, channel_args=[*client_options(), *_RECONNECT])
         self._concurrency = concurrency
         self._slots: dict[tuple[str, Priority], asyncio.Semaphore] = {}
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from gateway.errors import StartupError
 from gateway.local.process import ChildProcess, describe_exit, free_port, wait_for_listener
+from gateway.wire import triton_arguments
 
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 LIBPYTHON = f"libpython{PYTHON_VERSION}.so.1.0"
@@ -232,6 +233,7 @@ class Triton:
             "--grpc-address=127.0.0.1",
             f"--grpc-port={self._port}",
             "--reuse-grpc-port=false",
+            *triton_arguments(),
             "--allow-http=false",
             "--allow-metrics=false",
             "--exit-timeout-secs=8",

@@ -11,6 +11,7 @@ import yaml
 from export.spec import load_pair
 from export.tensorrt_script import TRITON_IMAGE
 from gateway.settings import Settings
+from gateway.wire import triton_arguments
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
@@ -62,6 +63,13 @@ def test_each_profile_loads_its_pair(compose: dict[str, Any], pair: str) -> None
     loaded = re.findall(r"--load-model=(\S+)", " ".join(service["command"]))
     assert loaded == [spec.name for spec in load_pair(pair)]
     assert "--model-control-mode=explicit" in " ".join(service["command"])
+
+
+@pytest.mark.parametrize("pair", ["compact", "full"])
+def test_triton_permits_the_pings_of_the_gateway(compose: dict[str, Any], pair: str) -> None:
+    """Or else it hangs up on a gateway that waits in silence; the numbers are those of gateway/wire.py."""
+    words = " ".join(compose["services"][f"triton-{pair}"]["command"]).split()
+    assert [word for word in words if word.startswith("--grpc")] == triton_arguments()
 
 
 def test_a_shared_gpu_is_reserved_and_taken_in_turns(compose: dict[str, Any]) -> None:

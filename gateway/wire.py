@@ -1,0 +1,54 @@
+"""What both ends of every connection agree on: how large a message may be, and how a dead peer is noticed.
+
+A connection that is silent for `PING_AFTER_MS` is pinged, calls or no calls; where no answer comes within
+`PING_TIMEOUT_MS` it is closed, and its calls end with UNAVAILABLE. So a peer that hangs, or whose machine is gone
+without a word, is noticed after the sum of the two. gRPC servers hang up on clients that ping more often than they
+allow (`too_many_pings`), which is why the allowance stands beside the interval.
+"""
+
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+"""Size of a message in either direction; gRPC refuses a larger one with RESOURCE_EXHAUSTED."""
+PING_AFTER_MS = 30_000
+"""Silence after which either end asks whether the other one lives."""
+PING_TIMEOUT_MS = 10_000
+"""How long it waits for the answer."""
+LEAST_PING_INTERVAL_MS = 10_000
+"""What a server allows: below the interval, so that no clock or delay makes an honest client look like a flood."""
+
+Options = list[tuple[str, int]]
+
+
+def client_options() -> Options:
+    """Options of a channel, to the gateway or to Triton. Nothing is compressed: vectors hardly shrink."""
+    return [
+        *_common(),
+        # By default gRPC goes slow on a silent connection after two pings, and a peer that dies later is missed.
+        ("grpc.http2.max_pings_without_data", 0),
+    ]
+
+
+def server_options() -> Options:
+    """Options of a server whose clients use `client_options`."""
+    return [*_common(), ("grpc.http2.min_ping_interval_without_data_ms", LEAST_PING_INTERVAL_MS)]
+
+
+def triton_arguments() -> list[str]:
+    """The same for Triton, on its command line; its messages are unlimited."""
+    return [
+        f"--grpc-keepalive-time={PING_AFTER_MS}",
+        f"--grpc-keepalive-timeout={PING_TIMEOUT_MS}",
+        "--grpc-keepalive-permit-without-calls=1",
+        f"--grpc-http2-min-recv-ping-interval-without-data={LEAST_PING_INTERVAL_MS}",
+    ]
+
+
+def _common() -> Options:
+    return [
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.keepalive_time_ms", PING_AFTER_MS),
+        ("grpc.keepalive_timeout_ms", PING_TIMEOUT_MS),
+        # The timeout that closes the connection; it is a minute by default, whatever the one above says.
+        ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]
