@@ -17,6 +17,7 @@ from export.repository import NEWEST_PARAMETER, EncoderFolder
 from export.smoke import SmokeFailure, read_canary, run_in_fresh_process
 from export.triton_config import build_config, format_config
 from export.triton_control import TritonControl, TritonRefused
+from export.tuning import Tuning, tuning_in
 from export.version import Version, damaged_files, is_proven
 from export.warmup import write_warmup_data
 
@@ -117,31 +118,67 @@ def unload(folder: EncoderFolder, numbers: Collection[int], triton: TritonContro
     served, state = folder.served(), folder.state()
     if served is not None and state is not None:
         kept = [number for number in state.loaded if number not in numbers]
-        _switch(folder, served, _Plan(folder, served, kept), triton, on_step=lambda step: None)
+        _switch(folder, served, _Plan(folder, served, kept, _tuning(folder)), triton, on_step=lambda step: None)
+
+
+def configure(
+    folder: EncoderFolder,
+    tuning: Tuning | None,
+    triton: TritonControl | None,
+    *,
+    on_step: OnStep = lambda step: None,
+) -> Served:
+    """Run the loaded versions by a machine's settings, and all that follow; the caller holds `folder.publishing`.
+
+    Args:
+        folder: The encoder's.
+        tuning: The settings; None for each version's own again.
+        triton: The server that serves this repository; None to change the disk only.
+        on_step: Told about each stage.
+
+    Raises:
+        ExportError: Nothing is published, or it runs on a backend that has no such settings, or Triton does not load it
+            with them, or it gives another vector; all is as before.
+    """
+    served, state = folder.served(), folder.state()
+    if served is None or state is None:
+        raise ExportError(
+            f"nothing is published in {folder.path}; run: duovec-export publish --encoder {folder.encoder}"
+        )
+    runtime = _deployment(served).runtime
+    if tuning is not None and runtime.backend != "python":
+        raise ExportError(
+            f"{folder.encoder} version {served.number} runs on Triton's own {runtime} backend, which has no such "
+            "settings; they are for versions with --runtime openvino or onnxruntime"
+        )
+    _require_whole(served, "publish it again")
+    return _switch(folder, served, _Plan(folder, served, state.loaded, tuning), triton, on_step)
 
 
 class _Plan:
     """The configuration that serves a version, with some others kept loaded."""
 
-    def __init__(self, folder: EncoderFolder, version: Version, kept: Sequence[int]) -> None:
+    def __init__(self, folder: EncoderFolder, version: Version, kept: Sequence[int], tuning: Tuning | None) -> None:
         state = folder.state()
         self.deployment = _deployment(version)
         self.loaded = tuple(sorted({version.number, *kept}))
-        self.config = build_config(self.deployment, served_version=version.number, loaded_versions=self.loaded)
+        self.config = build_config(
+            self.deployment, served_version=version.number, loaded_versions=self.loaded, tuning=tuning
+        )
         newest = max(version.number, state.newest if state else 0)
         self.config.parameters[NEWEST_PARAMETER].string_value = str(newest)
 
 
 def _serve(folder: EncoderFolder, version: Version, triton: TritonControl | None, on_step: OnStep) -> Served:
-    kept = _kept(folder, version, triton)
+    kept, tuning = _kept(folder, version, triton), _tuning(folder)
     try:
-        return _switch(folder, version, _Plan(folder, version, kept), triton, on_step)
+        return _switch(folder, version, _Plan(folder, version, kept, tuning), triton, on_step)
     except TritonRefused:
         if not kept:
             raise
         # What was to stay loaded may be what does not load: it must not stand in the way of its successor.
         on_step(f"load it without version {', '.join(map(str, kept))}")
-        return _switch(folder, version, _Plan(folder, version, ()), triton, on_step)
+        return _switch(folder, version, _Plan(folder, version, (), tuning), triton, on_step)
 
 
 def _switch(
@@ -195,6 +232,10 @@ def _can_stay(folder: EncoderFolder, kept: Version, version: Version, triton: Tr
     except ExportError:
         return False  # of an older exporter, or damaged: it cannot be loaded again
     return triton is None or triton.ready(folder.encoder, kept.number)
+
+
+def _tuning(folder: EncoderFolder) -> Tuning | None:
+    return tuning_in(folder.config()) if folder.state() else None
 
 
 def _deployment(version: Version) -> Deployment:

@@ -21,6 +21,7 @@ from export.errors import ExportError
 from export.profiles import Profile, profiles_of, spanning_profile
 from export.python_backend.host import OUTPUT
 from export.serving import Runtime
+from export.tuning import CORES_PARAMETER, Tuning
 from export.warmup import add_warmup, warmup_lengths
 
 # Long enough for requests in flight together to meet, short against one forward pass (2 ms and more).
@@ -43,13 +44,20 @@ _HEADER = (
 )
 
 
-def build_config(deployment: Deployment, *, served_version: int, loaded_versions: Sequence[int] = ()) -> ModelConfig:
+def build_config(
+    deployment: Deployment,
+    *,
+    served_version: int,
+    loaded_versions: Sequence[int] = (),
+    tuning: Tuning | None = None,
+) -> ModelConfig:
     """The model configuration that serves one version of an encoder.
 
     Args:
         deployment: Of the served version.
         served_version: The version that the gateway asks for.
         loaded_versions: Versions that Triton keeps loaded, the served one among them; that one alone when empty.
+        tuning: The machine's own settings; None for those of the deployment. Triton's own backends have none.
 
     Raises:
         ExportError: The served version is not among the loaded ones.
@@ -75,6 +83,8 @@ def build_config(deployment: Deployment, *, served_version: int, loaded_versions
     if not hosted:
         add_warmup(config, deployment)
     _add_runtime(config, deployment)
+    if hosted and tuning is not None:
+        _add_tuning(config, tuning)
     config.parameters["served_version"].string_value = str(served_version)
     return config
 
@@ -145,6 +155,16 @@ def _add_runtime(config: ModelConfig, deployment: Deployment) -> None:
             parameters = {}
     for key, value in parameters.items():
         config.parameters[key].string_value = value
+
+
+def _add_tuning(config: ModelConfig, tuning: Tuning) -> None:
+    config.instance_group[0].count = tuning.instances
+    for key, value in (
+        ("num_threads", tuning.num_threads),
+        ("token_budget", tuning.token_budget),
+        (CORES_PARAMETER, tuning.cores),
+    ):
+        config.parameters[key].string_value = str(value)
 
 
 def _tensorrt_provider(profile: Profile) -> dict[str, str]:

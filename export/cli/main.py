@@ -6,6 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 from export.cli.build import build
+from export.cli.configure import configure
 from export.cli.list_versions import list_versions
 from export.cli.prune import prune
 from export.cli.publish import publish
@@ -38,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 
-for command in (build, verify, publish, rollback):
+for command in (build, verify, publish, rollback, configure):
     app.command()(command)
 app.command("list")(list_versions)
 app.command()(prune)

@@ -94,7 +94,9 @@ class Choice:
     precision: Annotated[
         PrecisionChoice, typer.Option(help="auto is the spec's precision where the runtime has it here, else fp32.")
     ] = PrecisionChoice.AUTO
-    threads: Annotated[int, typer.Option(min=0, help="Threads of one inference on CPU; 0 for all cores.")] = 0
+    threads: Annotated[
+        int, typer.Option(min=0, help="Threads of one inference on CPU, where `configure` set none; 0 for all cores.")
+    ] = 0
     lora: Annotated[
         LoraChoice, typer.Option(help="auto keeps an adapter a task, chosen row by row, and merges a single one.")
     ] = LoraChoice.AUTO
