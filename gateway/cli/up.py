@@ -36,12 +36,22 @@ class Pair(StrEnum):
 
 WhichPair = Annotated[Pair, typer.Option("--pair", help="Two small encoders, or Qodo and Jina once published.")]
 Listen = Annotated[str, typer.Option(help="host:port of the gateway; port 0 takes a free one.")]
+Gateways = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=4,
+        help="Gateway processes behind the one port; more than one where cores are left over by the encoders.",
+    ),
+]
 Report = Callable[[str, dict[str, Any]], None]
 
 _STYLES = {"starting": "yellow", "ready": "green", "stopping": "yellow", "stopped": "bright_black", "failed": "red"}
 
 
-def stack_settings(data_dir: Path, repository: Path | None, listen: str, pair: Pair) -> "StackSettings":
+def stack_settings(
+    data_dir: Path, repository: Path | None, listen: str, pair: Pair, gateways: int = 1
+) -> "StackSettings":
     """Settings from a command's options, with `~` expanded.
 
     Raises:
@@ -55,6 +65,7 @@ def stack_settings(data_dir: Path, repository: Path | None, listen: str, pair: P
             model_repository=repository.expanduser().absolute() if repository else None,
             listen=listen,
             pair=pair,
+            gateways=gateways,
         )
     except DuovecError as exc:
         raise typer.BadParameter(str(exc), param_hint="--listen") from exc
@@ -65,12 +76,14 @@ def up(
     repository: Repository = None,
     listen: Listen = "127.0.0.1:50051",
     pair: WhichPair = Pair.COMPACT,
+    gateways: Gateways = 1,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for every event.")] = False,
 ) -> None:
     """Run PostgreSQL, Triton and the gateway until Ctrl-C or SIGTERM.
 
-    Nothing is started again that dies: the command stops the rest and ends with exit code 1. Only one `up` at a
-    time uses a data directory.
+    Nothing is started again that dies, but for one of several gateways: the command stops the rest and ends with exit
+    code 1. Only one `up` at a time uses a data directory. The limits of the gateway (DUOVEC_MAX_PENDING_TOKENS and so
+    on) are of each process for itself.
 
     Examples:
 
@@ -78,11 +91,11 @@ def up(
 
         duovec up --data-dir .duovec --listen 127.0.0.1:50052
 
-        duovec up --pair full --repository /srv/models
+        duovec up --pair full --repository /srv/models --gateways 2
 
         duovec up --json | jq -r 'select(.event == "ready").endpoint'
     """
-    settings = stack_settings(data_dir, repository, listen, pair)
+    settings = stack_settings(data_dir, repository, listen, pair, gateways)
     report = _report_json if as_json else lines_reporter()
     asyncio.run(_run(settings, report))
 
@@ -162,7 +175,7 @@ def lines_reporter() -> Report:
     def report(event: str, fields: dict[str, Any]) -> None:
         if event == "part" and fields["state"] != "failed":
             pid = f"  pid {fields['pid']}" if fields["pid"] else ""
-            line = Text(f"{fields['elapsed_s']:6.2f} s  {fields['part']:<9}")
+            line = Text(f"{fields['elapsed_s']:6.2f} s  {fields['part']:<10}")
             line.append(f"{fields['state']:<9}", style=_STYLES[fields["state"]])
             line.append(f"{fields['detail']}{pid}", style="bright_black")
             console.print(line)

@@ -263,18 +263,29 @@ class GatewayServer:
         url: `host:port` that it listens on.
     """
 
-    def __init__(self, listen: str, environment: Mapping[str, str], *, log_path: Path) -> None:
+    def __init__(
+        self,
+        listen: str,
+        environment: Mapping[str, str],
+        *,
+        log_path: Path,
+        name: str = "gateway",
+        own_address: str | None = None,
+    ) -> None:
         """Describe the server; nothing is started.
 
         Args:
             listen: `host:port` for it to listen on.
             environment: Its settings, `DUOVEC_…`, over the environment of this process.
             log_path: File to log to.
+            name: What messages call it.
+            own_address: Its DUOVEC_OWN_LISTEN where it shares `listen`: another process might answer there for it.
         """
         self.url = listen
+        self._own_address = own_address
         argv = [sys.executable, "-m", "gateway.server"]
         self._process = ChildProcess(
-            "the gateway", argv, env={**os.environ, **environment, "DUOVEC_LISTEN": listen}, log_path=log_path
+            f"the {name}", argv, env={**os.environ, **environment, "DUOVEC_LISTEN": listen}, log_path=log_path
         )
 
     @property
@@ -297,7 +308,7 @@ class GatewayServer:
         except TimeoutError as exc:
             raise StartupError(f"{exc}{self._last_words()}") from exc
         if code is not None:
-            raise StartupError(f"the gateway did not start ({describe_exit(code)}){self._last_words()}")
+            raise StartupError(f"{self._process.name} did not start ({describe_exit(code)}){self._last_words()}")
 
     async def wait(self) -> int:
         """Wait until it exits; gives its exit status as `ChildProcess.wait` does."""
@@ -319,10 +330,15 @@ class GatewayServer:
         import grpc
         from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-        host, port = split_address(self.url)
-        host = WILDCARDS.get(host, host)
-        await wait_for_listener(host.strip("[]"), port)
-        async with grpc.aio.insecure_channel(f"{host}:{port}") as channel:
+        address = self._own_address
+        if address is None:
+            host, port = split_address(self.url)
+            host = WILDCARDS.get(host, host)
+            await wait_for_listener(host.strip("[]"), port)
+            address = f"{host}:{port}"
+        # Nobody may listen at an address of its own yet, and gRPC would wait longer after each attempt.
+        backoff = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 100)]
+        async with grpc.aio.insecure_channel(address, backoff) as channel:
             check = health_pb2_grpc.HealthStub(channel).Check
             while True:
                 with contextlib.suppress(grpc.aio.AioRpcError):

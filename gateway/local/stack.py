@@ -24,7 +24,9 @@ from gateway.local.process import (
 )
 from gateway.local.triton import Triton
 
-_STOP_GRACE_S = {"gateway": 15.0, "triton": 10.0, "postgres": 15.0}  # the gateway's own `drain_s` is 10
+MAX_GATEWAYS = 4
+"""PostgreSQL is set up for so many: each may have 10 of its 50 connections."""
+_GATEWAY_GRACE_S, _TRITON_GRACE_S, _POSTGRES_GRACE_S = 15.0, 10.0, 15.0  # the gateway's own `drain_s` is 10
 
 
 class StackFailure(DuovecError):
@@ -56,7 +58,7 @@ class PartEvent:
     """A part came into a state.
 
     Attributes:
-        part: `models`, `postgres`, `triton` or `gateway`.
+        part: `models`, `postgres`, `triton`, `gateway`, and `gateway-2` and so on where there are several.
         state: The state it is in now.
         detail: What is worth telling, such as its address or why it failed.
         pid: Its process id once it is ready; None for `models`, which is no process.
@@ -77,15 +79,19 @@ class StackSettings:
         model_repository: The published models; `data_dir/model_repository` when None.
         listen: `host:port` of the gateway; port 0 takes a free one.
         pair: Which two encoders to serve, a key of `gateway.local.models.PAIRS`.
+        gateways: Gateway processes behind `listen`, 1 to `MAX_GATEWAYS`.
     """
 
     data_dir: Path
     model_repository: Path | None = None
     listen: str = "127.0.0.1:50051"
     pair: str = "compact"
+    gateways: int = 1
 
     def __post_init__(self) -> None:
         split_address(self.listen)
+        if not 1 <= self.gateways <= MAX_GATEWAYS:
+            raise StartupError(f"{self.gateways} gateways were asked for; use 1 to {MAX_GATEWAYS}")
 
     @property
     def repository(self) -> Path:
@@ -127,7 +133,7 @@ class Stack:
         self._emit = on_event
         host, port = split_address(settings.listen)
         self.endpoint = f"{host}:{port or free_port()}"
-        self._logs = {name: settings.data_dir / "logs" / f"{name}.log" for name in _STOP_GRACE_S}
+        self._gateways = ["gateway", *(f"gateway-{number}" for number in range(2, settings.gateways + 1))]
         self.reachable_at = f"{WILDCARDS.get(host, host)}:{self.endpoint.rpartition(':')[2]}"
         self.api_key = ""
         self.admin_key_file = settings.data_dir / "admin.key"
@@ -157,42 +163,62 @@ class Stack:
             check_port_is_free(self.endpoint)
             await self._verify_models()
             await self._start_backends()
-            await self._unless_a_part_dies(self._start_gateway())
+            await self._unless_a_part_dies(self._start_gateways())
             self.api_key = self.admin_key_file.read_text().strip()
         except BaseException:
             await self.stop()
             raise
 
     async def run_until(self, stop_event: asyncio.Event) -> None:
-        """Watch the parts until the event is set; starts nothing again that has died.
+        """Watch the parts until the event is set. A gateway that died is started again while another one serves.
 
         Args:
             stop_event: Ends the watch; the caller stops the stack.
 
         Raises:
             StackFailure: A part exited unasked.
+            StartupError: A gateway that died did not start again.
         """
-        await self._unless_a_part_dies(_wait_for(stop_event))
+        stopping = asyncio.create_task(_wait_for(stop_event))
+        restarts: set[asyncio.Task[None]] = set()
+        try:
+            while not stopping.done():
+                await asyncio.wait({stopping, *restarts, *self._watchers.values()}, return_when=asyncio.FIRST_COMPLETED)
+                for restart in [task for task in restarts if task.done()]:
+                    restarts.remove(restart)
+                    restart.result()
+                for failure in self._deaths():
+                    if failure.part not in self._gateways or not self._watchers.keys() & self._gateways:
+                        raise failure
+                    restarts.add(asyncio.create_task(self._start_gateway(failure.part)))
+        finally:
+            for task in (stopping, *restarts):
+                task.cancel()
+            await asyncio.gather(stopping, *restarts, return_exceptions=True)
 
     async def stop(self) -> None:
-        """Stop the gateway, which drains, then Triton, then PostgreSQL; harmless when nothing runs."""
-        for name in ("gateway", "triton", "postgres"):
-            part = self._parts.pop(name, None)
-            if part is None:
-                continue
-            watcher = self._watchers.pop(name, None)
-            was_running = watcher is not None and not watcher.done()
-            if was_running:
-                self._emit(PartEvent(name, PartState.STOPPING))
-            await part.stop(grace_s=_STOP_GRACE_S[name])
-            if watcher is not None:
-                watcher.cancel()
-                await asyncio.gather(watcher, return_exceptions=True)
-            if was_running:
-                self._emit(PartEvent(name, PartState.STOPPED))
+        """Stop the gateways, which drain, then Triton, then PostgreSQL; harmless when nothing runs."""
+        await asyncio.gather(*(self._stop_part(name, grace_s=_GATEWAY_GRACE_S) for name in self._gateways))
+        await self._stop_part("triton", grace_s=_TRITON_GRACE_S)
+        await self._stop_part("postgres", grace_s=_POSTGRES_GRACE_S)
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    async def _stop_part(self, name: str, *, grace_s: float) -> None:
+        part = self._parts.pop(name, None)
+        if part is None:
+            return
+        watcher = self._watchers.pop(name, None)
+        was_running = watcher is not None and not watcher.done()
+        if was_running:
+            self._emit(PartEvent(name, PartState.STOPPING))
+        await part.stop(grace_s=grace_s)
+        if watcher is not None:
+            watcher.cancel()
+            await asyncio.gather(watcher, return_exceptions=True)
+        if was_running:
+            self._emit(PartEvent(name, PartState.STOPPED))
 
     def _take_lock(self) -> None:
         """Claim the data directory. The kernel gives the lock back when this process dies, however that happens."""
@@ -230,12 +256,12 @@ class Stack:
     async def _start_backends(self) -> None:
         """Start PostgreSQL and Triton at the same time; the failure of one ends the start of the other."""
         data_dir = self._settings.data_dir
-        postgres = Postgres(data_dir / "postgres", log_path=self._logs["postgres"])
+        postgres = Postgres(data_dir / "postgres", log_path=self._log_path("postgres"))
         triton = Triton(
             self._settings.repository,
             self._settings.encoders,
             work_dir=data_dir / "triton",
-            log_path=self._logs["triton"],
+            log_path=self._log_path("triton"),
         )
         try:
             async with asyncio.TaskGroup() as group:
@@ -253,9 +279,31 @@ class Stack:
             "DUOVEC_TEXT_ENCODER": self._settings.encoders[1],
         }
 
-    async def _start_gateway(self) -> None:
-        gateway = GatewayServer(self.endpoint, self._gateway_environment, log_path=self._logs["gateway"])
-        await self._start_part("gateway", gateway, lambda: self.endpoint)
+    async def _start_gateways(self) -> None:
+        """Start the first one, which migrates the database and makes the key, and then the others at once."""
+        first, *others = self._gateways
+        await self._start_gateway(first)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for name in others:
+                    group.create_task(self._start_gateway(name))
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+
+    async def _start_gateway(self, name: str) -> None:
+        environment = self._gateway_environment
+        own_address = None
+        if len(self._gateways) > 1:
+            # Whoever connects to the port gets any of them. In the abstract namespace nothing is left behind.
+            own_address = f"unix-abstract:duovec-{os.getpid()}-{name}"
+            environment = environment | {"DUOVEC_REUSE_PORT": "true", "DUOVEC_OWN_LISTEN": own_address}
+        gateway = GatewayServer(
+            self.endpoint, environment, log_path=self._log_path(name), own_address=own_address, name=name
+        )
+        await self._start_part(name, gateway, lambda: self.endpoint)
+
+    def _log_path(self, part: str) -> Path:
+        return self._settings.data_dir / "logs" / f"{part}.log"
 
     async def _start_part(self, name: str, part: _Part, address: Callable[[], str]) -> None:
         self._emit(PartEvent(name, PartState.STARTING))
@@ -271,18 +319,23 @@ class Stack:
     async def _unless_a_part_dies(self, work: Coroutine[None, None, None]) -> None:
         """Finish `work`, unless a part that is already ready dies first."""
         task = asyncio.create_task(work)
-        watchers = dict(self._watchers)
         try:
-            await asyncio.wait({task, *watchers.values()}, return_when=asyncio.FIRST_COMPLETED)
-            for name, watcher in watchers.items():
-                if watcher.done():
-                    failure = StackFailure(name, f"died ({describe_exit(watcher.result())})", log_path=self._logs[name])
-                    self._emit(PartEvent(name, PartState.FAILED, str(failure)))
-                    raise failure
+            await asyncio.wait({task, *self._watchers.values()}, return_when=asyncio.FIRST_COMPLETED)
+            for failure in self._deaths():
+                raise failure
             await task
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+    def _deaths(self) -> list[StackFailure]:
+        """Forget the watchers of parts that died, and say so."""
+        failures = []
+        for name in [name for name, watcher in self._watchers.items() if watcher.done()]:
+            exit_status = describe_exit(self._watchers.pop(name).result())
+            failures.append(StackFailure(name, f"died ({exit_status})", log_path=self._log_path(name)))
+            self._emit(PartEvent(name, PartState.FAILED, str(failures[-1])))
+        return failures
 
 
 async def _wait_for(event: asyncio.Event) -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from gateway.errors import StartupError
+from gateway.local.process import GatewayServer
 from gateway.local.stack import Stack, StackSettings
 
 DUOVEC = str(Path(sys.executable).with_name("duovec"))
@@ -25,10 +28,10 @@ Event = dict[str, Any]
 class Up:
     """A running `duovec up --json`, read event by event."""
 
-    def __init__(self, data_dir: Path, repository: Path) -> None:
+    def __init__(self, data_dir: Path, repository: Path, *options: str) -> None:
         arguments = ["up", "--data-dir", str(data_dir), "--repository", str(repository), "--listen", "127.0.0.1:0"]
         self.process = subprocess.Popen(
-            [DUOVEC, *arguments, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [DUOVEC, *arguments, "--json", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         self.events: list[Event] = []
 
@@ -65,9 +68,15 @@ def up(data_dir: Path, published_models: Path) -> Iterator[Up]:
         yield command
 
 
+@pytest.fixture
+def two_gateways(data_dir: Path, published_models: Path) -> Iterator[Up]:
+    with _running(data_dir, published_models, "--gateways", "2") as command:
+        yield command
+
+
 @contextlib.contextmanager
-def _running(data_dir: Path, repository: Path) -> Iterator[Up]:
-    command = Up(data_dir, repository)
+def _running(data_dir: Path, repository: Path, *options: str) -> Iterator[Up]:
+    command = Up(data_dir, repository, *options)
     with command.process:
         try:
             yield command
@@ -75,6 +84,19 @@ def _running(data_dir: Path, repository: Path) -> Iterator[Up]:
             if command.process.poll() is None:
                 command.process.terminate()
                 command.finish()
+
+
+def _pids(up: Up) -> dict[str, int]:
+    """The process of each part that became ready last."""
+    return {e["part"]: e["pid"] for e in up.events if e["event"] == "part" and e["state"] == "ready"}
+
+
+def _health(endpoint: str) -> int:
+    """Ask over a connection of its own."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(endpoint, options) as channel:
+        reply = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+    return int(reply.status)
 
 
 def _descendants(up: Up) -> list[psutil.Process]:
@@ -160,6 +182,73 @@ def test_its_parts_stop_when_it_is_killed_itself(up: Up) -> None:
     assert len(processes) > 5
     up.process.kill()
     assert _still_running(processes) == []
+
+
+def test_two_gateways_share_the_port_and_one_goes_on_without_the_other(two_gateways: Up) -> None:
+    """Each gets connections; when one is killed the other takes all new ones, until it is started again."""
+    up = two_gateways
+    endpoint = up.wait_for("ready")["endpoint"]
+    before = _pids(up)
+    host, port = endpoint.split(":")
+    assert before["gateway"] != before["gateway-2"]
+    with contextlib.ExitStack() as connections:
+        for _ in range(40):
+            connections.enter_context(socket.create_connection((host, int(port))))
+        accepted: list[int] = []
+        while sum(accepted) < 40:
+            accepted = [
+                sum(one.laddr.port == int(port) and one.status == "ESTABLISHED" for one in process.net_connections())
+                for process in (psutil.Process(before["gateway"]), psutil.Process(before["gateway-2"]))
+            ]
+        assert min(accepted) > 0, "one chance in 10^12"
+
+    os.kill(before["gateway"], signal.SIGKILL)
+    failed = up.wait_for("part", part="gateway", state="failed")
+    assert "gateway died (killed by SIGKILL); its log is " in failed["detail"]
+    assert {_health(endpoint) for _ in range(20)} == {health_pb2.HealthCheckResponse.SERVING}
+    again = up.wait_for("part", part="gateway", state="ready")
+    assert again["pid"] != before["gateway"]
+    assert {_health(endpoint) for _ in range(20)} == {health_pb2.HealthCheckResponse.SERVING}
+
+    processes = _descendants(up)
+    assert {before["gateway-2"], again["pid"]} <= {process.pid for process in processes}
+    up.process.send_signal(signal.SIGTERM)
+    assert up.finish() == (0, "")
+    assert sorted(up.states("stopped")[:2]) == ["gateway", "gateway-2"]
+    assert up.states("stopped")[2:] == ["triton", "postgres"]
+    assert _still_running(processes) == []
+
+
+def test_it_ends_when_no_gateway_is_left(two_gateways: Up) -> None:
+    up = two_gateways
+    up.wait_for("ready")
+    processes = _descendants(up)
+    for name in ("gateway", "gateway-2"):
+        os.kill(_pids(up)[name], signal.SIGKILL)
+    error = up.wait_for("error")
+    code, stderr = up.finish()
+    assert code == 1
+    assert error["part"] in {"gateway", "gateway-2"}
+    assert "died (killed by SIGKILL); its log is " in stderr
+    assert _still_running(processes) == []
+
+
+async def test_a_second_gateway_on_the_port_is_refused_unless_both_share_it(
+    data_dir: Path, published_models: Path
+) -> None:
+    """By mistake nobody gets half of somebody else's calls."""
+    settings = StackSettings(data_dir=data_dir, model_repository=published_models, listen="127.0.0.1:0")
+    async with Stack(settings) as stack:
+        environment = {name: value for name, value in stack._gateway_environment.items() if name != "DUOVEC_LISTEN"}
+        for reuse_port in ("false", "true"):  # the one that is there shares it with none
+            second = GatewayServer(
+                stack.endpoint,
+                environment | {"DUOVEC_REUSE_PORT": reuse_port},
+                log_path=data_dir / "second.log",
+                own_address=f"unix-abstract:{data_dir}",
+            )
+            with pytest.raises(StartupError, match=f"cannot listen on {stack.endpoint}; set DUOVEC_LISTEN to a free"):
+                await second.start()
 
 
 def test_a_corrupt_model_is_named_before_anything_starts(
