@@ -12,7 +12,7 @@ from duovec.v1 import index_service_pb2_grpc as pb_grpc
 from gateway.embedding.embedder import Embedder, TokenizedTexts
 from gateway.embedding.space import InputType
 from gateway.embedding.triton import Priority
-from gateway.errors import DuovecError, InvalidInput, SpaceMismatch
+from gateway.errors import DuovecError, InvalidInput, NotFound, SpaceMismatch
 from gateway.rpc import paging, validation
 from gateway.rpc.admission import Admission
 from gateway.rpc.interceptors import status_of
@@ -107,11 +107,14 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
             if first is None:
                 return
             codebase_id = validation.codebase_id(first.codebase_id)
-            await self._key(codebase_id, role="WRITE")
+            codebase_key = await self._key(codebase_id, role="WRITE")
 
             async def answer(batch: list[pb.IndexChunksRequest]) -> list[pb.IndexChunksResponse]:
                 # Asked again for every batch: a key or a role that is taken away ends a stream that is open, too.
-                return await self._answer(codebase_id, await self._key(codebase_id, role="WRITE"), batch)
+                if await self._key(codebase_id, role="WRITE") != codebase_key:
+                    # Its caller takes for stored what went with the old one.
+                    raise NotFound(f"codebase {codebase_id!r} was deleted and made anew since the stream began")
+                return await self._answer(codebase_id, codebase_key, batch)
 
             try:
                 async for response in in_batches(
@@ -143,6 +146,9 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
                     outcomes = await self._serving.call(lambda space: self._store(space, codebase_key, batch))
                 # What is new gets its vectors in the spaces beside the active one, too.
                 await self._beside.fill(_new_chunks(codebase_key, items, outcomes), timeout_s=self._timeout_s)
+        except NotFound:
+            # The codebase is being deleted: no item of the stream can be stored any more.
+            raise
         except (DuovecError, TimeoutError) as exc:
             outcomes = [exc] * len(items)
         for item, outcome in zip(items, outcomes, strict=True):

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 import grpc
@@ -30,6 +31,8 @@ _CODES: tuple[tuple[type[errors.DuovecError], "code_pb2.Code"], ...] = (
     (errors.DeadlineExceeded, code_pb2.DEADLINE_EXCEEDED),
 )
 _GRPC_CODES = {code.value[0]: code for code in grpc.StatusCode}
+# The event loop itself keeps no task alive.
+_ending: set[asyncio.Task[None]] = set()
 
 
 def status_of(exc: Exception) -> status_pb2.Status:
@@ -95,11 +98,35 @@ async def _all_parsed(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
         yield _parsed(request)
 
 
+@contextmanager
+def _read_within(timeout_s: float, context: grpc.aio.ServicerContext[Any, Any]) -> Iterator[None]:
+    """End the call when its caller does not take the reply that the block yields; gRPC itself would wait for ever."""
+    loop, handler = asyncio.get_running_loop(), asyncio.current_task()
+    error = errors.DeadlineExceeded(f"no reply was read for {timeout_s:g} s; read replies while you send")
+
+    async def end() -> None:
+        with suppress(grpc.aio.AbortError):
+            await _abort(context, error)
+
+    def give_up() -> None:
+        _ending.add(task := loop.create_task(end()))
+        task.add_done_callback(_ending.discard)
+        # The status waits behind the replies that were not read. The call's place among the open streams does not.
+        if handler is not None:
+            loop.call_soon(handler.cancel)
+
+    timer = loop.call_later(timeout_s, give_up)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Gives every unary call a deadline, and every failure a status with details."""
+    """Gives every unary call a deadline, every reply of a stream a time to be read, and every failure a status."""
 
     def __init__(self, *, timeout_s: float) -> None:
-        """Args: timeout_s: Longest time of a unary call, whatever its caller allows, seconds."""
+        """Args: timeout_s: Longest time of a unary call, whatever its caller allows, and of a reply, seconds."""
         self._timeout_s = timeout_s
 
     async def intercept_service(
@@ -137,7 +164,8 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         async def call(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             try:
                 async for response in method(_all_parsed(requests), context):
-                    yield response
+                    with _read_within(self._timeout_s, context):
+                        yield response
             except Exception as exc:  # noqa: BLE001 - the outermost edge
                 await _abort(context, exc)
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pgvector import HalfVector
 
-from gateway.errors import DatabaseUnavailable
+from gateway.errors import DatabaseUnavailable, NotFound
 from gateway.store.pool import Database
 from gateway.store.queries import load_queries
 from gateway.store.rows import ChunkRow, ExistingChunks, FileVersionRow
@@ -92,7 +92,7 @@ class ChunkStore:
 
         Raises:
             BadVector: The array has another shape, or a row that is not finite or not of norm 1.
-            NotFound: The codebase was deleted.
+            NotFound: The codebase was deleted, or is being deleted.
             SpaceMismatch: Another space is the active one by now.
             DeadlineExceeded: It took longer than `timeout_s`.
             DatabaseUnavailable: The server cannot be reached; safe to repeat.
@@ -134,7 +134,7 @@ class ChunkStore:
             stored as pending, and is to be embedded and given to `insert`.
 
         Raises:
-            NotFound: The codebase was deleted.
+            NotFound: The codebase was deleted, or is being deleted.
             SpaceMismatch: Another space is the active one by now.
             DeadlineExceeded: It took longer than `timeout_s`.
             DatabaseUnavailable: The server cannot be reached; safe to repeat.
@@ -190,10 +190,14 @@ class ChunkStore:
 
         Returns:
             How many chunks were deleted.
+
+        Raises:
+            NotFound: The codebase is being deleted.
         """
         paths = [path for path, _ in selectors]
         kept = [file_sha256 for _, file_sha256 in selectors]
         async with self._database.acquire(timeout_s) as connection:
+            await _hold_codebase(connection, codebase_key)
             count: int = await connection.fetchval(_QUERIES["delete_files"], codebase_key, paths, kept)
         return count
 
@@ -206,6 +210,7 @@ async def _upsert(
     The rows must be distinct and sorted by key: every writer locks in this order, so that none waits for another
     in a circle.
     """
+    await _hold_codebase(connection, codebase_key)
     columns = [
         [row.path for row in rows],
         [row.language for row in rows],
@@ -225,6 +230,15 @@ async def _upsert(
         raise DatabaseUnavailable("chunks were deleted while they were written, try again")
     ids = {_key(row): record["chunk_id"] for row, record in zip(rows, records, strict=True)}
     return ids, {record["chunk_id"] for record in records if record["embedded"]}
+
+
+async def _hold_codebase(connection: "Connection", codebase_key: int) -> None:
+    """Let the transaction write into a codebase unless it is being deleted.
+
+    Deleting a large one takes a minute; writers that wait for its end would hold every connection meanwhile.
+    """
+    if not await connection.fetchval(_QUERIES["hold_codebase"], codebase_key):
+        raise NotFound("the codebase is being deleted")
 
 
 def _key(row: ChunkRow) -> _Key:

@@ -109,7 +109,8 @@ class CodebaseStore:
             PermissionDenied: The caller does not own it.
         """
         async with self._database.acquire(timeout_s) as connection:
-            await require_role(connection, codebase_id, "OWNER")
+            # Before its row, as writers do: else each could wait for the other.
+            await connection.execute(_QUERIES["refuse_writers"], await require_role(connection, codebase_id, "OWNER"))
             key = await connection.fetchval(_QUERIES["lock_codebase"], codebase_id)
             if key is None:
                 raise _not_found(codebase_id)

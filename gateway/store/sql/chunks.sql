@@ -21,6 +21,10 @@ WHERE EXISTS (
     WHERE c.codebase_key = $1 AND c.content_sha256 = sent.content_sha256
 )
 
+-- name: hold_codebase
+-- Keeps a codebase from being deleted until the transaction ends; false where it is being deleted now, without waiting.
+SELECT pg_try_advisory_xact_lock_shared(hashtext('duovec.codebase'), ($1 % 2147483648)::integer)
+
 -- name: insert_chunks
 -- Adds or updates chunks. Rows that are there and alike are locked, not written.
 INSERT INTO chunks (codebase_key, path, language, symbol, kind, start_line, end_line, content, content_sha256,

@@ -29,8 +29,12 @@ CROSS JOIN LATERAL (
 ) embedded
 ORDER BY c.codebase_id
 
+-- name: refuse_writers
+-- Waits for those who write into a codebase, and has others refused until the transaction ends (`hold_codebase`).
+SELECT pg_advisory_xact_lock(hashtext('duovec.codebase'), ($1 % 2147483648)::integer)
+
 -- name: lock_codebase
--- Keeps others from adding to a codebase until the transaction ends; gives its key.
+-- Keeps others from referring to a codebase until the transaction ends; gives its key.
 SELECT codebase_key FROM codebases WHERE codebase_id = $1 FOR UPDATE
 
 -- name: count_chunks

@@ -63,7 +63,9 @@ class IndexServiceServicer:
         after its transaction was committed; replies may come in another order
         than the requests. Idempotent: a chunk that is there already is not
         embedded again. A stream carries chunks of one codebase, and ends when the
-        caller's key or role does. Takes ROLE_WRITE.
+        caller's key or role does, with NOT_FOUND when the codebase is deleted, and
+        with DEADLINE_EXCEEDED when a reply is not read in the time that the server
+        gives a call. Takes ROLE_WRITE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

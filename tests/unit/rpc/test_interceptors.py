@@ -132,7 +132,7 @@ def test_a_mistake_of_the_caller_is_not_logged(caplog: pytest.LogCaptureFixture)
 
 
 class Servicer(codebase_grpc.CodebaseServiceServicer, embedding_grpc.EmbeddingServiceServicer):
-    """Fails as it is told, and hangs on DeleteCodebase."""
+    """Fails as it is told, hangs on DeleteCodebase, and answers an item "flood" without end."""
 
     def __init__(self) -> None:
         self.error: Exception | None = None
@@ -154,6 +154,11 @@ class Servicer(codebase_grpc.CodebaseServiceServicer, embedding_grpc.EmbeddingSe
 
     async def StreamEmbed(self, requests: Any, context: Any) -> AsyncIterator[embedding_pb.StreamEmbedResponse]:
         async for request in requests:
+            try:
+                while request.item_id == "flood":
+                    yield embedding_pb.StreamEmbedResponse(item_id="x" * 100_000)
+            finally:
+                self.cancelled.set()
             if self.error:
                 raise self.error
             yield embedding_pb.StreamEmbedResponse(item_id=request.item_id)
@@ -261,6 +266,21 @@ async def test_an_error_of_a_stream_comes_after_its_replies(channel: grpc.aio.Ch
     assert answered == ["a"]
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert details_of(status_in(caught.value), error_details_pb2.ErrorInfo)[0].reason == "TRITON_UNAVAILABLE"
+
+
+async def test_replies_that_nobody_reads_end_the_call(servicer: Servicer, channel: grpc.aio.Channel) -> None:
+    """It gives its place among the open streams back at once; its caller learns why as soon as it reads."""
+    call = embedding_grpc.EmbeddingServiceStub(channel).StreamEmbed(
+        iter([embedding_pb.StreamEmbedRequest(item_id="flood")])
+    )
+    async with asyncio.timeout(10):
+        await servicer.cancelled.wait()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            async for _ in call:
+                pass
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert caught.value.details() == "no reply was read for 0.2 s; read replies while you send"
+    assert details_of(status_in(caught.value), error_details_pb2.ErrorInfo)[0].reason == "DEADLINE_EXCEEDED"
 
 
 async def test_other_services_speak_for_themselves(channel: grpc.aio.Channel) -> None:
