@@ -7,7 +7,10 @@ allow (`too_many_pings`), which is why the allowance stands beside the interval.
 """
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-"""Size of a message in either direction; gRPC refuses a larger one with RESOURCE_EXHAUSTED."""
+"""Size of a message; gRPC refuses a larger one with RESOURCE_EXHAUSTED."""
+MAX_REQUEST_BYTES = 8 * 1024 * 1024
+"""Of what a server takes: 256 texts of 32 KB, or two of the longest in the widest characters. A server holds every
+request that anybody sends several times over before it can refuse one."""
 PING_AFTER_MS = 30_000
 """Silence after which either end asks whether the other one lives."""
 PING_TIMEOUT_MS = 10_000
@@ -22,6 +25,7 @@ def client_options() -> Options:
     """Options of a channel, to the gateway or to Triton. Nothing is compressed: vectors hardly shrink."""
     return [
         *_common(),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         # By default gRPC goes slow on a silent connection after two pings, and a peer that dies later is missed.
         ("grpc.http2.max_pings_without_data", 0),
     ]
@@ -29,7 +33,11 @@ def client_options() -> Options:
 
 def server_options() -> Options:
     """Options of a server whose clients use `client_options`."""
-    return [*_common(), ("grpc.http2.min_ping_interval_without_data_ms", LEAST_PING_INTERVAL_MS)]
+    return [
+        *_common(),
+        ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+        ("grpc.http2.min_ping_interval_without_data_ms", LEAST_PING_INTERVAL_MS),
+    ]
 
 
 def triton_arguments() -> list[str]:
@@ -44,7 +52,6 @@ def triton_arguments() -> list[str]:
 
 def _common() -> Options:
     return [
-        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.keepalive_time_ms", PING_AFTER_MS),
         ("grpc.keepalive_timeout_ms", PING_TIMEOUT_MS),

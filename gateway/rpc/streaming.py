@@ -16,8 +16,8 @@ BATCH_BYTES = 64 * 1024
 batches of ten times the work."""
 BATCHES_IN_FLIGHT = 4
 """So that one batch is tokenized and one stored while two are at the encoders."""
-READ_AHEAD_BYTES = 16 * 1024 * 1024
-"""Of items that wait for a batch; a single message may have 64 MiB."""
+READ_AHEAD_BYTES = 1024 * 1024
+"""Of items that wait for a batch: four times what is in work, and of the largest items no more than one."""
 
 _END = None
 

@@ -20,10 +20,11 @@ MIB = 1024 * 1024
 
 @pytest.fixture(autouse=True)
 def scale(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All times a thirtieth of the real ones, messages of 1 MiB; the test's deadlines stay far above both."""
+    """All times a thirtieth of the real ones, requests of 1 MiB; the test's deadlines stay far above both."""
     for name in ("PING_AFTER_MS", "PING_TIMEOUT_MS", "LEAST_PING_INTERVAL_MS"):
         monkeypatch.setattr(wire, name, getattr(wire, name) // 30)
-    monkeypatch.setattr(wire, "MAX_MESSAGE_BYTES", MIB)
+    monkeypatch.setattr(wire, "MAX_MESSAGE_BYTES", 2 * MIB)
+    monkeypatch.setattr(wire, "MAX_REQUEST_BYTES", MIB)
 
 
 @dataclass

@@ -128,7 +128,7 @@ async def test_reading_ahead_stops_when_the_caller_does_not_read() -> None:
 
 
 async def test_reading_ahead_stops_at_large_items() -> None:
-    """Sixty-four messages of 64 MiB would be 4 GiB of a stream; all are answered, and few wait at once."""
+    """Sixty-four messages of 4 MB would be 256 MB of each stream; all are answered, and few wait at once."""
     size_bytes = READ_AHEAD_BYTES // 4
     taken, most = 0, 0
     begin = asyncio.Event()
