@@ -47,7 +47,7 @@ def index_tree(
     *,
     max_chars: int = DEFAULT_MAX_CHARS,
     window: int = 512,
-    stall_timeout_s: float = 120.0,
+    stall_timeout_s: float = 600.0,
     progress: Progress | None = None,
 ) -> IndexReport:
     """Index a folder, or one file, into a codebase, which is created where it is missing.

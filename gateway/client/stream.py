@@ -37,7 +37,7 @@ class ChunkStream:
         on_reply: OnReply,
         *,
         window: int = 512,
-        stall_timeout_s: float = 120.0,
+        stall_timeout_s: float = 600.0,
         max_reconnects: int = 8,
     ) -> None:
         """Prepare; the call begins with the first chunk.
@@ -46,7 +46,8 @@ class ChunkStream:
             client: Where to send.
             on_reply: Called with each chunk and its reply.
             window: Chunks at most that are sent and not answered; fewer where they have more than 8 MiB together.
-            stall_timeout_s: How long to wait for any reply before giving up, seconds.
+            stall_timeout_s: How long to wait for any reply before giving up, seconds. Beside many other indexers a
+                batch waits minutes for its turn; a service that is gone is noticed sooner, by gRPC.
             max_reconnects: New calls in a row without a single reply, before giving up; eight take 16 s at least, as
                 long as a gateway that drains and comes back.
         """
