@@ -53,7 +53,7 @@ class EmbeddingServiceServicer:
 
     def Embed(self, request, context):
         """Embeds up to 256 texts; the reply holds one embedding a text, in the same
-        order. One bad text fails the call.
+        order. One bad text fails the call. A request has at most 8 MiB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,7 +61,9 @@ class EmbeddingServiceServicer:
 
     def StreamEmbed(self, request_iterator, context):
         """Embeds texts as they come. Every item gets one reply, a vector or an
-        error; replies may come in another order than the requests.
+        error; replies may come in another order than the requests. A stream ends
+        with DEADLINE_EXCEEDED when a reply is not read in the time that the server
+        gives a call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
