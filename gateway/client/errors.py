@@ -84,4 +84,6 @@ def from_rpc_error(error: grpc.RpcError, endpoint: str) -> ClientError:
         message = f"nothing answers at {endpoint}: is `duovec up` running? ({details})"
     elif not reason and code == grpc.StatusCode.DEADLINE_EXCEEDED:
         message = f"{endpoint} did not answer in time"
+    elif not reason and "larger than max" in details:
+        message = f"the message is too large for {endpoint}: send fewer or shorter texts at once ({details})"
     return ClientError(message, code=code, reason=reason, violations=tuple(violations), retry_delay_s=delay_s)

@@ -86,3 +86,12 @@ def test_a_delay_that_was_asked_for_is_not_undercut() -> None:
     assert all(2.0 <= backoff_s(1, 2.0) <= 2.5 for _ in range(100))
     assert all(0.1 <= backoff_s(1, None) <= 0.2 for _ in range(100))
     assert backoff_s(50, None) <= 10.0
+
+
+def test_a_request_that_is_too_large_is_told_what_to_do(service: FakeService, client: Client) -> None:
+    """gRPC itself refuses it, and is not asked again."""
+    with pytest.raises(
+        ClientError, match=r"send fewer or shorter texts at once .*larger than max \(\d+ vs\. 4194304\)"
+    ):
+        client.embed(["x" * 5_000_000], "passage")
+    assert service.calls == []
