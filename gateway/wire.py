@@ -22,7 +22,7 @@ Options = list[tuple[str, int]]
 
 
 def client_options() -> Options:
-    """Options of a channel, to the gateway or to Triton. Nothing is compressed: vectors hardly shrink."""
+    """Options of a channel, to the gateway or to Triton. Nothing is compressed: that costs more than it saves."""
     return [
         *_common(),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
