@@ -10,18 +10,41 @@ from gateway.errors import StartupError
 
 
 @dataclass(frozen=True, slots=True)
+class RunSettings:
+    """How Triton's Python backend runs an encoder.
+
+    Attributes:
+        instances: Processes that each hold the encoder.
+        num_threads: Threads of one inference.
+        token_budget: Most padded tokens that it runs at a time.
+        tuned_for_cores: Cores of the machine that they were measured on; 0 where they are those that came with the
+            version.
+    """
+
+    instances: int
+    num_threads: int
+    token_budget: int
+    tuned_for_cores: int
+
+
+@dataclass(frozen=True, slots=True)
 class ServedVersions:
     """What Triton loads of one encoder.
 
     Attributes:
         served: The version that new vectors are made by.
         loaded: All versions that are loaded, the served one among them.
-        token_budget: Most padded tokens that the backend runs at a time, for one that says so; 0 for the others.
+        settings: How they are run, on the Python backend; None on the others.
     """
 
     served: int
     loaded: tuple[int, ...]
-    token_budget: int = 0
+    settings: RunSettings | None = None
+
+    @property
+    def token_budget(self) -> int:
+        """Most padded tokens that the backend runs at a time, for one that says so; 0 for the others."""
+        return self.settings.token_budget if self.settings else 0
 
 
 def read_served_versions(repository: Path, encoder: str) -> ServedVersions:
@@ -42,10 +65,20 @@ def read_served_versions(repository: Path, encoder: str) -> ServedVersions:
     served = config.parameters["served_version"].string_value
     if not served.isdecimal() or int(served) not in loaded:
         raise StartupError(f"{path}: served_version is {served!r}, the loaded versions are {list(loaded)}; {fix}")
-    token_budget = config.parameters["token_budget"].string_value or "0"
-    if not token_budget.isdecimal():
-        raise StartupError(f"{path}: token_budget is {token_budget!r}, not a number; {fix}")
-    return ServedVersions(int(served), loaded, int(token_budget))
+    return ServedVersions(int(served), loaded, _settings_of(config, path, fix))
+
+
+def _settings_of(config: ModelConfig, path: Path, fix: str) -> RunSettings | None:
+    if config.backend != "python":
+        return None
+    instances = sum(group.count for group in config.instance_group)
+    values = []
+    for name in ("num_threads", "token_budget", "tuned_for_cores"):
+        text = config.parameters[name].string_value or "0"
+        if not text.isdecimal():
+            raise StartupError(f"{path}: {name} is {text!r}, not a number; {fix}")
+        values.append(int(text))
+    return RunSettings(instances, *values)
 
 
 def publish_hint(repository: Path, encoder: str) -> str:

@@ -19,6 +19,7 @@ from gateway.cli.search import search
 from gateway.cli.space import space
 from gateway.cli.status import status
 from gateway.cli.training import training
+from gateway.cli.tune import tune
 from gateway.cli.up import up
 from gateway.errors import DuovecError
 
@@ -66,7 +67,7 @@ def _options(
     """Code search by two encoders at once."""
 
 
-for command in (up, demo, index, search, feedback, quality, embed, status, doctor):
+for command in (up, demo, index, search, feedback, quality, embed, status, doctor, tune):
     app.command()(command)
 for name, group in (("principal", principal), ("key", key), ("grant", grant), ("space", space), ("training", training)):
     app.add_typer(group, name=name)

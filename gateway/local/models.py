@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gateway.errors import StartupError
-from gateway.repository import publish_hint, read_served_versions
+from gateway.repository import RunSettings, publish_hint, read_served_versions
 
 PAIRS: Mapping[str, tuple[str, str]] = {
     "compact": ("compact-code", "compact-text"),
@@ -35,6 +35,36 @@ def verify_repository(repository: Path, encoders: Sequence[str]) -> list[str]:
             _verify_version(repository / encoder / str(number), publish_hint(repository, encoder))
         served.append(f"{encoder}/{versions.served}")
     return served
+
+
+def describe_settings(repository: Path, encoders: Sequence[str], *, cores: int) -> str:
+    """How the encoders are run, in words, and what had better be done about it.
+
+    Args:
+        repository: The model repository.
+        encoders: Its folders.
+        cores: Cores of this machine.
+
+    Raises:
+        StartupError: A config.pbtxt cannot be read.
+    """
+    found = {name: read_served_versions(repository, name).settings for name in encoders}
+    said = {name: _in_words(settings, cores) for name, settings in found.items()}
+    if len(set(said.values())) == 1:
+        return said[encoders[0]]
+    return ", ".join(f"{name}: {words}" for name, words in said.items())
+
+
+def _in_words(settings: RunSettings | None, cores: int) -> str:
+    if settings is None:
+        return "run by Triton's own backend"
+    many = f"{settings.instances} instances, " if settings.instances > 1 else ""
+    words = f"{many}threads {settings.num_threads}, token budget {settings.token_budget}"
+    if not settings.tuned_for_cores:
+        return f"{words}, not tuned"
+    if settings.tuned_for_cores != cores:
+        return f"{words}, tuned for {settings.tuned_for_cores} cores and this machine has {cores}: run duovec tune"
+    return f"{words}, tuned"
 
 
 def _verify_version(version: Path, fix: str) -> None:

@@ -1,7 +1,6 @@
 """The whole of duovec on one machine: PostgreSQL, Triton and the gateway as child processes, in order."""
 
 import asyncio
-import fcntl
 import os
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from types import TracebackType
 from typing import IO, Protocol, Self
 
 from gateway.errors import DuovecError, StartupError
-from gateway.local.models import PAIRS, verify_repository
+from gateway.local.claim import claim_data_dir
+from gateway.local.models import PAIRS, describe_settings, verify_repository
 from gateway.local.postgres import Postgres
 from gateway.local.process import (
     WILDCARDS,
@@ -159,7 +159,7 @@ class Stack:
             StackFailure: A part that was ready died while another started.
         """
         try:
-            self._take_lock()
+            self._lock = claim_data_dir(self._settings.data_dir)
             check_port_is_free(self.endpoint)
             await self._verify_models()
             await self._start_backends()
@@ -220,38 +220,17 @@ class Stack:
         if was_running:
             self._emit(PartEvent(name, PartState.STOPPED))
 
-    def _take_lock(self) -> None:
-        """Claim the data directory. The kernel gives the lock back when this process dies, however that happens."""
-        path = self._settings.data_dir / "up.lock"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = path.open("a+")  # not "w": a second starter must not erase the first one's pid
-        except OSError as exc:
-            raise StartupError(f"{self._settings.data_dir} cannot be written: {exc.strerror}") from exc
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            lock.seek(0)
-            holder = lock.read().strip()
-            lock.close()
-            raise StartupError(
-                f"duovec is already running on {self._settings.data_dir}, as process {holder}: use that one, stop it, "
-                "or choose another --data-dir"
-            ) from exc
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        self._lock = lock
-
     async def _verify_models(self) -> None:
         settings = self._settings
         self._emit(PartEvent("models", PartState.STARTING, "comparing digests"))
         try:
             versions = await asyncio.to_thread(verify_repository, settings.repository, settings.encoders)
+            cores = len(os.sched_getaffinity(0))
+            running = describe_settings(settings.repository, settings.encoders, cores=cores)
         except StartupError as exc:
             self._emit(PartEvent("models", PartState.FAILED, str(exc)))
             raise
-        self._emit(PartEvent("models", PartState.READY, ", ".join(versions)))
+        self._emit(PartEvent("models", PartState.READY, f"{', '.join(versions)}; {running}"))
 
     async def _start_backends(self) -> None:
         """Start PostgreSQL and Triton at the same time; the failure of one ends the start of the other."""

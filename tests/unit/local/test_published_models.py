@@ -8,7 +8,8 @@ import pytest
 
 from export import spec
 from gateway.errors import StartupError
-from gateway.local.models import PAIRS, verify_repository
+from gateway.local.models import PAIRS, describe_settings, verify_repository
+from gateway.repository import read_served_versions
 
 ENCODERS = ("compact-code", "compact-text")
 FILES = {"model.onnx": b"graph", "tokenizer.json": b"{}", "model.py": b"pass"}
@@ -84,3 +85,43 @@ def test_a_version_copied_from_another_encoder_is_refused(repository: Path) -> N
     (repository / "compact-code" / "1" / "manifest.json").write_bytes(source.read_bytes())
     with pytest.raises(StartupError, match="belongs to compact-text/1"):
         verify_repository(repository, ENCODERS)
+
+
+def _run_by(repository: Path, encoder: str, **settings: int) -> None:
+    """Write a config.pbtxt as the exporter does for the Python backend."""
+    parameters = {"served_version": 1, "num_threads": 2, "token_budget": 512} | settings
+    instances = parameters.pop("instances", 1)
+    (repository / encoder / "config.pbtxt").write_text(
+        f'name: "{encoder}" backend: "python" version_policy {{ specific {{ versions: 1 }} }} '
+        f"instance_group {{ count: {instances} kind: KIND_CPU }} "
+        + " ".join(
+            f'parameters {{ key: "{key}" value {{ string_value: "{value}" }} }}' for key, value in parameters.items()
+        )
+    )
+
+
+def test_how_the_encoders_are_run_is_said_in_words(repository: Path) -> None:
+    """As `duovec up` shows it; settings of another machine are called so."""
+    assert describe_settings(repository, ENCODERS, cores=2) == "run by Triton's own backend"
+    for encoder in ENCODERS:
+        _run_by(repository, encoder)
+    assert describe_settings(repository, ENCODERS, cores=2) == "threads 2, token budget 512, not tuned"
+    tuned = {"num_threads": 1, "token_budget": 1024, "instances": 2, "tuned_for_cores": 2}
+    _run_by(repository, "compact-code", **tuned)
+    assert describe_settings(repository, ENCODERS, cores=2) == (
+        "compact-code: 2 instances, threads 1, token budget 1024, tuned, "
+        "compact-text: threads 2, token budget 512, not tuned"
+    )
+    _run_by(repository, "compact-text", **tuned)
+    assert describe_settings(repository, ENCODERS, cores=8) == (
+        "2 instances, threads 1, token budget 1024, tuned for 2 cores and this machine has 8: run duovec tune"
+    )
+    assert read_served_versions(repository, "compact-code").token_budget == 1024
+
+
+def test_settings_that_are_no_numbers_are_named(repository: Path) -> None:
+    path = repository / "compact-code" / "config.pbtxt"
+    _run_by(repository, "compact-code")
+    path.write_text(path.read_text().replace('"512"', '"many"'))
+    with pytest.raises(StartupError, match=r"config.pbtxt: token_budget is 'many', not a number; publish it again"):
+        describe_settings(repository, ENCODERS, cores=2)

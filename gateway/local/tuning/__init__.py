@@ -1,0 +1,1 @@
+"""Measures how this machine runs both encoders fastest, and chooses."""
