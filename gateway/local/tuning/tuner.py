@@ -172,7 +172,7 @@ class _Course:
         rows = [FlavourRow(self._scratch.flavours[0], chosen)]
         for number, flavour in enumerate(others, start=2):
             self._step(f"{flavour.runtime} {flavour.precision}")
-            rows.append(FlavourRow(flavour, await self._bench.measure(chosen.settings, number=number, times=_AGAIN)))
+            rows.append(FlavourRow(flavour, await self._bench.measure(chosen.settings, number=number)))
         return rows
 
     def _choose(self, among: Sequence[Settings] | None = None) -> Choice:
