@@ -31,6 +31,8 @@ bench: $(VENV)/installed
 	$(BIN)/python tests/benchmarks/interference.py
 	$(BIN)/python tests/benchmarks/cache.py
 	$(BIN)/python tests/benchmarks/search.py
+	$(BIN)/python -m tests.benchmarks.peers
+	$(BIN)/python -m tests.benchmarks.flops
 
 proto: $(VENV)/installed
 	$(BIN)/python protos/generate.py
