@@ -23,7 +23,7 @@ from tritonclient.utils import InferenceServerException
 from gateway.embedding.space import Encoder, InputType, Space
 from gateway.embedding.tokenizer import Tokens
 from gateway.embedding.triton import Priority, TritonClient
-from gateway.errors import DuovecError
+from gateway.errors import DuovecError, StartupError
 from gateway.local.triton import Triton
 from gateway.local.tuning.choice import Measured, Settings
 from gateway.local.tuning.scratch import ScratchRepository
@@ -103,9 +103,8 @@ class Bench:
         try:
             await self._load(settings, number)
             return await self._measure(settings, number, self.chunks * times)
-        except (DuovecError, InferenceServerException) as exc:
-            reason = str(exc.message() if isinstance(exc, InferenceServerException) else exc)
-            return Measured(settings, problem=" ".join(reason.split()))
+        except DuovecError as exc:
+            return Measured(settings, problem=str(exc))
 
     async def _measure(self, settings: Settings, number: int, chunks: int) -> Measured:
         encoders = self._with(settings, number)
@@ -154,16 +153,23 @@ class Bench:
         return code, text
 
     async def _load(self, settings: Settings, number: int) -> None:
-        """Both encoders anew, the old ones unloaded first: together they may not fit into the memory."""
+        """Both encoders anew, the old ones unloaded first: together they may not fit into the memory.
+
+        Raises:
+            StartupError: They do not load.
+        """
         names = [encoder.name for encoder in self._encoders]
-        await asyncio.gather(*(self._control.unload_model(name) for name in names))
 
         def load(name: str) -> Awaitable[Any]:
             config = self._scratch.config_json(name, settings, number)
             loading: Awaitable[Any] = self._control.load_model(name, config=config, client_timeout=_LOAD_TIMEOUT_S)
             return loading
 
-        await asyncio.gather(*map(load, names))
+        try:
+            await asyncio.gather(*(self._control.unload_model(name) for name in names))
+            await asyncio.gather(*map(load, names))
+        except InferenceServerException as exc:
+            raise StartupError(f"Triton does not load it: {' '.join((exc.message() or 'no reason').split())}") from exc
 
     async def _bulk(
         self, client: TritonClient, encoders: tuple[Encoder, Encoder], chunks: int, *, first: int = 0

@@ -1,11 +1,13 @@
 """The order in which settings are measured, and what is made of it."""
 
 import asyncio
+import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from gateway.local.tuning.workload import find_passages, tokenize
 FINALISTS = 3
 """Settings that are measured again, those in use among them."""
 _AGAIN = 2  # times as long
+_WORK = "tune-"
 BUSY_LOAD = 0.5
 """Load a core above which figures are not to be trusted."""
 OnStep = Callable[[str, int, int], None]
@@ -97,8 +100,7 @@ async def tune(request: TuneRequest, *, on_step: OnStep = lambda what, done, tot
         StartupError: The service runs, the models cannot be had, Triton does not start, or no settings work.
     """
     # A service on it would be measured along.
-    with claim_data_dir(request.data_dir), tempfile.TemporaryDirectory(prefix="tune-", dir=request.data_dir) as name:
-        work_dir = Path(name)
+    with claim_data_dir(request.data_dir), _work_dir(request.data_dir) as work_dir:
         code, text = request.encoders
         space = Space.load(request.repository, code_encoder=code, text_encoder=text)
         scratch = await asyncio.to_thread(ScratchRepository, request.repository, request.encoders, work_dir / "models")
@@ -223,6 +225,14 @@ def write(request: TuneRequest, settings: Settings) -> None:
     if done.returncode != 0:
         said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise StartupError(f"the settings were not written: {said}; by hand: {' '.join(command)}")
+
+
+@contextlib.contextmanager
+def _work_dir(data_dir: Path) -> Iterator[Path]:
+    for left in data_dir.glob(f"{_WORK}*"):  # by one that was killed
+        shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=_WORK, dir=data_dir) as name:
+        yield Path(name)
 
 
 def _cores() -> int:
