@@ -49,7 +49,8 @@ def _request(spec: EncoderSpec, choice: Choice) -> BuildRequest:
     if choice.merge_task is not None and choice.lora is not LoraChoice.MERGE:
         raise typer.BadParameter("--merge-task goes with --lora merge")
     precision = resolve_precision(choice.precision, choice.runtime, spec.precision, cpu_flags())
-    threads = choice.threads or len(os.sched_getaffinity(0))
+    # Both encoders of a pair run at once, for every text.
+    threads = choice.threads or max(1, len(os.sched_getaffinity(0)) // 2)
     return BuildRequest(
         spec=spec,
         serving=Serving(choice.runtime, precision, threads),

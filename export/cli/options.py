@@ -95,7 +95,12 @@ class Choice:
         PrecisionChoice, typer.Option(help="auto is the spec's precision where the runtime has it here, else fp32.")
     ] = PrecisionChoice.AUTO
     threads: Annotated[
-        int, typer.Option(min=0, help="Threads of one inference on CPU, where `configure` set none; 0 for all cores.")
+        int,
+        typer.Option(
+            min=0,
+            help="Threads of one inference on CPU, where `configure` set none; 0 for half of the cores, since the "
+            "encoders of a pair run at once.",
+        ),
     ] = 0
     lora: Annotated[
         LoraChoice, typer.Option(help="auto keeps an adapter a task, chosen row by row, and merges a single one.")

@@ -67,6 +67,8 @@ class OpenVinoSession:
             "NUM_STREAMS": 1,
             "INFERENCE_NUM_THREADS": num_threads,
             "INFERENCE_PRECISION_HINT": hint,
+            # Every process would take the first cores: two encoders of one thread each shared one, the other idle.
+            "ENABLE_CPU_PINNING": False,
         }
         core = openvino.Core()
         try:

@@ -5,7 +5,9 @@ Shapes: B rows of a request, T tokens of the longest row, D numbers of an encode
 
 import asyncio
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Sequence
+from contextlib import nullcontext
 from enum import IntEnum
 
 import numpy as np
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from gateway.concurrency import run_all
+from gateway.embedding.lane import ALONE, BulkLane
 from gateway.embedding.meter import TokenMeter
 from gateway.embedding.space import Encoder, InputType
 from gateway.errors import (
@@ -28,11 +31,6 @@ from gateway.wire import client_options
 
 # Rows of similar length, 8 to 16 a request, let Triton merge without much padding.
 ROWS_PER_REQUEST = 16
-# Where it is known how many tokens the backend runs at a time, bulk requests have twice as many, and two are in flight:
-# whoever waits is next after those, where Triton would else merge all that wait into one batch. Measured on two cores
-# while indexing, the median of a search, and chunks a second without searches: see DECISIONS.md.
-BULK_BUDGETS = 2
-BULK_IN_FLIGHT = 2
 # Triton comes back within seconds after a restart; gRPC would wait up to two minutes before it tries again.
 _RECONNECT = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
 # Pooled and normalized in float32 by the graph; what differs by more is not a unit vector.
@@ -66,6 +64,7 @@ class TritonClient:
         self._client = triton_grpc.InferenceServerClient(url, channel_args=[*client_options(), *_RECONNECT])
         self._concurrency = concurrency
         self._slots: dict[tuple[str, Priority], asyncio.Semaphore] = {}
+        self._lanes: dict[str, BulkLane] = {}
 
     async def close(self) -> None:
         """Close the channel."""
@@ -113,27 +112,39 @@ class TritonClient:
             BackendFault: It answered something else than vectors of this encoder.
         """
         vectors_BD = np.empty((len(rows), encoder.dimension), dtype=np.float32)
-        by_length = sorted(range(len(rows)), key=lambda index: len(rows[index]))
-        in_quanta = priority is Priority.BULK and encoder.token_budget > 0
-        slots = self._slots.setdefault(
-            (encoder.name, priority), asyncio.Semaphore(BULK_IN_FLIGHT if in_quanta else self._concurrency)
-        )
+        lane = self._lanes.setdefault(encoder.name, BulkLane())
+        slots = self._slots.setdefault((encoder.name, priority), asyncio.Semaphore(self._concurrency))
+        lengths = [len(row) for row in rows]
+        waiting = deque(sorted(range(len(rows)), key=lengths.__getitem__))
 
         async def run(indices: list[int]) -> None:
             chosen = [rows[index] for index in indices]
-            async with slots:
-                with self.meter.working(sum(len(row) for row in chosen)):
-                    vectors_BD[indices] = await self._infer(encoder, chosen, input_type, priority, timeout_s)
+            with self.meter.working(sum(len(row) for row in chosen)):
+                vectors_BD[indices] = await self._infer(encoder, chosen, input_type, priority, timeout_s)
 
-        groups = _groups(
-            by_length,
-            [len(row) for row in rows],
-            max_rows=encoder.max_batch_size if in_quanta else min(ROWS_PER_REQUEST, encoder.max_batch_size),
-            max_tokens=BULK_BUDGETS * encoder.token_budget if in_quanta else None,
-        )
+        async def run_quanta() -> None:
+            while waiting:
+                async with lane.slot() as quantum:
+                    if waiting:
+                        max_tokens = quantum.budgets * encoder.token_budget
+                        await run(_take(waiting, lengths, max_rows=encoder.max_batch_size, max_tokens=max_tokens))
+
+        async def run_group(indices: list[int]) -> None:
+            async with slots:
+                await run(indices)
+
+        if priority is Priority.BULK and encoder.token_budget > 0:
+            # Cut when the slot is there: how much is right is known only then.
+            work = [run_quanta() for _ in range(ALONE.in_flight)]
+        else:
+            max_rows = min(ROWS_PER_REQUEST, encoder.max_batch_size)
+            work = []
+            while waiting:
+                work.append(run_group(_take(waiting, lengths, max_rows=max_rows, max_tokens=None)))
         try:
-            async with asyncio.timeout(timeout_s):
-                await run_all(run(group) for group in groups)
+            with lane.caller() if priority is Priority.INTERACTIVE else nullcontext():
+                async with asyncio.timeout(timeout_s):
+                    await run_all(work)
         except TimeoutError as exc:
             raise DeadlineExceeded(f"encoder {encoder.name} did not answer in {timeout_s:.3g} s") from exc
         return vectors_BD, _unusable(vectors_BD, encoder)
@@ -192,23 +203,22 @@ class TritonClient:
         return BackendFault(f"{who}: {code} {text}")
 
 
-def _groups(order: Sequence[int], lengths: Sequence[int], *, max_rows: int, max_tokens: int | None) -> list[list[int]]:
-    """Cut rows, shortest first, into requests.
+def _take(waiting: deque[int], lengths: Sequence[int], *, max_rows: int, max_tokens: int | None) -> list[int]:
+    """Take the rows of the next request, one at least.
 
     Args:
-        order: Indices of the rows by length.
+        waiting: Indices of the rows that are left, shortest first.
         lengths: Tokens of each row.
         max_rows: Rows of a request at most.
         max_tokens: Padded tokens of a request at most, but for a single row; None for any.
     """
-    groups: list[list[int]] = []
-    for index in order:
-        group = groups[-1] if groups else []
-        padded = (len(group) + 1) * lengths[index]
-        if not group or len(group) == max_rows or (max_tokens is not None and padded > max_tokens):
-            groups.append(group := [])
-        group.append(index)
-    return groups
+    taken: list[int] = []
+    while waiting and len(taken) < max_rows:
+        padded = (len(taken) + 1) * lengths[waiting[0]]
+        if taken and max_tokens is not None and padded > max_tokens:
+            break
+        taken.append(waiting.popleft())
+    return taken
 
 
 def _padded_width(longest: int, buckets: Sequence[int]) -> int:

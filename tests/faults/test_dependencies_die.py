@@ -81,16 +81,3 @@ async def test_an_expired_deadline_drops_the_work(parts: Parts, caller: Caller) 
         os.kill(parts.triton.pid, signal.SIGCONT)
     await caller.until_serving(True)
     assert len((await caller.embed(["def f(): pass"])).embeddings) == 1
-
-
-async def test_more_texts_than_are_admitted_get_a_time_to_come_back(parts: Parts, caller: Caller) -> None:
-    texts = [f"def f{number}(a): return a + {number}" for number in range(256)]
-    calls = [asyncio.create_task(caller.embed(texts, timeout_s=60)) for _ in range(8)]
-    results = await asyncio.gather(*calls, return_exceptions=True)
-    refused = [result for result in results if isinstance(result, Exception)]
-    assert 1 <= len(refused) <= 4
-    for error in refused:
-        assert error.code == grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert error.reason == "OVERLOADED"
-        assert error.retry_delay_s > 0
-    assert len((await caller.embed(["after"])).embeddings) == 1

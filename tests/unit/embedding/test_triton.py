@@ -12,8 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from tritonclient.grpc.service_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 
+from gateway.embedding.lane import ALONE, BESIDE_CALLERS
 from gateway.embedding.space import Encoder, InputType
-from gateway.embedding.triton import BULK_BUDGETS, BULK_IN_FLIGHT, ROWS_PER_REQUEST, Priority, TritonClient
+from gateway.embedding.triton import ROWS_PER_REQUEST, Priority, TritonClient
 from gateway.errors import BackendFault, BadVector, DeadlineExceeded, DuovecError, Overloaded, TritonUnavailable
 
 from .fake_triton import DIMENSION, Call, FakeTriton, hang, one_hot, refuse
@@ -109,7 +110,7 @@ async def test_bulk_requests_are_cut_by_what_the_backend_runs_at_a_time(
         return await one_hot(call, context)
 
     triton.answer = answer_late
-    encoder = replace(ENCODER, token_budget=40 // BULK_BUDGETS)
+    encoder = replace(ENCODER, token_budget=40 // ALONE.budgets)
     rows = [row(index, 2 + index % 29) for index in range(DIMENSION)]
     vectors_BD, _ = await encode(client, rows, encoder=encoder, priority=Priority.BULK)
     np.testing.assert_array_equal(vectors_BD, np.eye(DIMENSION, dtype=np.float32))
@@ -117,10 +118,43 @@ async def test_bulk_requests_are_cut_by_what_the_backend_runs_at_a_time(
     assert sum(count for count, _ in shapes) == DIMENSION
     assert all(count == 1 or count * width <= 40 for count, width in shapes)
     assert max(count for count, _ in shapes) > 4
-    assert triton.most_in_flight == BULK_IN_FLIGHT
+    assert triton.most_in_flight == ALONE.in_flight
     triton.calls.clear()
     await encode(client, rows, encoder=encoder, priority=Priority.INTERACTIVE)
     assert [len(call.ids_BT) for call in triton.calls] == [ROWS_PER_REQUEST] * (DIMENSION // ROWS_PER_REQUEST)
+
+
+async def test_bulk_requests_are_fewer_and_smaller_while_somebody_asks(
+    client: TritonClient, triton: FakeTriton
+) -> None:
+    """From the next request on, though the rows came before the question."""
+    budget = 20
+    encoder = replace(ENCODER, token_budget=budget)
+    asked: list[tuple[int, int]] = []
+    question: asyncio.Task[Any] | None = None
+    running = 0
+
+    async def answer(call: Call, context: Any) -> NDArray[Any]:
+        nonlocal question, running
+        if call.priority == Priority.BULK:
+            running += 1
+            if question is not None and question.done():
+                asked.append((call.ids_BT.size, running))
+            elif question is None and len(triton.calls) > 2:
+                question = asyncio.create_task(
+                    encode(client, [row(1, 2)], encoder=encoder, priority=Priority.INTERACTIVE)
+                )
+            await asyncio.sleep(0.01)
+            running -= 1
+        return await one_hot(call, context)
+
+    triton.answer = answer
+    vectors_BD, _ = await encode(client, [row(index, 4) for index in range(DIMENSION)], encoder=encoder)
+    np.testing.assert_array_equal(vectors_BD, np.eye(DIMENSION, dtype=np.float32))
+    # The request that was on its way when the question came may still be counted.
+    assert len(asked) > 4
+    assert max(size for size, _ in asked[2:]) == BESIDE_CALLERS.budgets * budget
+    assert max(at_once for _, at_once in asked[2:]) == BESIDE_CALLERS.in_flight
 
 
 async def test_rows_of_similar_length_share_a_request(client: TritonClient, triton: FakeTriton) -> None:
