@@ -134,6 +134,11 @@ def open_session(runtime: str, path: Path, precision: str, num_threads: int, cac
     raise HostError(f"unknown runtime {runtime!r}; known: openvino, onnxruntime")
 
 
+WIDTH_STEP = 16
+"""Micro-batches are padded to multiples of so many tokens: OpenVINO makes kernels for every shape that it has not seen
+yet, in 4 to 10 ms where the run itself took 3 (one short row) to 40 (512 tokens)."""
+
+
 def group_by_length(lengths_B: Ids, token_budget: int) -> list[NDArray[np.intp]]:
     """Split rows into micro-batches of similar length.
 
@@ -222,7 +227,7 @@ class EncoderHost:
             HostError: The graph gave another shape than (B, D).
         """
         lengths_B = np.concatenate([rows.lengths for rows in requests])
-        width = int(lengths_B.max())
+        width = self._padded(int(lengths_B.max()))
         ids_BS = np.zeros((len(lengths_B), width), dtype=np.int64)
         start = 0
         for rows in requests:
@@ -233,7 +238,7 @@ class EncoderHost:
         task_B = np.concatenate(tasks) if tasks else None
         vectors_BD = np.empty((len(lengths_B), self._dimension), dtype=np.float32)
         for group in group_by_length(lengths_B, self._token_budget):
-            longest = int(lengths_B[group[-1]])
+            longest = self._padded(int(lengths_B[group[-1]]))
             mask = (np.arange(longest) < lengths_B[group, None]).astype(np.int64)
             # Padding positions may hold any id; zero is in every vocabulary, and the mask hides it.
             feeds = {"input_ids": ids_BS[group, :longest] * mask, "attention_mask": mask}
@@ -244,6 +249,10 @@ class EncoderHost:
                 raise HostError(f"the graph gave {output.shape} instead of {(len(group), self._dimension)}")
             vectors_BD[group] = output
         return np.split(vectors_BD, np.cumsum([len(rows.lengths) for rows in requests])[:-1])
+
+    def _padded(self, length: int) -> int:
+        """Tokens that rows are padded to whose longest has `length`."""
+        return min(-(-length // WIDTH_STEP) * WIDTH_STEP, self.limits.max_tokens)
 
     def warm_up(self, length: int) -> None:
         """Run one row of padding tokens, so that the runtime has allocated for it before the first request.
