@@ -22,21 +22,21 @@ VOCABULARY, DIMENSION = 64, 8
 CANARY_IDS = [2, 7, 11, 3]
 
 
-def table_of(seed: int | None) -> NDArray[np.float32]:
+def table_of(seed: int | None, dimension: int = DIMENSION) -> NDArray[np.float32]:
     """The embedding table (V, D) of an encoder; every seed gives other vectors, and None gives no numbers at all."""
     if seed is None:
-        return np.full((VOCABULARY, DIMENSION), np.nan, dtype=np.float32)
-    return np.random.default_rng(seed).standard_normal((VOCABULARY, DIMENSION)).astype(np.float32)
+        return np.full((VOCABULARY, dimension), np.nan, dtype=np.float32)
+    return np.random.default_rng(seed).standard_normal((VOCABULARY, dimension)).astype(np.float32)
 
 
-def vector_of(seed: int | None, ids: list[int]) -> NDArray[np.float64]:
+def vector_of(seed: int | None, ids: list[int], dimension: int = DIMENSION) -> NDArray[np.float64]:
     """The vector (D,) of a row by numpy alone."""
-    mean_D = table_of(seed).astype(np.float64)[ids].mean(axis=0)
+    mean_D = table_of(seed, dimension).astype(np.float64)[ids].mean(axis=0)
     unit_D: NDArray[np.float64] = mean_D / np.linalg.norm(mean_D)
     return unit_D
 
 
-def write_graph(path: Path, seed: int | None) -> None:
+def write_graph(path: Path, seed: int | None, dimension: int = DIMENSION) -> None:
     """The ONNX file."""
     nodes = [
         helper.make_node("Gather", ["table", "input_ids"], ["hidden"], axis=0),
@@ -51,8 +51,8 @@ def write_graph(path: Path, seed: int | None) -> None:
     rows = [
         helper.make_tensor_value_info(name, TensorProto.INT64, ["b", "s"]) for name in ("input_ids", "attention_mask")
     ]
-    output = helper.make_tensor_value_info("sentence_embedding", TensorProto.FLOAT, ["b", DIMENSION])
-    constants = {"table": table_of(seed), "last": np.array([-1]), "one": np.array([1])}
+    output = helper.make_tensor_value_info("sentence_embedding", TensorProto.FLOAT, ["b", dimension])
+    constants = {"table": table_of(seed, dimension), "last": np.array([-1]), "one": np.array([1])}
     weights = [numpy_helper.from_array(value, name) for name, value in constants.items()]
     graph = helper.make_graph(nodes, "small", rows, [output], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
@@ -68,6 +68,8 @@ def build_small(
     precision: str = "fp32",
     changes: dict[str, Any] | None = None,
     host: str = "",
+    dimension: int = DIMENSION,
+    tokenizer: str = "{}",
 ) -> Version:
     """Make a candidate.
 
@@ -78,16 +80,18 @@ def build_small(
         precision: What the manifest says.
         changes: Fields of the manifest to set.
         host: Code put at the end of host.py.
+        dimension: Numbers of a vector.
+        tokenizer: Text of tokenizer.json.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
     with folder.staging() as staged:
-        write_graph(staged / "model.onnx", seed)
-        (staged / "tokenizer.json").write_text("{}")
+        write_graph(staged / "model.onnx", seed, dimension)
+        (staged / "tokenizer.json").write_text(tokenizer)
         for name in HOST_FILES:
             shutil.copyfile(str(resources.files("export.python_backend") / name), staged / name)
         with (staged / "host.py").open("a") as file:
             file.write(host)
-        vector = vector_of(seed if canary_seed is None else canary_seed, CANARY_IDS).tolist()
+        vector = vector_of(seed if canary_seed is None else canary_seed, CANARY_IDS, dimension).tolist()
         canary = {"input_ids": CANARY_IDS, "task_id": None, "vector": vector}
         (staged / "canary.json").write_text(json.dumps(canary))
         manifest: dict[str, Any] = {
@@ -95,7 +99,7 @@ def build_small(
             "encoder": folder.encoder,
             "version": 0,
             "role": "code",
-            "dimension": DIMENSION,
+            "dimension": dimension,
             "runtime": "onnxruntime",
             "precision": precision,
             "serving": {"backend": "python", "num_threads": 1, "max_batch_size": 64, "length_buckets": []},

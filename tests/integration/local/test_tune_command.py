@@ -1,30 +1,30 @@
 """`duovec tune` on the real Triton: what it measures, what it writes, and that `duovec up` takes it up."""
 
+import email
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from small_pair import publish_small_pair
 
 from gateway.local.claim import claim_data_dir
-from gateway.local.stack import PartEvent, Stack, StackSettings
 from gateway.repository import RunSettings, read_served_versions
 
 DUOVEC = str(Path(sys.executable).with_name("duovec"))
 ENCODERS = ("compact-code", "compact-text")
 # One settings beside those in use, and as little work as can be.
-LITTLE = ["--threads", "1", "--token-budget", "256", "--seconds", "0.1"]
+LITTLE = ["--threads", "2", "--token-budget", "256", "--seconds", "0.1", "--source", str(Path(email.__file__).parent)]
 
 
 @pytest.fixture
-def repository(published_models: Path, tmp_path: Path) -> Path:
-    """The compact pair, in a repository of the test's own."""
-    ignored = shutil.ignore_patterns(".compiled", "__pycache__")
-    return Path(shutil.copytree(published_models, tmp_path / "models", copy_function=os.link, ignore=ignored))
+def repository(tmp_path: Path) -> Path:
+    """A small pair, published."""
+    publish_small_pair(tmp_path / "models")
+    return tmp_path / "models"
 
 
 def run_tune(repository: Path, data_dir: Path, *options: str) -> "subprocess.CompletedProcess[str]":
@@ -51,7 +51,7 @@ def test_it_measures_and_on_request_writes_nothing(repository: Path, data_dir: P
     in_use = told["before"]
     tried = [row["settings"] for row in told["settings"]]
     assert in_use in tried
-    assert {"instances": 1, "num_threads": 1, "token_budget": 512} in tried
+    assert {"instances": 1, "num_threads": 2, "token_budget": 512} in tried
     assert any(one["token_budget"] == 256 for one in tried)
     assert told["chosen"] in tried
     for row in told["settings"]:
@@ -61,11 +61,12 @@ def test_it_measures_and_on_request_writes_nothing(repository: Path, data_dir: P
         assert row["interactive_p50_ms"] <= row["interactive_ms"]
     served, *others = [(row["runtime"], row["precision"]) for row in told["runtimes"]]
     known = {("openvino", "bf16"), ("openvino", "fp32"), ("onnxruntime", "fp32")}
-    assert {served, *others} == known
+    assert {served, *others} == known and served == ("openvino", "fp32")
     assert [row["is_proven"] for row in told["runtimes"]] == [True, False, False]
+    assert all(row["chunks_per_s"] > 0 for row in told["runtimes"] if row["precision"] == "fp32")
 
 
-async def test_what_it_writes_is_what_up_runs_by(repository: Path, data_dir: Path) -> None:
+def test_what_it_writes_is_what_up_runs_by(repository: Path, data_dir: Path) -> None:
     """The chosen settings stand in both configurations, no version changed, and `duovec up` says so."""
     versions = {path: content for path, content in contents(repository).items() if path.name != "config.pbtxt"}
     done = run_tune(repository, data_dir, *LITTLE, "--no-runtimes", "--json")
@@ -78,11 +79,23 @@ async def test_what_it_writes_is_what_up_runs_by(repository: Path, data_dir: Pat
         assert found == RunSettings(**told["chosen"], tuned_for_cores=cores)
     after = contents(repository)
     assert {path: after[path] for path in versions} == versions
-    events: list[PartEvent] = []
-    settings = StackSettings(data_dir=data_dir, model_repository=repository, listen="127.0.0.1:0")
-    async with Stack(settings, on_event=events.append):
-        pass
-    [models] = [event.detail for event in events if event.part == "models" and event.state == "ready"]
+    up = [
+        DUOVEC,
+        "up",
+        "--data-dir",
+        str(data_dir),
+        "--repository",
+        str(repository),
+        "--listen",
+        "127.0.0.1:0",
+        "--json",
+    ]
+    with subprocess.Popen(up, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        events = map(json.loads, process.stdout)
+        models = next(one["detail"] for one in events if one["part"] == "models" and one["state"] == "ready")
+        process.terminate()
+        process.communicate(timeout=60)
     chosen = told["chosen"]
     assert f"threads {chosen['num_threads']}, token budget {chosen['token_budget']}, tuned" in models
 
