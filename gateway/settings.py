@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     recall_period_s: Annotated[float, Field(ge=1, le=31 * 86400)] = 6 * 3600.0
     """How often a codebase that is searched by an index is compared with exact search, seconds."""
     index_memory_mb: Annotated[int, Field(ge=64, le=1_048_576)] = 1024
-    """Megabytes of PostgreSQL's memory that building an index of vectors may take; a million take 900."""
+    """Megabytes of PostgreSQL's memory that building an index of vectors may take; a million take 1,100."""
     drain_s: Seconds = 10.0
     """How long requests in flight may go on after SIGTERM, seconds."""
 

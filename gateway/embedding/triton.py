@@ -5,10 +5,11 @@ Shapes: B rows of a request, T tokens of the longest row, D numbers of an encode
 
 import asyncio
 from bisect import bisect_left
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import nullcontext
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 import tritonclient.grpc.aio as triton_grpc
@@ -33,6 +34,9 @@ from gateway.wire import client_options
 ROWS_PER_REQUEST = 16
 # Triton comes back within seconds after a restart; gRPC would wait up to two minutes before it tries again.
 _RECONNECT = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
+# How much longer than expected a request takes before Triton is woken, by a row of one token.
+_PATIENCE = 1.0
+_PATIENCE_S = 0.1
 # Pooled and normalized in float32 by the graph; what differs by more is not a unit vector.
 _NORM_TOLERANCE = 1e-2
 
@@ -65,6 +69,7 @@ class TritonClient:
         self._concurrency = concurrency
         self._slots: dict[tuple[str, Priority], asyncio.Semaphore] = {}
         self._lanes: dict[str, BulkLane] = {}
+        self._asked_tokens: Counter[str] = Counter()
 
     async def close(self) -> None:
         """Close the channel."""
@@ -119,8 +124,7 @@ class TritonClient:
 
         async def run(indices: list[int]) -> None:
             chosen = [rows[index] for index in indices]
-            with self.meter.working(sum(len(row) for row in chosen)):
-                vectors_BD[indices] = await self._infer(encoder, chosen, input_type, priority, timeout_s)
+            vectors_BD[indices] = await self._infer_awake(encoder, chosen, input_type, priority, timeout_s)
 
         async def run_quanta() -> None:
             while waiting:
@@ -148,6 +152,46 @@ class TritonClient:
         except TimeoutError as exc:
             raise DeadlineExceeded(f"encoder {encoder.name} did not answer in {timeout_s:.3g} s") from exc
         return vectors_BD, _unusable(vectors_BD, encoder)
+
+    async def _infer_awake(
+        self,
+        encoder: Encoder,
+        rows: list[NDArray[np.int64]],
+        input_type: InputType,
+        priority: Priority,
+        timeout_s: float,
+    ) -> NDArray[np.float32]:
+        """As `_infer`, but Triton is woken when it seems to sleep over the request.
+
+        One request in some hundreds lies in Triton's queue for half a second while nothing runs: its batcher has missed
+        that the request came, and looks again after 500 ms, or when another comes. See DECISIONS.md.
+        """
+        tokens = sum(len(row) for row in rows)
+        self._asked_tokens[encoder.name] += tokens
+        infer = asyncio.ensure_future(self._infer(encoder, rows, input_type, priority, timeout_s))
+        wake: asyncio.Future[Any] | None = None
+        try:
+            with self.meter.working(tokens):
+                done, _ = await asyncio.wait({infer}, timeout=self._patience_s(encoder))
+                if not done:
+                    one_token = [np.zeros(1, dtype=np.int64)]
+                    wake = asyncio.ensure_future(
+                        self._infer(encoder, one_token, input_type, Priority.INTERACTIVE, timeout_s)
+                    )
+                return await infer
+        finally:
+            self._asked_tokens[encoder.name] -= tokens
+            for request in (infer, wake):
+                if request is not None:
+                    request.cancel()
+            # What became of the one that woke it is of no interest, and neither is that of one that was cancelled.
+            await asyncio.gather(*filter(None, (infer, wake)), return_exceptions=True)
+
+    def _patience_s(self, encoder: Encoder) -> float:
+        """How long requests may take that were made by now; of the rate of both encoders one has half."""
+        rate = self.meter.tokens_per_s
+        expected_s = 0.0 if rate is None else self._asked_tokens[encoder.name] / (rate / 2)
+        return _PATIENCE_S + _PATIENCE * expected_s
 
     async def _infer(
         self,

@@ -27,7 +27,7 @@ _QUERIES = load_queries("spaces.sql")
 _VECTORS = load_queries("space_vectors.sql")
 # Of the graph while it is built, a vector: 0.7 million over signs outgrew 512 MB. A graph that outgrows its memory goes
 # on through the table, at a fifth of the rate.
-_INDEX_BYTES = {"hnsw": 6500, "binary": 900}
+_INDEX_BYTES = {"hnsw": 6500, "binary": 1150}
 # DDL that waits longer for a lock gives up: whoever comes after it would wait, too.
 _LOCK_TIMEOUT = "SET lock_timeout = '3s'"
 

@@ -157,6 +157,23 @@ async def test_bulk_requests_are_fewer_and_smaller_while_somebody_asks(
     assert max(at_once for _, at_once in asked[2:]) == BESIDE_CALLERS.in_flight
 
 
+async def test_a_request_that_triton_sleeps_over_is_woken_by_another(client: TritonClient, triton: FakeTriton) -> None:
+    """The first is answered when a second one comes, as Triton does it; nobody but the client itself sends one."""
+    second = asyncio.Event()
+
+    async def answer(call: Call, context: Any) -> NDArray[Any]:
+        if len(triton.calls) > 1:
+            second.set()
+        await second.wait()
+        return await one_hot(call, context)
+
+    triton.answer = answer
+    vectors_BD, errors = await encode(client, [row(3, 5), row(4, 5)])
+    assert (vectors_BD.argmax(axis=1).tolist(), errors) == ([3, 4], {})
+    woken = triton.calls[1]
+    assert (woken.ids_BT.tolist(), woken.priority) == ([[0]], Priority.INTERACTIVE)
+
+
 async def test_rows_of_similar_length_share_a_request(client: TritonClient, triton: FakeTriton) -> None:
     """Sixteen short rows are not padded to the length of sixteen long ones."""
     await encode(client, [row(1, 2 if index % 2 else 30) for index in range(32)])
