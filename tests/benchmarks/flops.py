@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer as HubTokenizer
 
-from export.python_backend.host import group_by_length
+from export.python_backend.host import WIDTH_STEP, group_by_length
 from export.spec import load_builtin
 from gateway.embedding.space import Encoder, Space
 from tests.benchmarks.flops_products import KINDS, Batch, OpenVinoProducts, Products, TorchProducts, products_of
@@ -46,7 +46,7 @@ def libraries_of(products: Products, dtype: torch.dtype, precision: str) -> dict
 
 def square_flops_per_s(dtype: torch.dtype, precision: str) -> dict[str, float]:
     """A large square product by both libraries, best of five."""
-    products = Products(1, ((SQUARE, SQUARE),), (), 1, 1, (1, 1))
+    products = Products(1, ((SQUARE, SQUARE, 0),), 1, 1, (1, 1))
     left = [torch.randn(SQUARE, SQUARE).to(dtype)]
     found = {}
     for name, library in libraries_of(products, dtype, precision).items():
@@ -58,7 +58,10 @@ def square_flops_per_s(dtype: torch.dtype, precision: str) -> dict[str, float]:
 
 def micro_batches(encoder: Encoder, lengths_B: Any) -> list[Batch]:
     """What the Python backend makes of rows of these lengths."""
-    return [(len(group), int(lengths_B[group[-1]])) for group in group_by_length(lengths_B, encoder.token_budget)]
+    return [
+        (len(group), min(-(-int(lengths_B[group[-1]]) // WIDTH_STEP) * WIDTH_STEP, encoder.max_tokens))
+        for group in group_by_length(lengths_B, encoder.token_budget)
+    ]
 
 
 def measure(

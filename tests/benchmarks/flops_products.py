@@ -26,17 +26,15 @@ class Products:
 
     Attributes:
         layers: Transformer layers.
-        linear: (I, O) of a layer's products over all tokens, in order; each one's input is the output before it, but
-            for the adapters', which `chain` says.
-        adapters: (I, K, O) of a layer's adapters that are computed beside the weights: down to K, up to O.
+        linear: (I, O, K) of a layer's products over all tokens, in order, each taking what the one before gives; K is
+            the width of the adapters that are computed beside the weights, I to K to O, and 0 where there are none.
         heads: Attention heads.
         size: Dimensions of a head.
         head: (I, O) of the product over pooled rows.
     """
 
     layers: int
-    linear: tuple[tuple[int, int], ...]
-    adapters: tuple[tuple[int, int, int], ...]
+    linear: tuple[tuple[int, int, int], ...]
     heads: int
     size: int
     head: tuple[int, int]
@@ -44,7 +42,7 @@ class Products:
     def flops(self, batch: Batch) -> dict[str, int]:
         """Operations of a micro-batch, by kind."""
         rows, length = batch
-        per_token = sum(i * o for i, o in self.linear) + sum(i * k + k * o for i, k, o in self.adapters)
+        per_token = sum(i * o + i * k + k * o for i, o, k in self.linear)
         return {
             "linear": 2 * self.layers * rows * length * per_token,
             "attention": 2 * self.layers * rows * 2 * length * length * self.heads * self.size,
@@ -67,15 +65,23 @@ def products_of(spec: EncoderSpec) -> Products:
     """Read the shapes off a BERT's configuration and its spec."""
     config = open_checkpoint(spec).config
     hidden, wide = config["hidden_size"], config["intermediate_size"]
-    adapters: tuple[tuple[int, int, int], ...] = ()
-    if spec.tasks:  # else they are merged
-        assert spec.lora is not None and set(spec.lora.targets) <= {"query", "key", "value"}
-        columns = spec.adapter_count * spec.lora.rank  # all tasks' ranks in one product
-        adapters = ((hidden, columns, hidden),) * len(spec.lora.targets)
+    layers = (
+        ("query", hidden, hidden),
+        ("key", hidden, hidden),
+        ("value", hidden, hidden),
+        ("dense", hidden, hidden),
+        ("dense", hidden, wide),
+        ("dense", wide, hidden),
+    )
+    # Without tasks the adapters are merged; with them, the ranks of all tasks are one product.
+    lora = spec.lora if spec.tasks else None
+    assert lora is None or set(lora.targets) <= {name for name, *_ in layers}, f"{spec.name}: adapters not counted yet"
     return Products(
         layers=config["num_hidden_layers"],
-        linear=(*((hidden, hidden),) * 4, (hidden, wide), (wide, hidden)),
-        adapters=adapters,
+        linear=tuple(
+            (inputs, outputs, spec.adapter_count * lora.rank if lora and name in lora.targets else 0)
+            for name, inputs, outputs in layers
+        ),
         heads=config["num_attention_heads"],
         size=hidden // config["num_attention_heads"],
         head=(hidden, spec.dimension),
@@ -113,11 +119,9 @@ class OpenVinoProducts:
         entry = ops.parameter([-1, self._products.linear[0][0]], self._type)
         state = entry
         for _ in range(self._products.layers):
-            adapters = list(self._products.adapters)
-            for shape in self._products.linear:
-                output = ops.matmul(state, self._constant(shape), False, False)
-                if adapters and shape == (adapters[0][0], adapters[0][2]):
-                    inputs, columns, outputs = adapters.pop()
+            for inputs, outputs, columns in self._products.linear:
+                output = ops.matmul(state, self._constant((inputs, outputs)), False, False)
+                if columns:
                     low = ops.matmul(state, self._constant((inputs, columns)), False, False)
                     output = ops.add(output, ops.matmul(low, self._constant((columns, outputs)), False, False))
                 state = output
@@ -151,12 +155,15 @@ class TorchProducts:
 
     def __init__(self, products: Products, dtype: torch.dtype) -> None:
         self._products = products
-        self._linear = [torch.from_numpy(weight(shape)).to(dtype) for shape in products.linear]
-        self._adapters = [
-            (torch.from_numpy(weight((i, k))).to(dtype), torch.from_numpy(weight((k, o))).to(dtype))
-            for i, k, o in products.adapters
+
+        def matrix(*shape: int) -> torch.Tensor:
+            return torch.from_numpy(weight(shape)).to(dtype)
+
+        self._linear = [
+            (matrix(i, o), (matrix(i, columns), matrix(columns, o)) if columns else None)
+            for i, o, columns in products.linear
         ]
-        self._head = torch.from_numpy(weight(products.head)).to(dtype)
+        self._head = matrix(*products.head)
 
     @torch.inference_mode()
     def run(self, kind: str, inputs: Sequence[torch.Tensor]) -> None:
@@ -169,10 +176,8 @@ class TorchProducts:
             if kind == "attention":
                 state = torch.matmul(torch.matmul(state, inputs[1].transpose(2, 3)), inputs[2])
                 continue
-            adapters = list(self._adapters)
-            for matrix in self._linear:
+            for matrix, adapter in self._linear:
                 output = torch.mm(state, matrix)
-                if adapters:
-                    down, up = adapters.pop()
-                    output = torch.addmm(output, torch.mm(state, down), up)
+                if adapter is not None:
+                    output = torch.addmm(output, torch.mm(state, adapter[0]), adapter[1])
                 state = output

@@ -38,12 +38,12 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".duovec" / "benchmarks" / "peers"
 RESULTS = Path(__file__).parent / "results" / "peers.json"
 ENCODERS = ("compact-code", "compact-text")
-# Kind and variant of the worker, and its environment.
+# Kind, which is also its environment, and variant of the worker.
 PEERS = {
-    "sentence-transformers": ("sentence-transformers", "fp32", "sentence-transformers"),
-    "sentence-transformers bf16": ("sentence-transformers", "bf16", "sentence-transformers"),
-    "infinity torch": ("infinity", "torch", "infinity-torch"),
-    "infinity ONNX": ("infinity", "onnx", "infinity-onnx"),
+    "sentence-transformers": ("sentence-transformers", "fp32"),
+    "sentence-transformers bf16": ("sentence-transformers", "bf16"),
+    "infinity torch": ("infinity", "torch"),
+    "infinity ONNX": ("infinity", "onnx"),
 }
 LEAST_COSINE = 0.999
 NATURAL = "natural"
@@ -68,8 +68,8 @@ class Peer:
     """A peer's process."""
 
     def __init__(self, name: str, folders: Sequence[Path], stack: ExitStack) -> None:
-        kind, variant, environment_name = PEERS[name]
-        python = environment(environment_name, FOLDER)
+        kind, variant = PEERS[name]
+        python = environment(kind, FOLDER)
         command = [python, "-P", Path(__file__).with_name("peers_worker.py"), kind, variant, *folders]
         settings = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(FOLDER / "hub"), "DO_NOT_TRACK": "1"}
         log_path = FOLDER / f"{name}.log"
