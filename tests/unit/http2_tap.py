@@ -83,11 +83,11 @@ class Http2Tap:
             while data := source.recv(65536):
                 if self._is_swallowing:
                     continue
-                target.sendall(data)
+                # Counted first: who sees the answer of what is passed on finds it counted.
                 unread += data
-                if len(unread) < skip:
-                    continue
-                unread, skip = self._count(unread[skip:], direction), 0
+                if len(unread) >= skip:
+                    unread, skip = self._count(unread[skip:], direction), 0
+                target.sendall(data)
             if not self._is_swallowing:
                 target.shutdown(socket.SHUT_WR)
         except OSError:
