@@ -71,5 +71,5 @@ def test_adapters_of_another_shape_are_refused(
 
 def test_untrained_adapters_change_nothing(built: tuple[Encoder, Adapters]) -> None:
     """B starts at zero."""
-    assert len(built[1].layers) == 12
+    assert len(built[1].layers) == 36  # six linear layers in each of six blocks
     assert all(not adapter.B_TOR.any() for adapter in built[1].layers.values())

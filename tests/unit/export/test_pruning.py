@@ -29,7 +29,9 @@ def test_the_layer_that_changes_least_goes(text_spec: EncoderSpec, checkpoint: C
     assert (len(before), len(after)) == (6, 4)
     kept = [
         next(
-            index for index, one in enumerate(before) if torch.equal(one.output.dense.weight, layer.output.dense.weight)
+            index
+            for index, one in enumerate(before)
+            if torch.equal(one.output.dense.linear.weight, layer.output.dense.linear.weight)
         )
         for layer in after
     ]
@@ -75,7 +77,8 @@ def test_more_than_there_is_cannot_be_pruned(text_spec: EncoderSpec, checkpoint:
     """The limits are named; adapters per row hold on to the neurons."""
     with pytest.raises(ExportError, match="compact-text has 6 layers; --drop-layers must be 1 to 5"):
         build_encoder(text_spec, checkpoint, BuildOptions(drop_layers=6))
+    code_spec = load_builtin("compact-code").untrained
     with pytest.raises(ExportError, match="feed-forward width is 1536; --ffn-width must be 1 to 1535"):
-        build_encoder(text_spec, checkpoint, BuildOptions(ffn_width=1536))
+        build_encoder(code_spec, open_checkpoint(code_spec), BuildOptions(ffn_width=1536))
     with pytest.raises(ExportError, match="cannot cut layers that carry adapters per row"):
         build_encoder(JINA, open_checkpoint(JINA, jina_folder), BuildOptions(ffn_width=100))
