@@ -128,6 +128,9 @@ class Database:
             if timeout_s <= self._timeout_s:
                 raise DeadlineExceeded(f"no database connection came free within {timeout_s:g} s") from None
             raise DatabaseUnavailable(f"no database connection came free within {self._timeout_s:g} s") from None
+        except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+            # What asyncpg raises for a server that went away while it was connected to, beside the errors of sockets.
+            raise DatabaseUnavailable(f"no connection to PostgreSQL could be made: {error}") from error
 
     async def _give_back(self, connection: "Connection") -> None:
         # A connection that cannot be reset is cut by the pool; how the block ended is what counts, not this.

@@ -107,9 +107,12 @@ async def until_rows(table: Table, count: int) -> None:
 
 
 async def test_triton_runs_every_text_once(
-    postgres: Postgres, triton: Triton, published_models: Path, table: object
+    postgres: Postgres, triton: Triton, published_models: Path, table: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thousand random requests of one principal, 50 at a time: Triton counts each text once an encoder."""
+    # On a busy machine Triton would be woken, by rows that count, and the cache given up for a while.
+    monkeypatch.setattr("gateway.embedding.triton._PATIENCE_S", 60.0)
+    monkeypatch.setattr("gateway.embedding.cache._READ_TIMEOUT_S", 30.0)
     space = Space.load(published_models, code_encoder=ENCODERS[0], text_encoder=ENCODERS[1])
     database = await Database.connect(postgres.url)
     system = database.as_system()

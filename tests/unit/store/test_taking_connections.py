@@ -1,0 +1,34 @@
+"""A server that goes away while it is connected to is unavailable, whatever asyncpg calls that."""
+
+from typing import Any
+
+import asyncpg
+import pytest
+
+from gateway.errors import DatabaseUnavailable
+from gateway.store.pool import Database
+
+
+class LostServer:
+    """A pool that cannot connect."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    async def acquire(self) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        asyncpg.exceptions.TargetServerAttributeNotMatched("none of the hosts match"),
+        asyncpg.InternalClientError("unexpected"),
+        asyncpg.InterfaceError("connection is closed"),
+    ],
+)
+async def test_a_connection_that_cannot_be_made_is_no_fault_of_the_service(error: Exception) -> None:
+    database = Database(LostServer(error), timeout_s=1, max_size=1, is_system=True)  # type: ignore[arg-type]
+    with pytest.raises(DatabaseUnavailable, match="no connection to PostgreSQL could be made"):
+        async with database.acquire(1):
+            pytest.fail("there is no connection")
