@@ -134,7 +134,8 @@ class Database:
 
     async def _give_back(self, connection: "Connection") -> None:
         # A connection that cannot be reset is cut by the pool; how the block ended is what counts, not this.
-        with contextlib.suppress(asyncpg.InterfaceError, asyncpg.PostgresError, *CONNECTION_FAILURES):
+        failures = (asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresError)
+        with contextlib.suppress(*failures, *CONNECTION_FAILURES):
             await self._pool.release(connection, timeout=_RELEASE_TIMEOUT_S)
 
 

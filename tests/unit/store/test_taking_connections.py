@@ -32,3 +32,22 @@ async def test_a_connection_that_cannot_be_made_is_no_fault_of_the_service(error
     with pytest.raises(DatabaseUnavailable, match="no connection to PostgreSQL could be made"):
         async with database.acquire(1):
             pytest.fail("there is no connection")
+
+
+class BrokenConnection:
+    """A pool whose connection broke: it cannot be reset when it comes back."""
+
+    async def acquire(self) -> Any:
+        return object()
+
+    async def release(self, connection: Any, timeout: float) -> None:
+        raise asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress")
+
+
+async def test_a_connection_that_cannot_be_reset_does_not_hide_how_its_block_ended() -> None:
+    database = Database(BrokenConnection(), timeout_s=1, max_size=1, is_system=True)  # type: ignore[arg-type]
+    with pytest.raises(KeyError):
+        async with database.acquire(1, autocommit=True):
+            raise KeyError
+    async with database.acquire(1, autocommit=True):
+        pass
