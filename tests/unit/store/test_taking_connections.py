@@ -40,7 +40,7 @@ class BrokenConnection:
     async def acquire(self) -> Any:
         return object()
 
-    async def release(self, connection: Any, timeout: float) -> None:
+    async def release(self, connection: Any, **options: Any) -> None:
         raise asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress")
 
 
