@@ -74,9 +74,8 @@ class OpenVinoSession:
         try:
             cached = {} if cache_dir is None else {"CACHE_DIR": str(cache_dir)}
             compiled = core.compile_model(path, "CPU", {**properties, **cached})
-        except (
-            RuntimeError
-        ):  # what openvino raises has no better name; a full disk must not keep a version from loading
+        except RuntimeError:  # openvino has no narrower one
+            # A full disk must not keep a version from loading.
             if cache_dir is None:
                 raise
             compiled = core.compile_model(path, "CPU", properties)

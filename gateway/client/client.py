@@ -1,6 +1,5 @@
 """A blocking client of the service: one method an RPC."""
 
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
@@ -25,6 +24,7 @@ from duovec.v1.quality_service_pb2_grpc import QualityServiceStub
 from duovec.v1.search_service_pb2_grpc import SearchServiceStub
 from duovec.v1.status_service_pb2_grpc import StatusServiceStub
 from gateway.client.access import Access
+from gateway.client.backoff import backoff_s
 from gateway.client.credentials import find_api_key
 from gateway.client.errors import ClientError, from_rpc_error
 from gateway.client.spaces import Spaces
@@ -39,7 +39,6 @@ Precision = Literal["float32", "float16"]
 HealthStatus = Literal["SERVING", "NOT_SERVING", "UNKNOWN"]
 
 _MAX_ATTEMPTS = 4
-_FIRST_BACKOFF_S = 0.2
 _STREAM_TIMEOUT_S = 24 * 3600.0
 _VECTOR_FORMATS = {"float32": vector_pb.VECTOR_FORMAT_FLOAT32_LE, "float16": vector_pb.VECTOR_FORMAT_FLOAT16_LE}
 _INPUT_TYPES = {"query": vector_pb.INPUT_TYPE_QUERY, "passage": vector_pb.INPUT_TYPE_PASSAGE}
@@ -370,21 +369,6 @@ class Client:
                     raise failure from error
                 time.sleep(delay_s)
         raise AssertionError("unreachable")
-
-
-def backoff_s(attempt: int, asked_s: float | None) -> float:
-    """Choose how long to wait before a repetition.
-
-    Args:
-        attempt: How many attempts failed, from 1.
-        asked_s: The delay that the server asked for, seconds; it is never undercut.
-
-    Returns:
-        Seconds, with jitter, so that clients which failed together do not return together.
-    """
-    if asked_s is not None:
-        return asked_s * random.uniform(1.0, 1.25)  # noqa: S311 - no secret
-    return float(min(_FIRST_BACKOFF_S * 2 ** (attempt - 1), 10.0)) * random.uniform(0.5, 1.0)  # noqa: S311
 
 
 class _Replies:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import grpc
 
 from duovec.v1 import index_service_pb2 as index_pb
-from gateway.client.client import Client, backoff_s
+from gateway.client.backoff import backoff_s
+from gateway.client.client import Client
 from gateway.client.errors import ClientError
 
 OnReply = Callable[[index_pb.IndexChunksRequest, index_pb.IndexChunksResponse], None]

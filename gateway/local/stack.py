@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Protocol, Self
 
+from gateway.concurrency import run_all
 from gateway.errors import DuovecError, StartupError
 from gateway.local.claim import claim_data_dir
 from gateway.local.models import PAIRS, describe_settings, verify_repository
@@ -242,12 +243,12 @@ class Stack:
             work_dir=data_dir / "triton",
             log_path=self._log_path("triton"),
         )
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._start_part("postgres", postgres, lambda: f"127.0.0.1:{postgres.port}"))
-                group.create_task(self._start_part("triton", triton, lambda: triton.url))
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
+        await run_all(
+            [
+                self._start_part("postgres", postgres, lambda: f"127.0.0.1:{postgres.port}"),
+                self._start_part("triton", triton, lambda: triton.url),
+            ]
+        )
         self._gateway_environment = {
             "DUOVEC_DATABASE_URL": postgres.url,
             "DUOVEC_TRITON_URL": triton.url,
@@ -262,12 +263,7 @@ class Stack:
         """Start the first one, which migrates the database and makes the key, and then the others at once."""
         first, *others = self._gateways
         await self._start_gateway(first)
-        try:
-            async with asyncio.TaskGroup() as group:
-                for name in others:
-                    group.create_task(self._start_gateway(name))
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
+        await run_all(self._start_gateway(name) for name in others)
 
     async def _start_gateway(self, name: str) -> None:
         environment = self._gateway_environment

@@ -19,7 +19,7 @@ takes for one, two cores encode about 100 tokens."""
 
 BULK_TOKENS = 65_536
 """Of the batches of all streams that are embedded and stored at once: four full ones, so that the encoders work while
-others are read and stored. They pass on to Triton a second's work or two at a time."""
+others are read and stored."""
 
 _MIN_RETRY_S, _MAX_RETRY_S = 0.05, 30.0
 _UNMEASURED_RETRY_S = 1.0

@@ -76,7 +76,8 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
         page = decode_page(request.page_token, request_digest, space.fingerprint)
         self._admission.check()
         ids_by_key = await self._codebases.get_keys(checked.codebase_ids, timeout_s=self._timeout_s)
-        tokenized = await self._tokenize(space, checked, request, needed=page is None)
+        embedded = page is None and checked.text
+        tokenized = await _tokenize(space, checked, truncate=request.truncate) if embedded else NO_TEXTS
         with self._admission.tokens(SEARCH_TOKENS + tokenized.token_count):
             if page is not None:
                 vector = QueryVector(page.vector_V, page.scale, page.truncated, page.missing_encoder)
@@ -152,24 +153,21 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
         await self._feedback.record(search_id, said, timeout_s=self._timeout_s)
         return pb.RecordFeedbackResponse()
 
-    async def _tokenize(
-        self, space: ServedSpace, checked: CheckedRequest, request: pb.SearchRequest, *, needed: bool
-    ) -> TokenizedTexts:
-        if not needed or not checked.text:
-            return NO_TEXTS
-        return await space.embedder.tokenize_query(
-            checked.text,
-            field=checked.input,
-            truncate=request.truncate,
-            input_type=InputType.QUERY if checked.input == "query" else InputType.PASSAGE,
-        )
-
     async def _stored_vector(
         self, space: ServedSpace, chunk_id: int, blend: float, codebase_keys: list[int]
     ) -> QueryVector:
         stored_V = await self._search.get_vector(codebase_keys, space.space_key, chunk_id, timeout_s=self._timeout_s)
         vector_V, scale = reweighted(stored_V, blend)
         return QueryVector(vector_V, scale, truncated=False, missing_encoder="")
+
+
+async def _tokenize(space: ServedSpace, checked: CheckedRequest, *, truncate: bool) -> TokenizedTexts:
+    return await space.embedder.tokenize_query(
+        checked.text,
+        field=checked.input,
+        truncate=truncate,
+        input_type=InputType.QUERY if checked.input == "query" else InputType.PASSAGE,
+    )
 
 
 def _answered(

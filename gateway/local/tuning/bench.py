@@ -4,7 +4,6 @@ Shapes: B rows, D numbers of an encoder.
 """
 
 import asyncio
-import itertools
 import math
 import statistics
 import time
@@ -204,7 +203,7 @@ class Bench:
     async def _keep_probing(
         self, client: TritonClient, encoders: tuple[Encoder, Encoder], seconds: list[float]
     ) -> None:
-        for _ in itertools.count():
+        while True:
             seconds.append(await self._probe(client, encoders))
             await asyncio.sleep(_PAUSE_S)
 

@@ -111,7 +111,7 @@ async def tune(request: TuneRequest, *, on_step: OnStep = lambda what, done, tot
         async with Bench(scratch, space, workload, work_dir=work_dir) as bench:
             rows, choice, flavours = await _Course(request, scratch, bench, on_step).run()
     return TuneResult(
-        cores=len(os.sched_getaffinity(0)),
+        cores=_cores(),
         load=load,
         chunks=len(passages),
         tokens_per_chunk=workload.tokens_per_chunk,

@@ -4,7 +4,8 @@ import grpc
 import numpy as np
 import pytest
 
-from gateway.client.client import Client, backoff_s
+from gateway.client.backoff import backoff_s
+from gateway.client.client import Client
 from gateway.client.errors import ClientError, FieldViolation
 
 from .fake_service import FakeService, serving
