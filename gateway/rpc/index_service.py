@@ -29,6 +29,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 MAX_SELECTORS = 1000
 
+# Four times what ordinary code has for both encoders, so that only what they cut is counted by characters.
+_CHARS_PER_TOKEN = 8
+
 _DISPOSITIONS = {
     "EMBEDDED": pb.IndexedChunk.DISPOSITION_EMBEDDED,
     "REUSED": pb.IndexedChunk.DISPOSITION_REUSED,
@@ -55,6 +58,12 @@ class _Batch:
     items: Sequence[_Item]
     embedder: Embedder
     tokenized: TokenizedTexts
+
+    @property
+    def work_tokens(self) -> int:
+        """What it costs: a text that the encoders read only the beginning of is held, and stored, to its end."""
+        characters = sum(len(item.passage) for item in self.items)
+        return max(self.tokenized.token_count, characters // _CHARS_PER_TOKEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +150,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
         embedder = self._serving.active.embedder
         batch = _Batch(items, embedder, await _tokenize(embedder, items))
         try:
-            async with self._admission.turn(batch.tokenized.token_count), self._serving.writing():
+            async with self._admission.turn(batch.work_tokens), self._serving.writing():
                 async with asyncio.timeout(self._timeout_s):
                     outcomes = await self._serving.call(lambda space: self._store(space, codebase_key, batch))
                 # What is new gets its vectors in the spaces beside the active one, too.
