@@ -1,7 +1,7 @@
 """QualityService: how good search was."""
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import grpc
@@ -66,11 +66,12 @@ def _place(token: str) -> Place | None:
         return None
     try:
         week = datetime.fromisoformat(key[2])
-    except ValueError as exc:
+        if week.tzinfo is None:
+            raise paging.foreign_token()
+        # What is a time in its own zone only is none to PostgreSQL.
+        return key[0], key[1], week.astimezone(UTC)
+    except (ValueError, OverflowError) as exc:
         raise paging.foreign_token() from exc
-    if week.tzinfo is None:
-        raise paging.foreign_token()
-    return key[0], key[1], week
 
 
 def _quality(row: QualityRow) -> pb.SearchQuality:

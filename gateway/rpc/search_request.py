@@ -23,6 +23,8 @@ MAX_PAGE_SIZE = 100
 DEFAULT_PAGE_SIZE = 10
 MAX_LANGUAGES = 16
 _MAX_INT64 = 2**63 - 1
+# The norm of a query whose halves were weighed anew (`gateway.embedding.blend`) is 1 to √2, but for rounding.
+_MIN_SCALE, _MAX_SCALE = 0.9, 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ def decode_page(token: str, request_digest: str, space: str) -> Page | None:
     sound = (
         page.vector_V.shape == (DIMENSION,)
         and abs(float(np.linalg.norm(page.vector_V)) - 1) < 0.01
-        and math.isfinite(page.scale)
+        and _MIN_SCALE <= page.scale <= _MAX_SCALE
         and math.isfinite(page.score)
         and 0 <= page.pool <= MAX_POOL
         and 0 < page.chunk_id <= _MAX_INT64

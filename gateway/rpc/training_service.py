@@ -127,7 +127,7 @@ def _encoder(field: str, recipe: str) -> str:
     """The recipe's encoder: a name, and no path, so that nobody has a worker read a file of its choice."""
     try:
         encoder = tomllib.loads(recipe).get("encoder")
-    except (tomllib.TOMLDecodeError, RecursionError) as exc:
+    except (ValueError, RecursionError) as exc:  # a number of 5,000 digits is no TOMLDecodeError
         raise InvalidInput(field, f"is not TOML: {exc}") from exc
     if not isinstance(encoder, str) or not _ENCODER.fullmatch(encoder):
         raise InvalidInput(field, "must say `encoder`, the name of a built-in encoder or of a spec file of the workers")

@@ -107,6 +107,7 @@ def test_schedules_are_made_listed_and_deleted(client: Client) -> None:
         ({"recipe": "encoder = '../../etc/passwd.toml'"}, "spec.recipe"),
         ({"recipe": "encoder = '/etc/x.toml'"}, "spec.recipe"),
         ({"recipe": "a = " + "[" * 5000}, "spec.recipe"),
+        ({"recipe": "encoder = " + "9" * 5000}, "spec.recipe"),
         ({"recipe": RECIPE + "#" * 65_536}, "spec.recipe"),
         ({"recipe": RECIPE + "#\x00"}, "spec.recipe"),
         ({"codebase_ids": ["no such id!"]}, "codebase_id"),
