@@ -26,14 +26,16 @@ _LOG_TAIL_LINES = 12
 _LOG_TAIL_BYTES = 8192
 _PASSWORD_FILE = "duovec.password"  # noqa: S105  # A file name.
 
-# Sized for one machine that also runs the encoders: the buffers hold the vectors of the codebases in use, and
-# maintenance_work_mem an HNSW build of about 50,000 vectors. fsync stays on: what was answered as stored is stored.
+# Of this machine's memory, which the encoders need, too: the index of a million vectors is 711 MB, and a search reads 200
+# of them at 8 kB each.
+_BUFFERS_MB = min(max(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20 // 8, 256), 2048)
+
+# What builds an index sets its own maintenance_work_mem. fsync stays on: what was answered as stored is stored.
 _SETTINGS = {
     "listen_addresses": _HOST,
     "unix_socket_directories": "",
-    "shared_buffers": "256MB",
+    "shared_buffers": f"{_BUFFERS_MB}MB",
     "max_connections": "50",
-    "maintenance_work_mem": "512MB",
     "fsync": "on",
     "max_wal_size": "2GB",
     "autovacuum_naptime": "15s",

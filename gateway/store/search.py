@@ -3,6 +3,7 @@
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -13,9 +14,9 @@ from pgvector import HalfVector
 from gateway.errors import BadVector, ChunkNotFound
 from gateway.store.named_parameters import bind
 from gateway.store.pool import Database
-from gateway.store.queries import load_queries
 from gateway.store.rows import DIMENSION, ChunkRow, HitRow, SearchQuery, SearchResult
 from gateway.store.search_plan import EXACT_LIMIT, Counts, Method, Plan, choose_plan, may_fall_back
+from gateway.store.search_statements import QUERIES, count_statement, rank_statement
 from gateway.store.search_words import NO_WORDS, PART_WEIGHTS, WordQuery, choose_words
 from gateway.store.spaces import another_is_active
 
@@ -29,8 +30,6 @@ _MAX_SCAN_TUPLES = 100_000
 _COUNTS_MAX_AGE_S = 10.0
 _COUNTS_MAX_ENTRIES = 1024
 _BEFORE_ALL = (float("inf"), 0)
-
-_QUERIES = load_queries("search.sql")
 
 
 class SearchStore:
@@ -71,13 +70,13 @@ class SearchStore:
         """
         values = _values(space_key, query)
         async with self._database.acquire(timeout_s) as connection:
-            [readable] = await _fetch(connection, "find_readable", {"codebase_keys": list(codebase_keys)})
-            if only_if_active and readable["active_space_key"] != space_key:
+            known = await _fetch_searched(connection, codebase_keys, space_key)
+            if only_if_active and known["active_space_key"] != space_key:
                 raise another_is_active(space_key)
             # What has no policies of its own, words and remembered counts, is asked for these alone.
-            values["codebase_keys"] = readable["codebase_keys"]
+            values["codebase_keys"] = known["codebase_keys"]
             searched, pending = await self._count(connection, values["codebase_keys"], space_key)
-            counts = await self._inspect(connection, query, searched, values)
+            counts = await self._inspect(connection, query, _counts(known, searched), values)
             plan = choose_plan(
                 counts,
                 page_size=query.limit,
@@ -124,8 +123,7 @@ class SearchStore:
     async def get_indexes(self, space_key: int, *, timeout_s: float) -> Counts:
         """Get which indexes of a space are complete; the counts are those of no codebase."""
         async with self._database.acquire(timeout_s) as connection:
-            [indexes] = await _fetch(connection, "find_indexes", {"space_key": space_key, "codebase_keys": []})
-        return Counts(0, None, **indexes)
+            return _counts(await _fetch_searched(connection, [], space_key), 0)
 
     async def get_vector(
         self, codebase_keys: Sequence[int], space_key: int, chunk_id: int, *, timeout_s: float
@@ -161,19 +159,14 @@ class SearchStore:
         return searched, pending
 
     async def _inspect(
-        self, connection: "Connection", query: SearchQuery, searched: int, values: dict[str, Any]
+        self, connection: "Connection", query: SearchQuery, counts: Counts, values: dict[str, Any]
     ) -> Counts:
-        """What the plan needs to know; nothing is asked where few vectors decide it."""
-        if searched <= self._exact_limit:
-            return Counts(searched, None, has_hnsw=False, has_binary=False)
-        [indexes] = await _fetch(connection, "find_indexes", values)
-        matching = None
-        if query.filter.restricts:
-            [record] = await _fetch(
-                connection, "count_matching", values | {"limit": self._exact_limit + 1}, filtered=True
-            )
-            matching = record["count"]
-        return Counts(searched, matching, **indexes)
+        """Count what passes the filter, but where few vectors decide the plan."""
+        if counts.searched <= self._exact_limit or not query.filter.restricts:
+            return counts
+        sql = count_statement()
+        [record] = await _fetch_statement(connection, sql, values | {"limit": self._exact_limit + 1})
+        return replace(counts, matching=record["count"])
 
     async def _configure(self, connection: "Connection", plan: Plan, timeout_s: float) -> None:
         values = {
@@ -192,9 +185,10 @@ class SearchStore:
         words: WordQuery,
         values: dict[str, Any],
     ) -> list[asyncpg.Record]:
-        return await _fetch(
+        sql = rank_statement(plan.method, filtered=query.filter.restricts, by_words=bool(words.words))
+        return await _fetch_statement(
             connection,
-            "rank",
+            sql,
             values
             | {
                 "pool": plan.pool,
@@ -203,39 +197,32 @@ class SearchStore:
                 "any_word": words.any_word,
                 "part_weights": list(PART_WEIGHTS),
             },
-            filtered=query.filter.restricts,
-            method=plan.method,
         )
 
 
-def rank_statement(method: Method, *, filtered: bool) -> str:
-    """The statement that ranks, with its parameters by name."""
-    suffix = "_filtered" if filtered else ""
-    exact = method is Method.EXACT
-    compared = "compared_all" if exact else f"compared_pool{suffix}"
-    return _QUERIES["rank"].format(
-        found=_QUERIES["found_by_word" if exact and not filtered else "found_by_chunk"],
-        counted=_QUERIES["counted_here" if exact and not filtered else "counted_by_index"],
-        nearest=_with_filter(f"nearest_{method.lower()}{suffix}"),
-        compared=_with_filter(compared),
-    )
+async def _fetch(connection: "Connection", name: str, values: Mapping[str, Any]) -> list[asyncpg.Record]:
+    return await _fetch_statement(connection, QUERIES[name], values)
 
 
-def _with_filter(name: str) -> str:
-    return _QUERIES[name].format(filter=_QUERIES["filter"])
-
-
-async def _fetch(
-    connection: "Connection",
-    name: str,
-    values: Mapping[str, Any],
-    *,
-    filtered: bool = False,
-    method: Method | None = None,
-) -> list[asyncpg.Record]:
-    sql = _with_filter(name) if method is None else rank_statement(method, filtered=filtered)
+async def _fetch_statement(connection: "Connection", sql: str, values: Mapping[str, Any]) -> list[asyncpg.Record]:
     statement, arguments = bind(sql, values)
     return await connection.fetch(statement, *arguments)
+
+
+async def _fetch_searched(connection: "Connection", codebase_keys: Sequence[int], space_key: int) -> asyncpg.Record:
+    [record] = await _fetch(connection, "find_searched", {"codebase_keys": list(codebase_keys), "space_key": space_key})
+    return record
+
+
+def _counts(known: asyncpg.Record, searched: int) -> Counts:
+    return Counts(
+        searched,
+        None,
+        has_hnsw=known["has_hnsw"],
+        has_binary=known["has_binary"],
+        least_ef=known["least_ef"],
+        index_suffices=known["index_suffices"],
+    )
 
 
 def _values(space_key: int, query: SearchQuery) -> dict[str, Any]:

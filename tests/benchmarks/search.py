@@ -114,7 +114,9 @@ class Bench:
             started = time.perf_counter()
             await SpaceStore(self.database).build_hnsw_index(self.space, above_chunk_count=0, binary_above_count=above)
             self.figures[f"{name}_build_s"] = time.perf_counter() - started
-            async with self.database.acquire(9) as connection:
+            # Searches are not to wait for the disk that writes what was built.
+            async with self.database.acquire(TIMEOUT_S, autocommit=True) as connection:
+                await connection.execute("CHECKPOINT")
                 size_bytes = await connection.fetchval(
                     "SELECT pg_relation_size($1::text::regclass)", f"embeddings_s{self.space}_{name}"
                 )

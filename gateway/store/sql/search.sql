@@ -1,9 +1,20 @@
--- name: find_readable
--- Finds which codebases row-level security lets the caller see, and which space is the active one.
-SELECT ARRAY(
-           SELECT codebase_key FROM codebases WHERE codebase_key = ANY(:codebase_keys::bigint[]) ORDER BY codebase_key
-       ) AS codebase_keys,
-       active_space() AS active_space_key
+-- name: find_searched
+-- Finds which codebases row-level security lets the caller see, which space is the active one, which indexes of a space
+-- are complete, and what the recall watch found about these codebases.
+WITH readable AS (
+    SELECT coalesce(array_agg(codebase_key ORDER BY codebase_key), '{}') AS codebase_keys
+    FROM codebases WHERE codebase_key = ANY(:codebase_keys::bigint[])
+)
+SELECT readable.codebase_keys, active_space() AS active_space_key, watched.least_ef, watched.index_suffices,
+       (SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(format('embeddings_s%s_hnsw', :space_key::integer)))
+           IS TRUE AS has_hnsw,
+       (SELECT indisvalid FROM pg_index
+        WHERE indexrelid = to_regclass(format('embeddings_s%s_binary', :space_key::integer))) IS TRUE AS has_binary
+FROM readable, LATERAL (
+    SELECT coalesce(max(least_ef), 0) AS least_ef, coalesce(bool_and(index_suffices), true) AS index_suffices
+    FROM recall_checks
+    WHERE space_key = :space_key::integer AND codebase_key = ANY(readable.codebase_keys)
+) watched
 
 -- name: count_searchable
 -- Counts the chunks of codebases with and without a vector of the space.
@@ -17,19 +28,6 @@ FROM (SELECT count(*) AS n FROM chunks WHERE codebase_key = ANY(:codebase_keys::
 SELECT count(*) FROM (
     SELECT FROM chunks c WHERE c.codebase_key = ANY(:codebase_keys::bigint[]) AND {filter} LIMIT :limit::integer
 ) matching
-
--- name: find_indexes
--- Says which indexes of a space are complete, and what the recall watch found about the codebases.
-SELECT (SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(format('embeddings_s%s_hnsw', :space_key::integer)))
-           IS TRUE AS has_hnsw,
-       (SELECT indisvalid FROM pg_index
-        WHERE indexrelid = to_regclass(format('embeddings_s%s_binary', :space_key::integer))) IS TRUE AS has_binary,
-       watched.least_ef, watched.index_suffices
-FROM (
-    SELECT coalesce(max(least_ef), 0) AS least_ef, coalesce(bool_and(index_suffices), true) AS index_suffices
-    FROM recall_checks
-    WHERE space_key = :space_key::integer AND codebase_key = ANY(:codebase_keys::bigint[])
-) watched
 
 -- name: get_vector
 -- Gets the vector of a chunk of one of the codebases.
@@ -162,18 +160,17 @@ SELECT sought.n AS word,
         WHERE w.codebase_key = ANY(:codebase_keys::bigint[]) AND w.words @@ sought.query) AS chunk_count
 FROM sought WHERE sought.chunk_count IS NULL
 
--- name: rank
--- Ranks chunks by vectors and words, and gives one page; one row without chunk where the page is empty. The score by
--- words is the share of the query's words that a chunk has. A word weighs by how rare it is (BM25's inverse document
--- frequency), and counts by how often and where it stands (ts_rank of that word alone, which levels off after a few
--- occurrences).
+-- name: score_no_words
+-- What stands for the scores by words where none are asked for.
+SELECT NULL::bigint AS chunk_id, NULL::float8 AS lexical_score WHERE false
+
+-- name: score_words
+-- Scores by words: the share of the query's words that a chunk has. A word weighs by how rare it is (BM25's inverse
+-- document frequency), and counts by how often and where it stands (ts_rank of that word alone, which levels off after a
+-- few occurrences).
 WITH sought AS MATERIALIZED (
     SELECT n, quote_literal(word)::tsquery AS query, chunk_count
     FROM unnest(:words::text[], :word_chunk_counts::bigint[]) WITH ORDINALITY AS t (word, chunk_count, n)
-), nearest AS MATERIALIZED (
-    {nearest}
-), compared AS MATERIALIZED (
-    {compared}
 ), found AS MATERIALIZED (
     {found}
 ), counted AS MATERIALIZED (
@@ -186,11 +183,19 @@ WITH sought AS MATERIALIZED (
         LEFT JOIN counted ON counted.word = sought.n
         CROSS JOIN LATERAL (SELECT coalesce(sought.chunk_count, counted.chunk_count, 0) AS n) known
     ) weights
+)
+SELECT found.chunk_id, sum(found.rank * weighed.weight) / greatest(max(weighed.total_weight), 1e-9) AS lexical_score
+FROM found JOIN weighed USING (n)
+GROUP BY found.chunk_id
+
+-- name: rank
+-- Ranks chunks by vectors and words, and gives one page; one row without chunk where the page is empty.
+WITH nearest AS MATERIALIZED (
+    {nearest}
+), compared AS MATERIALIZED (
+    {compared}
 ), lexical AS MATERIALIZED (
-    SELECT found.chunk_id,
-           sum(found.rank * weighed.weight) / greatest(max(weighed.total_weight), 1e-9) AS lexical_score
-    FROM found JOIN weighed USING (n)
-    GROUP BY found.chunk_id
+    {lexical}
 ), scored AS (
     SELECT c.chunk_id, :scale::float8 * (1 - c.distance) AS similarity, coalesce(l.lexical_score, 0) AS lexical_score
     FROM compared c LEFT JOIN lexical l USING (chunk_id)

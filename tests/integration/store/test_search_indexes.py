@@ -15,8 +15,9 @@ from gateway.store.codebases import CodebaseStore
 from gateway.store.named_parameters import bind
 from gateway.store.pool import Database
 from gateway.store.rows import FilterRow, SearchQuery, SpaceRow
-from gateway.store.search import SearchStore, rank_statement
+from gateway.store.search import SearchStore
 from gateway.store.search_plan import Method
+from gateway.store.search_statements import rank_statement
 from gateway.store.spaces import SpaceStore
 
 ROW_COUNT = 500
@@ -70,6 +71,7 @@ async def test_the_index_over_signs_replaces_the_other_and_its_candidates_are_ra
 
 @pytest.mark.parametrize("method", [Method.HNSW, Method.BINARY])
 @pytest.mark.parametrize("filtered", [False, True])
+@pytest.mark.parametrize("by_words", [False, True])
 async def test_the_plan_reads_the_index(
     database: Database,
     ids: list[int],
@@ -78,22 +80,26 @@ async def test_the_plan_reads_the_index(
     monkeypatch: pytest.MonkeyPatch,
     method: Method,
     filtered: bool,
+    by_words: bool,
 ) -> None:
     """EXPLAIN of the very statement, in its transaction, names the index and no other way to the vectors."""
     above = 700 if method is Method.BINARY else 10**6
     await SpaceStore(database).build_hnsw_index(space.space_key, above_chunk_count=400, binary_above_count=above)
     plans: list[str] = []
-    fetch = search._fetch
+    fetch = search._fetch_statement
+    ranks = rank_statement(method, filtered=filtered, by_words=by_words)
 
-    async def explaining(connection: Any, name: str, values: Any, **options: Any) -> Any:
-        if name == "rank":
-            statement, arguments = bind(rank_statement(**options), values)
+    async def explaining(connection: Any, sql: str, values: Any) -> Any:
+        if sql == ranks:
+            statement, arguments = bind(sql, values)
             plans.append(await connection.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *arguments))
-        return await fetch(connection, name, values, **options)
+        return await fetch(connection, sql, values)
 
-    monkeypatch.setattr(search, "_fetch", explaining)
+    monkeypatch.setattr(search, "_fetch_statement", explaining)
     rows = FilterRow(languages=["python"]) if filtered else FilterRow()
-    query = SearchQuery(make_vectors(1, seed=1)[0], limit=10, text="f17", lexical_weight=0.2, filter=rows)
+    query = SearchQuery(
+        make_vectors(1, seed=1)[0], limit=10, text="f17" if by_words else "", lexical_weight=0.2, filter=rows
+    )
     result = await SearchStore(database, exact_limit=100).search([codebase_key], space.space_key, query, timeout_s=10)
     assert result.method is method
     [plan] = plans
