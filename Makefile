@@ -8,7 +8,11 @@ DATA_DIR ?= $(CURDIR)/.duovec
 CODE ?=
 QUERY ?=
 
-.PHONY: demo test check bench proto clean
+# `make sbom SBOM_DIR=path SBOM=gateway`
+SBOM_DIR ?= build/sbom
+SBOM ?= gateway training
+
+.PHONY: demo test check bench soak proto lock audit sbom clean
 
 demo: $(VENV)/installed
 	@$(BIN)/duovec-export publish --pair compact --repository "$(DATA_DIR)/model_repository" --if-missing
@@ -34,15 +38,39 @@ bench: $(VENV)/installed
 	$(BIN)/python -m tests.benchmarks.peers
 	$(BIN)/python -m tests.benchmarks.flops
 
+# Hours: parts killed at random moments, overload, leaks and fuzzing in their long forms. SEED=… repeats a run.
+soak: $(VENV)/installed
+	$(BIN)/pytest tests/faults -m soak --soak --timeout=0 --soak-report "$(DATA_DIR)/soak.json" \
+		$(if $(SEED),--soak-seed=$(SEED) --hypothesis-seed=$(SEED)) $(if $(KILLS),--soak-kills=$(KILLS))
+
 proto: $(VENV)/installed
 	$(BIN)/python protos/generate.py
 
-# torch first and by its exact version: a range would pull the CUDA build.
-$(VENV)/installed: pyproject.toml
+# The versions and hashes of every extra; `TORCH_WHEELS=folder make lock`, LOCK="--upgrade" for newer versions.
+lock: $(VENV)/installed
+	requirements/lock.sh $(LOCK)
+
+# Known vulnerabilities of what is locked. Strict, for a package that could not be asked for would pass as sound.
+audit: $(VENV)/installed
+	cat requirements/dev.txt requirements/torch-cuda.txt | grep -v "^#" | awk '/^[a-z]/ {known = seen[$$1]++} !known' \
+		> $(VENV)/audited.txt
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement $(VENV)/audited.txt
+
+# What the images are made of, in CycloneDX; of a GPU's trainer torch-cuda.txt besides.
+sbom: $(VENV)/installed
+	mkdir -p "$(SBOM_DIR)"
+	for part in $(SBOM); do \
+		$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --no-validate \
+			--spec-version 1.6 --output-file "$(SBOM_DIR)/$$part.cdx.json" requirements/$$part.txt || exit 1; \
+	done
+
+# torch first, as this machine has it, for CPUs or CUDA; then exactly what is locked.
+$(VENV)/installed: pyproject.toml requirements/dev.txt
 	python3 -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade "pip==26.3" "setuptools==82.0.1"
 	$(BIN)/pip install --quiet torch==2.13.0
-	$(BIN)/pip install --quiet --no-build-isolation --editable ".[dev]"
+	$(BIN)/pip install --quiet --require-hashes --requirement requirements/dev.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
 clean:
