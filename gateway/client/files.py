@@ -1,15 +1,13 @@
 """Finds the files of a source tree that can be indexed, and says which cannot, and why."""
 
-import contextlib
+import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pathspec import GitIgnoreSpec
-from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
+from gateway.client.gitignore import IgnoreFileTooLarge, ignores_above, is_ignored, read_ignore_file
 
 MAX_FILE_BYTES = 1_000_000
 _MAX_PATH_CHARS, _MAX_PATH_BYTES = 1024, 2048  # Chunk.path
@@ -47,19 +45,12 @@ class FileTree:
     skipped: list[SkippedFile] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class _IgnoreFile:
-    """One `.gitignore`, and the folder that its patterns are relative to."""
-
-    folder: Path
-    spec: GitIgnoreSpec
-
-
 def find_files(root: Path) -> FileTree:
     """Find the files below a root.
 
     `.gitignore` files are honoured as git does: nested ones, negation, and those above the root up to the folder
-    that holds `.git`. Links are never followed, so the walk neither loops nor leaves the root.
+    that holds `.git`. Links are never followed, so the walk neither loops nor leaves the root. A folder whose
+    `.gitignore` has more than 128 KiB counts as unreadable.
 
     Args:
         root: A folder, or one file, which is taken even if it is ignored, but not if it is no regular file.
@@ -69,6 +60,7 @@ def find_files(root: Path) -> FileTree:
 
     Raises:
         FileNotFoundError: There is no such file or folder.
+        IgnoreFileTooLarge: A `.gitignore` above the root has more than 128 KiB (an OSError).
     """
     root = root.resolve(strict=True)
     if not root.is_dir():
@@ -76,8 +68,8 @@ def find_files(root: Path) -> FileTree:
         _add(tree, root)
         return tree
     tree = FileTree(root)
-    above = _ignores_above(root)
-    if _is_ignored(root, above, is_folder=True):
+    above = ignores_above(root)
+    if is_ignored(root, above, is_folder=True):
         above = []  # Whoever names an ignored folder wants what is in it.
     stack = [(root, above)]
     while stack:
@@ -85,15 +77,17 @@ def find_files(root: Path) -> FileTree:
         try:
             with os.scandir(folder) as scan:
                 entries = sorted(scan, key=lambda entry: entry.name)
-        except OSError:
+            ignores = [*ignores, *read_ignore_file(folder)]
+        except OSError as error:
+            if isinstance(error, IgnoreFileTooLarge):
+                tree.skipped.append(SkippedFile(_printable(_relative(root, folder / ".gitignore")), "too large"))
             tree.skipped.append(SkippedFile(_printable(f"{_relative(root, folder)}/"), "unreadable"))
             continue
-        ignores = [*ignores, *_ignore_file(folder)]
         folders = []
         for entry in entries:
             path = Path(entry.path)
             is_folder = entry.is_dir(follow_symlinks=False)
-            if (is_folder and entry.name in _NEVER_ENTERED) or _is_ignored(path, ignores, is_folder=is_folder):
+            if (is_folder and entry.name in _NEVER_ENTERED) or is_ignored(path, ignores, is_folder=is_folder):
                 continue
             if is_folder:
                 folders.append((path, ignores))
@@ -111,13 +105,20 @@ def read_source(tree: FileTree, path: str) -> bytes | SkippedFile:
         path: One of its paths.
 
     Returns:
-        The bytes, which are UTF-8 and hold no NUL, or why the file is skipped.
+        The bytes, which are UTF-8 and hold no NUL, or why the file is skipped. What was put in its place since, such
+        as a link or a pipe, is neither followed nor waited for.
     """
     try:
-        with (tree.folder / path).open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-    except OSError:
-        return SkippedFile(path, "unreadable")
+        descriptor = _open_below(tree.folder, path)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return SkippedFile(path, "not a regular file")
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                data = file.read(MAX_FILE_BYTES + 1)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        return SkippedFile(path, "symbolic link" if error.errno == errno.ELOOP else "unreadable")
     if not data:
         return SkippedFile(path, "empty")
     if b"\0" in data[:_BINARY_PROBE_BYTES]:
@@ -131,6 +132,20 @@ def read_source(tree: FileTree, path: str) -> bytes | SkippedFile:
     except UnicodeDecodeError:
         return SkippedFile(path, "not UTF-8")
     return data
+
+
+def _open_below(folder: Path, path: str) -> int:
+    """Open a file below a folder without following a link on the way, and without waiting for a pipe's writer."""
+    *parents, name = path.split("/")
+    here = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for parent in parents:
+            below = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+            os.close(here)
+            here = below
+        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=here)
+    finally:
+        os.close(here)
 
 
 def _add(tree: FileTree, path: Path) -> None:
@@ -166,44 +181,3 @@ def _printable(path: str) -> str:
 
 def _relative(root: Path, path: Path) -> str:
     return path.relative_to(root).as_posix()
-
-
-def _ignores_above(root: Path) -> list[_IgnoreFile]:
-    """Read the `.gitignore` files above a root, outermost first; none outside a git work tree."""
-    above = []
-    for folder in (root, *root.parents):
-        if folder != root:
-            above.append(folder)
-        if (folder / ".git").exists():
-            exclude = folder / ".git" / "info" / "exclude"
-            return [*_ignore_file(folder, exclude), *(found for up in reversed(above) for found in _ignore_file(up))]
-    return []
-
-
-def _ignore_file(folder: Path, file: Path | None = None) -> Iterator[_IgnoreFile]:
-    file = file or folder / ".gitignore"
-    try:
-        # Git follows no link here either; and a pipe or a device would be read for ever.
-        if not stat.S_ISREG(file.lstat().st_mode):
-            return
-        text = file.read_text("utf-8", "replace")
-    except OSError:
-        return
-    yield _IgnoreFile(folder, GitIgnoreSpec(_patterns(text)))
-
-
-def _patterns(text: str) -> Iterator[GitIgnoreSpecPattern]:
-    for line in text.splitlines():
-        # Git passes over what is no pattern, such as a lone `!`.
-        with contextlib.suppress(ValueError, re.error):
-            yield GitIgnoreSpecPattern(line)
-
-
-def _is_ignored(path: Path, ignores: list[_IgnoreFile], *, is_folder: bool) -> bool:
-    # The deepest file that has an opinion wins, as in git.
-    for ignore in reversed(ignores):
-        relative = _printable(_relative(ignore.folder, path))
-        verdict = ignore.spec.check_file(relative + "/" if is_folder else relative).include
-        if verdict is not None:
-            return verdict
-    return False

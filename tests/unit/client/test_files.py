@@ -91,6 +91,36 @@ def test_a_file_that_vanished_is_unreadable(tmp_path: Path) -> None:
     assert read_source(tree, "a.py") == SkippedFile("a.py", "unreadable")
 
 
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        ("link", "symbolic link"),
+        ("pipe", "not a regular file"),
+        ("folder", "not a regular file"),
+        ("linked", "unreadable"),
+    ],
+)
+def test_what_took_the_place_of_a_file_is_neither_followed_nor_waited_for(
+    tmp_path: Path, what: str, reason: str
+) -> None:
+    """A tree may change after the walk: a link to a secret would be sent, a pipe waited on for ever."""
+    root = tmp_path / "root"
+    make(root, "a/b.py")
+    make(tmp_path, "secrets/b.py")
+    tree = find_files(root)
+    (root / "a" / "b.py").unlink()
+    if what == "link":
+        (root / "a" / "b.py").symlink_to(tmp_path / "secrets" / "b.py")
+    elif what == "pipe":
+        os.mkfifo(root / "a" / "b.py")
+    elif what == "folder":
+        (root / "a" / "b.py").mkdir()
+    else:
+        (root / "a").rmdir()
+        (root / "a").symlink_to(tmp_path / "secrets")
+    assert read_source(tree, "a/b.py") == SkippedFile("a/b.py", reason)
+
+
 def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert find_files(tmp_path).skipped == [SkippedFile("pipe", "not a regular file")]

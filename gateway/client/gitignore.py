@@ -1,0 +1,149 @@
+"""`.gitignore` files as git reads them, in bounded time: whose trees are indexed is not always a friend."""
+
+import contextlib
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pathspec import GitIgnoreSpec
+from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
+
+MAX_IGNORE_BYTES = 128 * 1024
+"""Of one `.gitignore`; the longest collections of templates have half of it, and compiling this much takes seconds."""
+
+# What pathspec makes of `*` inside a segment, and of `**` at the beginning and between segments.
+_STAR, _LEADING, _BETWEEN = "[^/]*", "^(?:.+/)?", "(?:/.+)?"
+_BRACKET = re.compile(r"\\.|(?P<bracket>\[\^?\]?[^]]*\])", re.DOTALL)
+
+
+class IgnoreFileTooLarge(OSError):
+    """A `.gitignore` above `MAX_IGNORE_BYTES`: what it would leave out is not known, so its folder is not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class IgnoreFile:
+    """One `.gitignore`, and the folder that its patterns are relative to."""
+
+    folder: Path
+    spec: GitIgnoreSpec
+
+
+def read_ignore_file(folder: Path, file: Path | None = None) -> list[IgnoreFile]:
+    """Read the patterns for a folder.
+
+    Args:
+        folder: What they are relative to.
+        file: Where they are; `folder/.gitignore` when None.
+
+    Returns:
+        One, or none where there is no such regular file.
+
+    Raises:
+        IgnoreFileTooLarge: It has more than `MAX_IGNORE_BYTES`.
+    """
+    try:
+        # Git follows no link here either; and a pipe or a device would be waited for, or read, for ever.
+        descriptor = os.open(file or folder / ".gitignore", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return []
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return []
+        with os.fdopen(descriptor, "rb", closefd=False) as opened:
+            data = opened.read(MAX_IGNORE_BYTES + 1)
+    except OSError:
+        return []
+    finally:
+        os.close(descriptor)
+    if len(data) > MAX_IGNORE_BYTES:
+        raise IgnoreFileTooLarge(f"{file or folder / '.gitignore'} has more than {MAX_IGNORE_BYTES} bytes")
+    return [IgnoreFile(folder, GitIgnoreSpec(_patterns(data.decode("utf-8", "replace"))))]
+
+
+def ignores_above(root: Path) -> list[IgnoreFile]:
+    """Read the `.gitignore` files above a root, outermost first; none outside a git work tree.
+
+    Raises:
+        IgnoreFileTooLarge: One has more than `MAX_IGNORE_BYTES`.
+    """
+    above = []
+    for folder in (root, *root.parents):
+        if folder != root:
+            above.append(folder)
+        if (folder / ".git").exists():
+            exclude = folder / ".git" / "info" / "exclude"
+            return [
+                *read_ignore_file(folder, exclude),
+                *(found for up in reversed(above) for found in read_ignore_file(up)),
+            ]
+    return []
+
+
+def is_ignored(path: Path, ignores: Sequence[IgnoreFile], *, is_folder: bool) -> bool:
+    """Tell whether git ignores a path.
+
+    Args:
+        path: It.
+        ignores: The files that hold for it, outermost first.
+        is_folder: Whether it is a folder.
+    """
+    # The deepest file that has an opinion wins, as in git.
+    for ignore in reversed(ignores):
+        # Surrogates, by which Python names files whose names are not UTF-8, match no pattern.
+        relative = path.relative_to(ignore.folder).as_posix().encode("utf-8", "replace").decode()
+        verdict = ignore.spec.check_file(relative + "/" if is_folder else relative).include
+        if verdict is not None:
+            return verdict
+    return False
+
+
+class _LinearPattern(GitIgnoreSpecPattern):
+    """A pattern whose stars are not tried in every combination: ten of them on one long name would take years.
+
+    Of each piece between stars the first place where it fits is taken and never given up, but for the last piece, which
+    the end of the name holds. A later place leaves less for what follows, so nothing that matches is missed.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def pattern_to_regex(cls, pattern: str) -> tuple[str | None, bool | None]:  # type: ignore[override]
+        regex, include = super().pattern_to_regex(pattern)
+        return (None if regex is None else _linear(regex)), include
+
+
+def _linear(regex: str) -> str:
+    # In git no bracket matches a slash; in pathspec those with `!` do.
+    regex = _BRACKET.sub(lambda found: found[0] if found["bracket"] in {None, "[^/]"} else f"(?!/){found[0]}", regex)
+    # A row of stars is one.
+    while _STAR + _STAR in regex:
+        regex = regex.replace(_STAR + _STAR, _STAR)
+    first, *others = regex.split(_BETWEEN)
+    if not others:
+        return _linear_path(first)
+    # Each path but the last ends with a segment.
+    if first.startswith(_LEADING):
+        head = f"^(?>(?:.+?/)??{_linear_path(first.removeprefix(_LEADING))}(?=/))"
+    else:
+        head = _linear_path(first)
+    middle = "".join(f"(?>(?:/.+?)??{_linear_path(path)}(?=/))" for path in others[:-1])
+    return f"{head}{middle}{_BETWEEN}{_linear_path(others[-1])}"
+
+
+def _linear_path(regex: str) -> str:
+    first, *pieces = regex.split(_STAR)
+    if not pieces:
+        return first
+    return first + "".join(f"(?>[^/]*?{piece})" for piece in pieces[:-1]) + _STAR + pieces[-1]
+
+
+def _patterns(text: str) -> Iterator[_LinearPattern]:
+    # Of lines that are the same, the last one counts.
+    lines = dict.fromkeys(reversed(text.splitlines()))
+    for line in reversed(lines):
+        # Git passes over what is no pattern, such as a lone `!`.
+        with contextlib.suppress(ValueError, re.error, RecursionError, OverflowError):
+            yield _LinearPattern(line)
