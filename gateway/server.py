@@ -49,11 +49,13 @@ from gateway.rpc.embedding_service import EmbeddingServicer
 from gateway.rpc.health import HealthMonitor
 from gateway.rpc.index_service import IndexServicer
 from gateway.rpc.interceptors import ErrorInterceptor
+from gateway.rpc.listening import Listener, is_local
 from gateway.rpc.principal_service import PrincipalServicer
 from gateway.rpc.quality_service import QualityServicer
 from gateway.rpc.search_service import SearchServicer
 from gateway.rpc.space_service import SpaceServicer
 from gateway.rpc.status_service import StatusServicer
+from gateway.rpc.tls import tls_files
 from gateway.rpc.training_service import TrainingServicer
 from gateway.settings import Settings
 from gateway.spaces.catalog import SpaceCatalog
@@ -116,6 +118,7 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
         StartupError: A published model, the database or the port is not as it must be.
         DatabaseUnavailable: PostgreSQL cannot be reached.
     """
+    listeners = _listeners(settings)
     async with contextlib.AsyncExitStack() as stack:
         triton = TritonClient(settings.triton_url, concurrency=settings.triton_concurrency)
         stack.push_async_callback(triton.close)
@@ -162,9 +165,7 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
         for name in names:
             await health_servicer.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-        port = _bind(server, settings.listen, setting="DUOVEC_LISTEN")
-        if settings.own_listen is not None:
-            _bind(server, settings.own_listen, setting="DUOVEC_OWN_LISTEN")
+        port, *_ = [listener.bind(server) for listener in listeners]
         await server.start()
         # The last to start is the first to end: health says NOT_SERVING, then requests in flight finish.
         stack.push_async_callback(server.stop, settings.drain_s)
@@ -175,11 +176,14 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
         yield port
 
 
-def _bind(server: grpc.aio.Server, address: str, *, setting: str) -> int:
-    try:
-        return server.add_insecure_port(address)
-    except RuntimeError as exc:
-        raise StartupError(f"cannot listen on {address}; set {setting} to a free address") from exc
+def _listeners(settings: Settings) -> list[Listener]:
+    tls = tls_files(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+    listeners = [Listener(settings.listen, "DUOVEC_LISTEN", tls, settings.allow_insecure)]
+    if (own := settings.own_listen) is not None:
+        # What probes one process from its own machine needs no certificate, and may not be able to show one.
+        own_tls = None if is_local(own) else tls
+        listeners.append(Listener(own, "DUOVEC_OWN_LISTEN", own_tls, settings.allow_insecure))
+    return listeners
 
 
 def _options(settings: Settings) -> Options:

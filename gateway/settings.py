@@ -23,14 +23,23 @@ class Settings(BaseSettings):
     model_repository: Path
     """The repository that Triton serves; the tokenizers and manifests are read from it."""
     listen: str = "127.0.0.1:50051"
-    """Address of the gRPC port. There is no encryption yet: keep it on loopback."""
+    """Address of the gRPC port. One that is neither loopback nor a unix socket takes TLS."""
+    tls_certificate: Path | None = None
+    """Certificate of the port in PEM, with those that lead to its root. These three files may be replaced at any time:
+    what they hold counts from the next connection on."""
+    tls_key: Path | None = None
+    """Private key of `tls_certificate` in PEM, not encrypted."""
+    tls_client_ca: Path | None = None
+    """Authorities in PEM of which every client must show a certificate; none is asked for without."""
+    allow_insecure: bool = False
+    """Whether an address that others may reach does without TLS, because something else encrypts."""
     reuse_port: bool = False
     """Whether several gateways of this machine may share `listen`, each connection going to one of them (SO_REUSEPORT);
     they must share the database, Triton and models. Every limit below is of each process for itself: two of them
     admit twice as many tokens and streams, and hold twice as many connections to PostgreSQL and requests to Triton."""
     own_listen: str | None = None
     """One more address, of this process alone where others share `listen`, such as `unix-abstract:gateway-2`: what asks
-    for the health of one process asks there."""
+    for the health of one process asks there. Not encrypted on loopback and unix sockets, whatever `listen` is."""
     admin_key_file: Path | None = None
     """File that holds a valid administrator's key once the gateway has started: one is made where it does not."""
     admin_key: SecretStr | None = None

@@ -18,6 +18,7 @@ from gateway.cli.quality import quality
 from gateway.cli.search import search
 from gateway.cli.space import space
 from gateway.cli.status import status
+from gateway.cli.tls import add_tls_options
 from gateway.cli.training import training
 from gateway.cli.tune import tune
 from gateway.cli.up import up
@@ -71,3 +72,4 @@ for command in (up, demo, index, search, feedback, quality, embed, status, docto
     app.command()(command)
 for name, group in (("principal", principal), ("key", key), ("grant", grant), ("space", space), ("training", training)):
     app.add_typer(group, name=name)
+add_tls_options(app)

@@ -28,6 +28,7 @@ from gateway.client.backoff import backoff_s
 from gateway.client.credentials import find_api_key
 from gateway.client.errors import ClientError, from_rpc_error
 from gateway.client.spaces import Spaces
+from gateway.client.tls import ClientTls
 from gateway.client.training import Training
 from gateway.wire import client_options
 
@@ -71,14 +72,26 @@ class Client:
         training: Runs that fine-tune the encoders.
     """
 
-    def __init__(self, endpoint: str | None = None, *, api_key: str | None = None, timeout_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        *,
+        api_key: str | None = None,
+        tls: ClientTls | None = None,
+        timeout_s: float = 60.0,
+    ) -> None:
         """Prepare the connection; nothing is sent yet.
 
         Args:
             endpoint: `host:port`, or `https://host:port` for TLS; None means 127.0.0.1:50051.
             api_key: Sent as `authorization: Bearer`; None takes DUOVEC_API_KEY, or else the key that is kept for this
                 endpoint (`gateway.client.credentials`), which `duovec up` does.
+            tls: Certificates for `https://`; None takes those that DUOVEC_CA_FILE, DUOVEC_CLIENT_CERTIFICATE and
+                DUOVEC_CLIENT_KEY name, and without these trusts the public authorities.
             timeout_s: Deadline of each call with its repetitions, seconds.
+
+        Raises:
+            ClientError: A certificate or key cannot be used, or the endpoint is not one for `tls`.
         """
         self.endpoint = endpoint or DEFAULT_ENDPOINT
         self._timeout_s = timeout_s
@@ -86,7 +99,13 @@ class Client:
         self._metadata = (("authorization", f"Bearer {key}"),) if key else ()
         if self.endpoint.startswith("https://"):
             target = self.endpoint.removeprefix("https://")
-            self._channel = grpc.secure_channel(target, grpc.ssl_channel_credentials(), client_options())
+            credentials = (tls or ClientTls.from_environment()).channel_credentials()
+            self._channel = grpc.secure_channel(target, credentials, client_options())
+        elif tls is not None:
+            raise ClientError(
+                f"{self.endpoint} is not encrypted, and certificates were given; use https://HOST:PORT",
+                code=grpc.StatusCode.INVALID_ARGUMENT,
+            )
         else:
             self._channel = grpc.insecure_channel(self.endpoint.removeprefix("http://"), client_options())
         # The generated stubs carry no annotations.

@@ -81,9 +81,33 @@ def from_rpc_error(error: grpc.RpcError, endpoint: str) -> ClientError:
     message = details or code.name
     if not reason and code == grpc.StatusCode.UNAVAILABLE:
         # No ErrorInfo: this is the channel speaking, not duovec.
-        message = f"nothing answers at {endpoint}: is `duovec up` running? ({details})"
+        if (refused := _tls_refusal(details, endpoint)) is not None:
+            return refused
+        message = f"nothing answers at {endpoint}: {_advice(details, endpoint)} ({details})"
     elif not reason and code == grpc.StatusCode.DEADLINE_EXCEEDED:
         message = f"{endpoint} did not answer in time"
     elif not reason and "larger than max" in details:
         message = f"the message is too large for {endpoint}: send fewer or shorter texts at once ({details})"
     return ClientError(message, code=code, reason=reason, violations=tuple(violations), retry_delay_s=delay_s)
+
+
+def _tls_refusal(details: str, endpoint: str) -> ClientError | None:
+    """What is wrong with TLS itself, which no repetition mends; None where it is something else."""
+    if "CERTIFICATE_VERIFY_FAILED" in details:
+        why = "its certificate is not trusted; if it is yours, name its authority by --ca-file or DUOVEC_CA_FILE"
+    elif "Hostname Verification Check failed" in details:
+        why = "its certificate is for another name; use one that stands in it"
+    elif "WRONG_VERSION_NUMBER" in details:
+        why = "it does not speak TLS: use it without https://"
+    else:
+        return None
+    return ClientError(f"{endpoint}: {why} ({details})", code=grpc.StatusCode.FAILED_PRECONDITION)
+
+
+def _advice(details: str, endpoint: str) -> str:
+    # Somebody is there, and hangs up before a word.
+    if "failed to connect" in details and "Socket closed" in details:
+        if endpoint.startswith("https://"):
+            return "it may ask for a client certificate: --client-certificate and --client-key"
+        return "if it speaks TLS, use https://"
+    return "is `duovec up` running?"

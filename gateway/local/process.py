@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -279,14 +280,14 @@ class GatewayServer:
             environment: Its settings, `DUOVEC_…`, over the environment of this process.
             log_path: File to log to.
             name: What messages call it.
-            own_address: Its DUOVEC_OWN_LISTEN where it shares `listen`: another process might answer there for it.
+            own_address: Its DUOVEC_OWN_LISTEN, where it is asked for its health: at `listen` another process might
+                answer for it, or want a certificate. A name nobody has when None; nothing is left behind of it.
         """
         self.url = listen
-        self._own_address = own_address
+        self._own_address = own_address or f"unix-abstract:duovec-{secrets.token_hex(8)}"
+        settings = {**environment, "DUOVEC_LISTEN": listen, "DUOVEC_OWN_LISTEN": self._own_address}
         argv = [sys.executable, "-m", "gateway.server"]
-        self._process = ChildProcess(
-            f"the {name}", argv, env={**os.environ, **environment, "DUOVEC_LISTEN": listen}, log_path=log_path
-        )
+        self._process = ChildProcess(f"the {name}", argv, env={**os.environ, **settings}, log_path=log_path)
 
     @property
     def pid(self) -> int:
@@ -330,15 +331,9 @@ class GatewayServer:
         import grpc
         from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-        address = self._own_address
-        if address is None:
-            host, port = split_address(self.url)
-            host = WILDCARDS.get(host, host)
-            await wait_for_listener(host.strip("[]"), port)
-            address = f"{host}:{port}"
-        # Nobody may listen at an address of its own yet, and gRPC would wait longer after each attempt.
+        # Nobody listens there yet, and gRPC would wait longer after each attempt.
         backoff = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 100)]
-        async with grpc.aio.insecure_channel(address, backoff) as channel:
+        async with grpc.aio.insecure_channel(self._own_address, backoff) as channel:
             check = health_pb2_grpc.HealthStub(channel).Check
             while True:
                 with contextlib.suppress(grpc.aio.AioRpcError):

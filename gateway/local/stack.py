@@ -267,14 +267,9 @@ class Stack:
 
     async def _start_gateway(self, name: str) -> None:
         environment = self._gateway_environment
-        own_address = None
         if len(self._gateways) > 1:
-            # Whoever connects to the port gets any of them. In the abstract namespace nothing is left behind.
-            own_address = f"unix-abstract:duovec-{os.getpid()}-{name}"
-            environment = environment | {"DUOVEC_REUSE_PORT": "true", "DUOVEC_OWN_LISTEN": own_address}
-        gateway = GatewayServer(
-            self.endpoint, environment, log_path=self._log_path(name), own_address=own_address, name=name
-        )
+            environment = environment | {"DUOVEC_REUSE_PORT": "true"}
+        gateway = GatewayServer(self.endpoint, environment, log_path=self._log_path(name), name=name)
         await self._start_part(name, gateway, lambda: self.endpoint)
 
     def _log_path(self, part: str) -> Path:

@@ -1,0 +1,74 @@
+"""Where the gateway listens, and what it refuses to: what leaves the machine is encrypted, or the operator said so."""
+
+import ipaddress
+from dataclasses import dataclass
+
+import grpc
+
+from gateway.errors import StartupError
+from gateway.rpc.tls import CERTIFICATE, KEY, TlsFiles
+
+_UNIX = ("unix:", "unix-abstract:")
+_SCHEMES = ("ipv4:", "ipv6:", "dns:///", "dns:")
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One address of the gateway.
+
+    Attributes:
+        address: `host:port`, or `unix:PATH`, or `unix-abstract:NAME`.
+        setting: Where it was set, for messages.
+        tls: What to encrypt with; None encrypts nothing.
+        allow_insecure: Whether an address that others may reach does without.
+
+    Raises:
+        StartupError: Others may reach the address, and it would not be encrypted.
+    """
+
+    address: str
+    setting: str
+    tls: TlsFiles | None
+    allow_insecure: bool = False
+
+    def __post_init__(self) -> None:
+        if self.tls is None and not self.allow_insecure and not is_local(self.address):
+            raise StartupError(
+                f"{self.setting}: {self.address} is neither loopback nor a unix socket, and without TLS all could be "
+                f"read on the way; set {CERTIFICATE} and {KEY}, or DUOVEC_ALLOW_INSECURE=true where something else "
+                "encrypts"
+            )
+
+    def bind(self, server: grpc.aio.Server) -> int:
+        """Have a server that was not started listen here.
+
+        Returns:
+            The port, or 1 where the address has none.
+
+        Raises:
+            StartupError: The address cannot be listened on.
+        """
+        try:
+            if self.tls is None:
+                return server.add_insecure_port(self.address)
+            return server.add_secure_port(self.address, self.tls.server_credentials())
+        except RuntimeError as exc:
+            raise StartupError(f"cannot listen on {self.address}; set {self.setting} to a free address") from exc
+
+
+def is_local(address: str) -> bool:
+    """Whether nobody outside this machine can reach an address: a unix socket, `localhost`, or a loopback number.
+
+    A name is not looked up: what it stands for may change.
+    """
+    if address.startswith(_UNIX):
+        return True
+    for scheme in _SCHEMES:
+        address = address.removeprefix(scheme)
+    host = address.rpartition(":")[0].removeprefix("[").removesuffix("]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
