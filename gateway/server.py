@@ -50,6 +50,7 @@ from gateway.rpc.health import HealthMonitor
 from gateway.rpc.index_service import IndexServicer
 from gateway.rpc.interceptors import ErrorInterceptor
 from gateway.rpc.listening import Listener, is_local
+from gateway.rpc.observation import ObservingInterceptor, Tracing
 from gateway.rpc.principal_service import PrincipalServicer
 from gateway.rpc.quality_service import QualityServicer
 from gateway.rpc.search_service import SearchServicer
@@ -83,6 +84,12 @@ from gateway.store.space_vectors import SpaceVectorStore
 from gateway.store.spaces import SpaceStore
 from gateway.store.training import TrainingStore
 from gateway.store.word_counts import WordCounts
+from gateway.telemetry.background import BackgroundFacts
+from gateway.telemetry.collector import GatewayCollector
+from gateway.telemetry.exposition import metrics_served
+from gateway.telemetry.logs import configure_logging
+from gateway.telemetry.loop_lag import LoopLag
+from gateway.telemetry.requests import RequestStatistics
 from gateway.wire import Options, server_options
 
 logger = logging.getLogger(__name__)
@@ -150,7 +157,10 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
         keeper = SearchLogKeeper(system, retention=timedelta(days=settings.search_log_retention_days))
         await stack.enter_async_context(running(keeper.run()))
         timeout_s = settings.request_timeout_s
+        statistics = RequestStatistics()
+        tracing = await stack.enter_async_context(_tracing(settings.otlp_endpoint))
         interceptors = (
+            ObservingInterceptor(statistics, tracing=tracing, log_requests=settings.log_requests),
             ErrorInterceptor(timeout_s=timeout_s),
             AuthenticationInterceptor(PrincipalStore(database), timeout_s=timeout_s),
         )
@@ -166,11 +176,18 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
             await health_servicer.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         port, *_ = [listener.bind(server) for listener in listeners]
+        monitor = HealthMonitor(health_servicer, names, serving, system)
+        if settings.metrics_listen is not None:
+            facts, lag = BackgroundFacts(triton, system, serving), LoopLag()
+            for watch in (facts.watch_triton(), facts.watch_database(), lag.run()):
+                await stack.enter_async_context(running(watch))
+            collector = GatewayCollector(statistics, triton, serving, admission, database, log, monitor, facts, lag)
+            metrics_port = stack.enter_context(metrics_served(settings.metrics_listen, collector))
+            logger.info("metrics on port %d of %s", metrics_port, settings.metrics_listen)
         await server.start()
         # The last to start is the first to end: health says NOT_SERVING, then requests in flight finish.
         stack.push_async_callback(server.stop, settings.drain_s)
         stack.push_async_callback(health_servicer.enter_graceful_shutdown)
-        monitor = HealthMonitor(health_servicer, names, serving, system)
         await stack.enter_async_context(running(monitor.run()))
         logger.info("listening on %s, space %s", settings.listen, serving.active.fingerprint)
         yield port
@@ -281,6 +298,26 @@ async def _begin(spaces: SpaceStore, catalog: SpaceCatalog, served: Space) -> Se
     return serving
 
 
+@asynccontextmanager
+async def _tracing(endpoint: str | None) -> AsyncIterator[Tracing | None]:
+    """Traces to a collector for the length of the block; None where there is none."""
+    if endpoint is None:
+        yield None
+        return
+    try:
+        # An extra: without it nothing of OpenTelemetry is imported.
+        from gateway.telemetry.tracing import Tracing as OtlpTracing
+    except ImportError as exc:
+        raise StartupError(
+            f"DUOVEC_OTLP_ENDPOINT is {endpoint}, and {exc.name} is not installed; pip install 'duovec[otel]'"
+        ) from exc
+    tracing = OtlpTracing(endpoint)
+    try:
+        yield tracing
+    finally:
+        await asyncio.to_thread(tracing.close)
+
+
 def _cache(settings: Settings, database: Database, space: Space) -> CachedEmbeddings | None:
     if settings.cache_max_texts == 0:
         return None
@@ -309,9 +346,10 @@ async def run(settings: Settings) -> None:
 
 def main() -> None:
     """Entry point: exit code 1 with one line when the gateway cannot start."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
-        asyncio.run(run(Settings.from_environment()))
+        settings = Settings.from_environment()
+        configure_logging(settings.log_format)
+        asyncio.run(run(settings))
     except DuovecError as exc:
         sys.exit(f"error: {exc}")
 

@@ -7,6 +7,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.errors import StartupError
+from gateway.telemetry.logs import LogFormat
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
@@ -71,6 +72,16 @@ class Settings(BaseSettings):
     """How often a codebase that is searched by an index is compared with exact search, seconds."""
     index_memory_mb: Annotated[int, Field(ge=64, le=1_048_576)] = 1024
     """Megabytes of PostgreSQL's memory that building an index of vectors may take; a million take 1,100."""
+    metrics_listen: str | None = None
+    """`host:port` at which Prometheus reads this process's metrics, by HTTP and without a key: on loopback, or in a
+    network of your own. None serves none; where gateways share `listen`, each has an address of its own here."""
+    otlp_endpoint: Annotated[str | None, Field(pattern=r"^https?://[^/\s]+/?$")] = None
+    """Collector of OpenTelemetry traces, OTLP over gRPC, `http://host:4317`; takes the extra `otel`. None sends none.
+    The standard's OTEL_EXPORTER_OTLP_ENDPOINT stands in for it."""
+    log_format: LogFormat = "text"
+    """`json` for one JSON object a line, with the trace and the request that it is about."""
+    log_requests: bool = False
+    """Whether calls that went well have a line in the log, too."""
     drain_s: Seconds = 10.0
     """How long requests in flight may go on after SIGTERM, seconds."""
 
@@ -82,7 +93,11 @@ class Settings(BaseSettings):
             StartupError: A variable is missing or malformed; the message names each.
         """
         try:
-            return cls()  # type: ignore[call-arg]  # the environment gives the fields
+            settings = cls()  # type: ignore[call-arg]  # the environment gives the fields
+            standard_endpoint = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+            if settings.otlp_endpoint is None and standard_endpoint:
+                return cls(otlp_endpoint=standard_endpoint)  # type: ignore[call-arg]
+            return settings
         except ValidationError as exc:
             faults = "; ".join(
                 f"DUOVEC_{'_'.join(str(part) for part in error['loc']).upper()}: {error['msg']}"

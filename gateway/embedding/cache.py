@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from gateway.embedding.space import VECTOR_DIM
 from gateway.embedding.vectors import Vectors
 from gateway.errors import BadVector
+from gateway.telemetry import stages
 
 logger = logging.getLogger(__name__)
 
@@ -224,6 +225,7 @@ class CachedEncoding:
 
     async def _write(self, flight: _Flight, input_type: str, fresh: Mapping[_Key, NDArray[np.float32]]) -> None:
         by_digest = {digest: vector_V for (_, _, digest), vector_V in fresh.items()}
+        stages.record(None)  # nobody waits for it
         try:
             async with self._write_slots:
                 await self._cache.write(input_type, by_digest, timeout_s=_WRITE_TIMEOUT_S)

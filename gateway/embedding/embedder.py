@@ -21,6 +21,7 @@ from gateway.embedding.tokenizer import Tokenizer, Tokens
 from gateway.embedding.triton import Priority
 from gateway.embedding.vectors import Vectors
 from gateway.errors import BackendFault, BadVector, TextTooLong, TritonUnavailable
+from gateway.telemetry.stages import Stage, stage
 
 EncoderOutput = tuple[NDArray[np.float32], dict[int, BadVector]]
 
@@ -95,9 +96,10 @@ class Embedder:
 
     async def tokenize(self, texts: Sequence[str], input_type: InputType) -> TokenizedTexts:
         """Tokenize for both encoders; long texts are cut at the limit, and say so."""
-        code, text = await asyncio.gather(
-            self._code_tokenizer.tokenize(texts, input_type), self._text_tokenizer.tokenize(texts, input_type)
-        )
+        with stage(Stage.TOKENIZE, duovec__text_count=len(texts)):
+            code, text = await asyncio.gather(
+                self._code_tokenizer.tokenize(texts, input_type), self._text_tokenizer.tokenize(texts, input_type)
+            )
         digests = [hashlib.sha256(text.encode()).digest() for text in texts]
         return TokenizedTexts(code, text, digests, input_type)
 

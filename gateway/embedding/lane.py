@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
+from gateway.telemetry.stages import Stage, stage
+
 
 @dataclass(frozen=True, slots=True)
 class Quantum:
@@ -58,9 +60,10 @@ class BulkLane:
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[Quantum]:
         """Wait for a slot and hold it; gives how much a request in it may have."""
-        async with self._freed:
-            await self._freed.wait_for(lambda: self._in_flight < self.quantum.in_flight)
-            self._in_flight += 1
+        with stage(Stage.QUEUE, "wait for a slot"):
+            async with self._freed:
+                await self._freed.wait_for(lambda: self._in_flight < self.quantum.in_flight)
+                self._in_flight += 1
         try:
             yield self.quantum
         finally:

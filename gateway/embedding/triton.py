@@ -5,7 +5,7 @@ Shapes: B rows of a request, T tokens of the longest row, D numbers of an encode
 
 import asyncio
 from bisect import bisect_left
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from contextlib import nullcontext
 from enum import IntEnum
@@ -18,6 +18,7 @@ from tritonclient.utils import InferenceServerException
 
 from gateway.concurrency import run_all
 from gateway.embedding.lane import ALONE, BulkLane
+from gateway.embedding.load import BackendStatistics, EncoderLoad
 from gateway.embedding.meter import TokenMeter
 from gateway.embedding.space import Encoder, InputType
 from gateway.errors import (
@@ -28,6 +29,7 @@ from gateway.errors import (
     Overloaded,
     TritonUnavailable,
 )
+from gateway.telemetry.stages import Stage, stage
 from gateway.wire import client_options
 
 # Rows of similar length, 8 to 16 a request, let Triton merge without much padding.
@@ -54,6 +56,10 @@ class TritonClient:
     """Runs encoders on a Triton server, with a bounded number of requests in flight to each.
 
     Each priority has its own bound: a query never waits for the slots of an index run.
+
+    Attributes:
+        meter: How fast the encoders work.
+        loads: What each encoder was asked for, by its name.
     """
 
     def __init__(self, url: str, *, concurrency: int) -> None:
@@ -65,6 +71,7 @@ class TritonClient:
         """
         self._url = url
         self.meter = TokenMeter()
+        self.loads: defaultdict[str, EncoderLoad] = defaultdict(EncoderLoad)
         self._client = triton_grpc.InferenceServerClient(url, channel_args=[*client_options(), *_RECONNECT])
         self._concurrency = concurrency
         self._slots: dict[tuple[str, Priority], asyncio.Semaphore] = {}
@@ -87,6 +94,24 @@ class TritonClient:
             raise self._translated(exc, encoder) from exc
         if not ready:
             raise TritonUnavailable(f"Triton at {self._url} does not serve {encoder.name} version {encoder.version}")
+
+    async def statistics(self, encoder: Encoder, *, timeout_s: float) -> BackendStatistics:
+        """Ask Triton what it did with an encoder.
+
+        Raises:
+            TritonUnavailable: It cannot be reached, or does not serve the encoder.
+        """
+        try:
+            answer = await self._client.get_inference_statistics(
+                encoder.name, str(encoder.version), client_timeout=timeout_s
+            )
+        except InferenceServerException as exc:
+            raise self._translated(exc, encoder) from exc
+        (model,) = answer.model_stats
+        spent = model.inference_stats
+        return BackendStatistics(
+            model.inference_count, model.execution_count, spent.queue.ns / 1e9, spent.compute_infer.ns / 1e9
+        )
 
     async def encode(
         self,
@@ -134,8 +159,12 @@ class TritonClient:
                         await run(_take(waiting, lengths, max_rows=encoder.max_batch_size, max_tokens=max_tokens))
 
         async def run_group(indices: list[int]) -> None:
-            async with slots:
+            with stage(Stage.QUEUE, "wait for a slot"):
+                await slots.acquire()
+            try:
                 await run(indices)
+            finally:
+                slots.release()
 
         if priority is Priority.BULK and encoder.token_budget > 0:
             # Cut when the slot is there: how much is right is known only then.
@@ -209,15 +238,29 @@ class TritonClient:
         inputs = [_input("input_ids", ids_BT), _input("attention_mask", mask_BT)]
         if encoder.task_ids:
             inputs.append(_input("task_id", np.full((len(rows), 1), encoder.task_ids[input_type], dtype=np.int64)))
+        token_count = int(lengths_B.sum())
         try:
-            result = await self._client.infer(
-                encoder.name,
-                inputs,
-                model_version=str(encoder.version),
-                outputs=[triton_grpc.InferRequestedOutput("sentence_embedding")],
-                priority=priority,
-                client_timeout=timeout_s,
-            )
+            with (
+                self.loads[encoder.name].asking(len(rows), token_count, width),
+                stage(
+                    Stage.INFER,
+                    f"triton {encoder.name}",
+                    server__address=self._url,
+                    duovec__version=encoder.version,
+                    duovec__row_count=len(rows),
+                    duovec__token_count=token_count,
+                    duovec__width=width,
+                ) as running,
+            ):
+                result = await self._client.infer(
+                    encoder.name,
+                    inputs,
+                    model_version=str(encoder.version),
+                    outputs=[triton_grpc.InferRequestedOutput("sentence_embedding")],
+                    priority=priority,
+                    client_timeout=timeout_s,
+                    headers=running.headers,
+                )
         except InferenceServerException as exc:
             raise self._translated(exc, encoder) from exc
         try:

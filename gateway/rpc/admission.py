@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 from gateway.embedding.meter import TokenMeter
 from gateway.errors import Overloaded
+from gateway.telemetry.stages import Stage, stage
 
 SEARCH_TOKENS = 100
 """What a search costs beside its query, so that searches without a text are bounded, too: in the 5 ms that the database
@@ -26,7 +27,15 @@ _UNMEASURED_RETRY_S = 1.0
 
 
 class Admission:
-    """Counts what is in work, and keeps out what exceeds the limits."""
+    """Counts what is in work, and keeps out what exceeds the limits.
+
+    Attributes:
+        pending_tokens: Tokens of unary calls in work.
+        stream_count: Streams that are open.
+        max_pending_tokens, max_streams: Their limits.
+        refused_call_count: Calls that were refused so far; one that is asked about and then let in counts, too.
+        refused_stream_count: Streams that were.
+    """
 
     def __init__(self, meter: TokenMeter, *, max_pending_tokens: int, max_streams: int) -> None:
         """Nothing is admitted yet.
@@ -37,10 +46,12 @@ class Admission:
             max_streams: Streams open at once.
         """
         self._meter = meter
-        self._max_pending_tokens = max_pending_tokens
-        self._max_streams = max_streams
-        self._pending_tokens = 0
-        self._streams = 0
+        self.max_pending_tokens = max_pending_tokens
+        self.max_streams = max_streams
+        self.pending_tokens = 0
+        self.stream_count = 0
+        self.refused_call_count = 0
+        self.refused_stream_count = 0
         self._promises: deque[tuple[float, int]] = deque()
         self._promised_tokens = 0
         self._free_bulk_tokens = BULK_TOKENS
@@ -48,9 +59,24 @@ class Admission:
 
     def __repr__(self) -> str:
         return (
-            f"<Admission tokens={self._pending_tokens}/{self._max_pending_tokens} "
-            f"streams={self._streams}/{self._max_streams} bulk_tokens={BULK_TOKENS - self._free_bulk_tokens}>"
+            f"<Admission tokens={self.pending_tokens}/{self.max_pending_tokens} "
+            f"streams={self.stream_count}/{self.max_streams} bulk_tokens={self.bulk_tokens}>"
         )
+
+    @property
+    def bulk_tokens(self) -> int:
+        """Tokens of the batches of streams that are in work, of `BULK_TOKENS`."""
+        return BULK_TOKENS - self._free_bulk_tokens
+
+    @property
+    def waiting_batch_count(self) -> int:
+        """Batches of streams that stand in line."""
+        return len(self._line)
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Tokens that the encoders finish in a second of work, lately; None before the first."""
+        return self._meter.tokens_per_s
 
     def check(self) -> None:
         """Refuse a call before it costs anything, where nothing more would be admitted whatever it has.
@@ -58,7 +84,7 @@ class Admission:
         Raises:
             Overloaded: As `tokens`.
         """
-        if self._pending_tokens >= self._max_pending_tokens:
+        if self.pending_tokens >= self.max_pending_tokens:
             self._refuse(1)
 
     @contextmanager
@@ -69,13 +95,13 @@ class Admission:
             Overloaded: There is no room; says when there will be, judging by the encoders' recent rate and by what
                 others were told.
         """
-        if self._pending_tokens and self._pending_tokens + count > self._max_pending_tokens:
+        if self.pending_tokens and self.pending_tokens + count > self.max_pending_tokens:
             self._refuse(count)
-        self._pending_tokens += count
+        self.pending_tokens += count
         try:
             yield
         finally:
-            self._pending_tokens -= count
+            self.pending_tokens -= count
 
     @contextmanager
     def stream(self) -> Iterator[None]:
@@ -85,15 +111,17 @@ class Admission:
             Overloaded: As many streams are open as the server takes. When one ends is up to its caller, so that the
                 time to come back is no promise here.
         """
-        if self._streams >= self._max_streams:
+        if self.stream_count >= self.max_streams:
+            self.refused_stream_count += 1
             raise Overloaded(
-                f"{self._streams} streams are open, the limit is {self._max_streams}; retry in 1 s", retry_after_s=1.0
+                f"{self.stream_count} streams are open, the limit is {self.max_streams}; retry in 1 s",
+                retry_after_s=1.0,
             )
-        self._streams += 1
+        self.stream_count += 1
         try:
             yield
         finally:
-            self._streams -= 1
+            self.stream_count -= 1
 
     @asynccontextmanager
     async def turn(self, count: int) -> AsyncIterator[None]:
@@ -104,7 +132,8 @@ class Admission:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._line.append((count, waiter))
             try:
-                await waiter
+                with stage(Stage.QUEUE, "wait in line"):
+                    await waiter
             except asyncio.CancelledError:
                 if not waiter.cancelled():  # its turn came in the same moment
                     self._free_bulk_tokens += count
@@ -131,10 +160,11 @@ class Admission:
         Others who are refused meanwhile are told to come after it: were all sent to the same moment, most would be
         refused again.
         """
+        self.refused_call_count += 1
         now = time.monotonic()
         while self._promises and self._promises[0][0] <= now:
             self._promised_tokens -= self._promises.popleft()[1]
-        excess = self._pending_tokens + self._promised_tokens + count - self._max_pending_tokens
+        excess = self.pending_tokens + self._promised_tokens + count - self.max_pending_tokens
         rate = self._meter.tokens_per_s
         delay_s = _UNMEASURED_RETRY_S if rate is None else excess / rate
         delay_s = min(max(delay_s, _MIN_RETRY_S), _MAX_RETRY_S)
@@ -143,7 +173,7 @@ class Admission:
         self._promises.append((due, count))
         self._promised_tokens += count
         raise Overloaded(
-            f"{self._pending_tokens:,} tokens are in work and {count:,} more exceed the limit of "
-            f"{self._max_pending_tokens:,}; retry in {delay_s:.2f} s",
+            f"{self.pending_tokens:,} tokens are in work and {count:,} more exceed the limit of "
+            f"{self.max_pending_tokens:,}; retry in {delay_s:.2f} s",
             retry_after_s=delay_s,
         )

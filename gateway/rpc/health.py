@@ -34,7 +34,11 @@ _PROOF_PERIOD_S = 60.0
 
 
 class HealthMonitor:
-    """Runs the canary again and again, and tells the health service how it went."""
+    """Runs the canary again and again, and tells the health service how it went.
+
+    Attributes:
+        is_serving: Whether it went well the last time; None before the first.
+    """
 
     def __init__(
         self,
@@ -48,23 +52,23 @@ class HealthMonitor:
         self._services = services
         self._serving = serving
         self._database = database
+        self.is_serving: bool | None = None
         self._doubted_at = time.monotonic()
         self._space_key = 0
         self._vectors_V: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        serving: bool | None = None
         while True:
             error = await self._check()
-            if serving is not (error is None):
-                serving = error is None
-                await self._set(serving)
-                if serving:
+            if self.is_serving is not (error is None):
+                self.is_serving = error is None
+                await self._set(self.is_serving)
+                if self.is_serving:
                     logger.info("serving: the canary was embedded, stored and found")
                 else:
                     logger.warning("not serving: %s", error)
-            await asyncio.sleep(_SERVING_PERIOD_S if serving else _FAILING_PERIOD_S)
+            await asyncio.sleep(_SERVING_PERIOD_S if self.is_serving else _FAILING_PERIOD_S)
 
     async def _set(self, serving: bool) -> None:
         status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING

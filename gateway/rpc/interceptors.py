@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from gateway import errors
+from gateway.telemetry import stages
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +49,7 @@ def status_of(exc: Exception) -> status_pb2.Status:
         logger.error("unforeseen error", exc_info=exc)
     else:
         message = str(exc)
-    reason = exc.reason if isinstance(exc, errors.DuovecError) else errors.DuovecError.reason
-    details: list[Message] = [error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)]
+    details: list[Message] = [error_details_pb2.ErrorInfo(reason=reason_of(exc), domain=DOMAIN)]
     if isinstance(exc, errors.InvalidInput):
         violation = error_details_pb2.BadRequest.FieldViolation(field=exc.field, description=exc.description)
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
@@ -65,12 +65,24 @@ def status_of(exc: Exception) -> status_pb2.Status:
     return status
 
 
+def reason_of(exc: Exception) -> str:
+    """The reason that a caller gets for an error."""
+    if isinstance(exc, TimeoutError):
+        return errors.DeadlineExceeded.reason
+    return exc.reason if isinstance(exc, errors.DuovecError) else errors.DuovecError.reason
+
+
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], exc: Exception) -> NoReturn:
     status = status_of(exc)
+    if (recorder := stages.current()) is not None:
+        recorder.reason = reason_of(exc)
+        packed = AnyMessage()
+        packed.Pack(error_details_pb2.RequestInfo(request_id=recorder.request_id))
+        status.details.append(packed)
     await context.abort(
         _GRPC_CODES[status.code],
         status.message,
-        trailing_metadata=(("grpc-status-details-bin", status.SerializeToString()),),
+        trailing_metadata=(("grpc-status-details-bin", status.SerializeToString()), *stages.trailing_timing()),
     )
     raise AssertionError("abort returned")
 

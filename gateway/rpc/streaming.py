@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from gateway.concurrency import run_all
+from gateway.telemetry import stages
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -73,7 +74,9 @@ async def in_batches(
         return batch, False
 
     async def answer(batch: list[Request]) -> None:
-        finished.put_nowait(await process(batch))
+        with stages.batch(len(batch)):
+            replies = await process(batch)
+        finished.put_nowait(replies)
 
     async def dispatch() -> None:
         async with asyncio.TaskGroup() as batches:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _QUERIES = load_queries("caller.sql")
 _key: ContextVar[ApiKey] = ContextVar("duovec_api_key")
 _principal_key: ContextVar[int | None] = ContextVar("duovec_principal_key", default=None)
+_principal_id: ContextVar[str | None] = ContextVar("duovec_principal_id", default=None)
 # Compared where there is no such key, so that this takes as long as where the secret is wrong.
 _NOBODY = bytes(32)
 
@@ -51,6 +52,11 @@ def current_principal_key() -> int | None:
     return _principal_key.get()
 
 
+def current_principal_id() -> str | None:
+    """The id of that principal; None where no key was proven in this task."""
+    return _principal_id.get()
+
+
 async def enter(connection: "Connection") -> None:
     """Give the running transaction the role and the principal of the key that is acted with.
 
@@ -73,3 +79,4 @@ async def enter(connection: "Connection") -> None:
     if record["expired"]:
         raise ApiKeyExpired(f"the API key {key.key_id} expired at {record['expire_time']:%Y-%m-%d %H:%M} UTC")
     _principal_key.set(record["principal_key"])
+    _principal_id.set(record["principal_id"])

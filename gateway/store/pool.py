@@ -12,6 +12,8 @@ from pgvector.asyncpg import register_vector
 from gateway.errors import DatabaseUnavailable, DeadlineExceeded, StartupError
 from gateway.store.caller import enter
 from gateway.store.failures import CONNECTION_FAILURES, translate_failures
+from gateway.store.statements import statements_traced
+from gateway.telemetry.stages import Stage, stage
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -27,18 +29,30 @@ class Database:
     """A bounded pool; waiting for one of its connections is bounded too.
 
     It outlives the server: connections that were lost are made again when they are next asked for.
+
+    Attributes:
+        max_size: Connections at most.
     """
 
     def __init__(self, pool: "Pool", *, timeout_s: float, max_size: int, is_system: bool = False) -> None:
         """Wrap a pool; use `connect`."""
         self._pool = pool
         self._timeout_s = timeout_s
-        self._max_size = max_size
+        self.max_size = max_size
         self._is_system = is_system
 
     def __repr__(self) -> str:
-        busy_count = self._pool.get_size() - self._pool.get_idle_size()
-        return f"Database(busy={busy_count}, open={self._pool.get_size()}, max={self._max_size})"
+        return f"Database(busy={self.busy_count}, open={self._pool.get_size()}, max={self.max_size})"
+
+    @property
+    def open_count(self) -> int:
+        """Connections that are open."""
+        return self._pool.get_size()
+
+    @property
+    def busy_count(self) -> int:
+        """Of these, those that somebody has."""
+        return self._pool.get_size() - self._pool.get_idle_size()
 
     @classmethod
     async def connect(cls, url: str, *, min_size: int = 2, max_size: int = 10, timeout_s: float = 10.0) -> Self:
@@ -66,7 +80,7 @@ class Database:
 
     def as_system(self) -> "Database":
         """The same pool for what is nobody's request: start-up, canary, index builds. No policy holds it."""
-        return Database(self._pool, timeout_s=self._timeout_s, max_size=self._max_size, is_system=True)
+        return Database(self._pool, timeout_s=self._timeout_s, max_size=self.max_size, is_system=True)
 
     async def close(self) -> None:
         """Close all connections; those in use get the pool's timeout to come back, then are cut."""
@@ -103,22 +117,25 @@ class Database:
             raise ValueError("a caller's role lasts as long as its transaction: only the system does without")
         with translate_failures():
             async with asyncio.timeout(timeout_s):
-                connection = await self._take(timeout_s)
-                try:
-                    if autocommit:
-                        yield connection
-                    else:
-                        async with connection.transaction():
-                            if not self._is_system:
-                                await enter(connection)
-                            yield connection
-                except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-                    # Raised for misuse, but also for a connection that was lost under a transaction.
-                    if _is_lost(connection):
-                        raise DatabaseUnavailable(f"the connection to PostgreSQL was lost: {error}") from error
-                    raise
-                finally:
-                    await self._give_back(connection)
+                with stage(Stage.QUEUE, "wait for a connection"):
+                    connection = await self._take(timeout_s)
+                with stage(Stage.DATABASE, "transaction", db__system__name="postgresql") as running:
+                    try:
+                        with statements_traced(connection, running.span):
+                            if autocommit:
+                                yield connection
+                            else:
+                                async with connection.transaction():
+                                    if not self._is_system:
+                                        await enter(connection)
+                                    yield connection
+                    except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+                        # Raised for misuse, but also for a connection that was lost under a transaction.
+                        if _is_lost(connection):
+                            raise DatabaseUnavailable(f"the connection to PostgreSQL was lost: {error}") from error
+                        raise
+                    finally:
+                        await self._give_back(connection)
 
     async def _take(self, timeout_s: float) -> "Connection":
         try:

@@ -98,20 +98,31 @@ class SearchLog:
 
     What is waiting is bounded. A batch that cannot be written is tried again until it can; meanwhile searches find no
     room and are told so, by getting no id.
+
+    Attributes:
+        waiting_bytes: Of memory that what is not written yet takes, as estimated.
+        max_waiting_bytes: Its limit.
+        refused_count: Searches that found no room so far.
     """
 
     def __init__(self, database: Database, *, max_waiting_bytes: int = MAX_WAITING_BYTES) -> None:
         """Use `database`, as the system: no request may write the log."""
         self._database = database
-        self._max_waiting_bytes = max_waiting_bytes
+        self.max_waiting_bytes = max_waiting_bytes
+        self.refused_count = 0
         self._waiting: dict[UUID, _Entry] = {}
-        self._waiting_bytes = 0
+        self.waiting_bytes = 0
         self._arrived = asyncio.Event()
         self._hurry = asyncio.Event()
         self._progress = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"SearchLog(waiting={len(self._waiting)}, bytes={self._waiting_bytes}/{self._max_waiting_bytes})"
+        return f"SearchLog(waiting={len(self._waiting)}, bytes={self.waiting_bytes}/{self.max_waiting_bytes})"
+
+    @property
+    def waiting_count(self) -> int:
+        """Searches that are not written yet."""
+        return len(self._waiting)
 
     def add(self, search: AnsweredSearch) -> str:
         """Take a search; never waits.
@@ -121,11 +132,12 @@ class SearchLog:
             not logged.
         """
         size_bytes = _BASE_BYTES + _BYTES_PER_HIT * len(search.hits) + _BYTES_PER_CHARACTER * len(search.query_text)
-        if self._waiting_bytes + size_bytes > self._max_waiting_bytes:
+        if self.waiting_bytes + size_bytes > self.max_waiting_bytes:
+            self.refused_count += 1
             return ""
         entry = _Entry(UUID(bytes=secrets.token_bytes(16)), datetime.now(UTC), search, size_bytes)
         self._waiting[entry.search_id] = entry
-        self._waiting_bytes += size_bytes
+        self.waiting_bytes += size_bytes
         self._arrived.set()
         return str(entry.search_id)
 
@@ -194,7 +206,7 @@ class SearchLog:
     def _forget(self, batch: Sequence[_Entry]) -> None:
         for entry in batch:
             del self._waiting[entry.search_id]
-            self._waiting_bytes -= entry.size_bytes
+            self.waiting_bytes -= entry.size_bytes
         self._progress.set()
         self._progress = asyncio.Event()
 

@@ -1,7 +1,7 @@
 -- name: enter
 -- Makes the rest of the transaction the caller's: role and principal of a key, where there is such a key and it is valid.
 WITH found AS MATERIALIZED (
-    SELECT k.secret_sha256, p.principal_key, p.is_admin, k.expire_time,
+    SELECT k.secret_sha256, p.principal_key, p.principal_id, p.is_admin, k.expire_time,
            k.revoke_time IS NOT NULL AS revoked, coalesce(k.expire_time <= now(), false) AS expired
     FROM api_keys k JOIN principals p USING (principal_key)
     WHERE k.key_id = $1

@@ -1,0 +1,1 @@
+"""The service seen from outside: stage times, metrics, traces, logs."""
