@@ -55,6 +55,7 @@ def search(
         bool, typer.Option("--truncate", help="Cut a query that is too long, instead of failing.")
     ] = False,
     full: Annotated[bool, typer.Option("--full", help="Show whole chunks, not their first lines.")] = False,
+    timing: Annotated[bool, typer.Option("--timing", help="Say what the service was about, and how long.")] = False,
     endpoint: Endpoint = DEFAULT_ENDPOINT,
     api_key: ApiKey = None,
     as_json: AsJson = False,
@@ -76,8 +77,10 @@ def search(
     if lexical is not None and not hybrid:
         raise typer.BadParameter("--no-hybrid leaves no share for words", param_hint="--lexical")
     text = typer.get_text_stream("stdin").read() if query == "-" else query or ""
-    with Client(endpoint, api_key=api_key) as client:
+    times: list[dict[str, float]] = []
+    with Client(endpoint, api_key=api_key, on_timing=times.append if timing else None) as client:
         codebase_ids = codebase or [_only_codebase(client)]
+        times.clear()
         pages: list[search_pb.SearchResponse] = []
         while not pages or (pages[-1].next_page_token and _hit_count(pages) < limit):
             pages.append(
@@ -99,9 +102,12 @@ def search(
                 )
             )
     if as_json:
-        typer.echo(json.dumps(_to_dict(codebase_ids, text, pages)))
+        typer.echo(json.dumps(_to_dict(codebase_ids, text, pages) | ({"timing_ms": times} if timing else {})))
     else:
         _print_hits(pages, full=full, several=len(codebase_ids) > 1)
+        for page, stages in enumerate(times, 1):
+            told = ", ".join(f"{stage} {duration:.1f} ms" for stage, duration in stages.items())
+            typer.echo(f"page {page}: {told or 'the service does not say'}", err=True)
 
 
 def _hit_count(pages: list[search_pb.SearchResponse]) -> int:

@@ -28,7 +28,9 @@ from gateway.client.backoff import backoff_s
 from gateway.client.credentials import find_api_key
 from gateway.client.errors import ClientError, from_rpc_error
 from gateway.client.spaces import Spaces
+from gateway.client.timing import ASK, stage_times_ms
 from gateway.client.tls import ClientTls
+from gateway.client.tracing import traced
 from gateway.client.training import Training
 from gateway.wire import client_options
 
@@ -79,6 +81,7 @@ class Client:
         api_key: str | None = None,
         tls: ClientTls | None = None,
         timeout_s: float = 60.0,
+        on_timing: Callable[[dict[str, float]], None] | None = None,
     ) -> None:
         """Prepare the connection; nothing is sent yet.
 
@@ -89,6 +92,8 @@ class Client:
             tls: Certificates for `https://`; None takes those that DUOVEC_CA_FILE, DUOVEC_CLIENT_CERTIFICATE and
                 DUOVEC_CLIENT_KEY name, and without these trusts the public authorities.
             timeout_s: Deadline of each call with its repetitions, seconds.
+            on_timing: Told after each call that was answered how long the service was about what, in milliseconds, as
+                `gateway.client.timing.stage_times_ms` gives it; not of streams.
 
         Raises:
             ClientError: A certificate or key cannot be used, or the endpoint is not one for `tls`.
@@ -97,6 +102,7 @@ class Client:
         self._timeout_s = timeout_s
         key = api_key or find_api_key(self.endpoint)
         self._metadata = (("authorization", f"Bearer {key}"),) if key else ()
+        self._on_timing = on_timing
         if self.endpoint.startswith("https://"):
             target = self.endpoint.removeprefix("https://")
             credentials = (tls or ClientTls.from_environment()).channel_credentials()
@@ -108,6 +114,7 @@ class Client:
             )
         else:
             self._channel = grpc.insecure_channel(self.endpoint.removeprefix("http://"), client_options())
+        self._channel = traced(self._channel)
         # The generated stubs carry no annotations.
         make = cast(Callable[..., Any], lambda stub: stub(self._channel))
         self._embedding = make(EmbeddingServiceStub)
@@ -379,7 +386,8 @@ class Client:
         deadline = time.monotonic() + self._timeout_s
         for attempt in range(1, _MAX_ATTEMPTS + 1):
             try:
-                return method(request, timeout=deadline - time.monotonic(), metadata=self._metadata)
+                reply: _Reply = self._ask(method, request, deadline - time.monotonic())
+                return reply
             except grpc.RpcError as error:
                 failure = from_rpc_error(error, self.endpoint)
                 delay_s = backoff_s(attempt, failure.retry_delay_s)
@@ -388,6 +396,13 @@ class Client:
                     raise failure from error
                 time.sleep(delay_s)
         raise AssertionError("unreachable")
+
+    def _ask(self, method: Any, request: object, timeout_s: float) -> Any:
+        if self._on_timing is None:
+            return method(request, timeout=timeout_s, metadata=self._metadata)
+        reply, call = method.with_call(request, timeout=timeout_s, metadata=(*self._metadata, ASK))
+        self._on_timing(stage_times_ms(call.trailing_metadata()))
+        return reply
 
 
 class _Replies:
