@@ -44,18 +44,27 @@ Gateways = Annotated[
         help="Gateway processes behind the one port; more than one where cores are left over by the encoders.",
     ),
 ]
+MetricsListen = Annotated[
+    str,
+    typer.Option(help="host:port of the metrics, of more gateways the next ports; port 0 takes free ones."),
+]
 Report = Callable[[str, dict[str, Any]], None]
 
 _STYLES = {"starting": "yellow", "ready": "green", "stopping": "yellow", "stopped": "bright_black", "failed": "red"}
 
 
 def stack_settings(
-    data_dir: Path, repository: Path | None, listen: str, pair: Pair, gateways: int = 1
+    data_dir: Path,
+    repository: Path | None,
+    listen: str,
+    pair: Pair,
+    gateways: int = 1,
+    metrics_listen: str = "127.0.0.1:0",
 ) -> "StackSettings":
     """Settings from a command's options, with `~` expanded.
 
     Raises:
-        typer.BadParameter: `listen` is not `host:port`; the command ends with exit code 2.
+        typer.BadParameter: An address is not `host:port`; the command ends with exit code 2.
     """
     from gateway.local.stack import StackSettings
 
@@ -66,9 +75,11 @@ def stack_settings(
             listen=listen,
             pair=pair,
             gateways=gateways,
+            metrics_listen=metrics_listen,
         )
     except DuovecError as exc:
-        raise typer.BadParameter(str(exc), param_hint="--listen") from exc
+        hint = "--metrics-listen" if repr(metrics_listen) in str(exc) else "--listen"
+        raise typer.BadParameter(str(exc), param_hint=hint) from exc
 
 
 def up(
@@ -77,6 +88,7 @@ def up(
     listen: Listen = "127.0.0.1:50051",
     pair: WhichPair = Pair.COMPACT,
     gateways: Gateways = 1,
+    metrics_listen: MetricsListen = "127.0.0.1:0",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for every event.")] = False,
 ) -> None:
     """Run PostgreSQL, Triton and the gateway until Ctrl-C or SIGTERM.
@@ -95,7 +107,7 @@ def up(
 
         duovec up --json | jq -r 'select(.event == "ready").endpoint'
     """
-    settings = stack_settings(data_dir, repository, listen, pair, gateways)
+    settings = stack_settings(data_dir, repository, listen, pair, gateways, metrics_listen)
     report = _report_json if as_json else lines_reporter()
     asyncio.run(_run(settings, report))
 
@@ -118,7 +130,12 @@ async def _run(settings: "StackSettings", report: Report) -> None:
         if not stop.is_set():
             _keep_key(stack)
             elapsed_s = round(time.monotonic() - started_at, 3)
-            fields = {"endpoint": stack.endpoint, "admin_key_file": str(stack.admin_key_file), "elapsed_s": elapsed_s}
+            fields = {
+                "endpoint": stack.endpoint,
+                "metrics_endpoints": stack.metrics_endpoints,
+                "admin_key_file": str(stack.admin_key_file),
+                "elapsed_s": elapsed_s,
+            }
             report("ready", fields)
             await stack.run_until(stop)
     except StackFailure as exc:
@@ -181,6 +198,8 @@ def lines_reporter() -> Report:
             console.print(line)
         elif event == "ready":
             console.print(Text(f"duovec is ready on {fields['endpoint']}", style="bold green"))
+            metrics = ", ".join(f"http://{endpoint}/metrics" for endpoint in fields["metrics_endpoints"])
+            console.print(Text(f"Metrics are at {metrics}.", style="bright_black"))
             console.print(Text(f"The administrator's key is in {fields['admin_key_file']}.", style="bright_black"))
             console.print(Text("Ctrl-C stops it.", style="bright_black"))
         elif event == "error" and fields.get("log_tail"):

@@ -81,6 +81,7 @@ class StackSettings:
         listen: `host:port` of the gateway; port 0 takes a free one.
         pair: Which two encoders to serve, a key of `gateway.local.models.PAIRS`.
         gateways: Gateway processes behind `listen`, 1 to `MAX_GATEWAYS`.
+        metrics_listen: `host:port` of the first gateway's metrics; port 0 takes free ones, others the next numbers.
     """
 
     data_dir: Path
@@ -88,9 +89,11 @@ class StackSettings:
     listen: str = "127.0.0.1:50051"
     pair: str = "compact"
     gateways: int = 1
+    metrics_listen: str = "127.0.0.1:0"
 
     def __post_init__(self) -> None:
         split_address(self.listen)
+        split_address(self.metrics_listen)
         if not 1 <= self.gateways <= MAX_GATEWAYS:
             raise StartupError(f"{self.gateways} gateways were asked for; use 1 to {MAX_GATEWAYS}")
 
@@ -119,6 +122,7 @@ class Stack:
     Attributes:
         endpoint: `host:port` of the gateway.
         reachable_at: The same, with an address of this machine where the gateway listens on all of them.
+        metrics_endpoints: `host:port` of each gateway's metrics.
         admin_key_file: Where the gateway leaves the key of its administrator.
         api_key: That key; empty before the start.
     """
@@ -135,6 +139,10 @@ class Stack:
         host, port = split_address(settings.listen)
         self.endpoint = f"{host}:{port or free_port()}"
         self._gateways = ["gateway", *(f"gateway-{number}" for number in range(2, settings.gateways + 1))]
+        host, port = split_address(settings.metrics_listen)
+        self.metrics_endpoints = [
+            f"{host}:{port + number if port else free_port()}" for number in range(settings.gateways)
+        ]
         self.reachable_at = f"{WILDCARDS.get(host, host)}:{self.endpoint.rpartition(':')[2]}"
         self.api_key = ""
         self.admin_key_file = settings.data_dir / "admin.key"
@@ -266,7 +274,9 @@ class Stack:
         await run_all(self._start_gateway(name) for name in others)
 
     async def _start_gateway(self, name: str) -> None:
-        environment = self._gateway_environment
+        environment = self._gateway_environment | {
+            "DUOVEC_METRICS_LISTEN": self.metrics_endpoints[self._gateways.index(name)]
+        }
         if len(self._gateways) > 1:
             environment = environment | {"DUOVEC_REUSE_PORT": "true"}
         gateway = GatewayServer(self.endpoint, environment, log_path=self._log_path(name), name=name)
