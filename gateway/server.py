@@ -168,7 +168,7 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
         admission = Admission(
             triton.meter, max_pending_tokens=settings.max_pending_tokens, max_streams=settings.max_streams
         )
-        _add_services(server, settings, catalog, spaces, serving, database, index_builder, admission, log)
+        _add_services(server, settings, catalog, spaces, serving, database, index_builder, admission, log, statistics)
         health_servicer = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
         names = ("", *SERVICES)
@@ -218,6 +218,7 @@ def _add_services(
     index_builder: IndexBuilder,
     admission: Admission,
     log: SearchLog | None,
+    statistics: RequestStatistics,
 ) -> None:
     timeout_s = settings.request_timeout_s
     codebases, principals = CodebaseStore(database), PrincipalStore(database)
@@ -271,6 +272,8 @@ def _add_services(
             RecallStore(database),
             MaintenanceStore(system),
             principals,
+            statistics,
+            admission,
             cache_max_texts=settings.cache_max_texts,
             timeout_s=timeout_s,
         ),

@@ -27,7 +27,8 @@ _NO_STATUS = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNIMPLEMENTED)
 def status(endpoint: Endpoint = DEFAULT_ENDPOINT, api_key: ApiKey = None, as_json: AsJson = False) -> None:
     """Show the service's health and its codebases. Exits with 1 when it does not serve.
 
-    Administrators also see the embedding cache, the recall of large codebases, the tables, and what had better be done.
+    Administrators also see how many calls there were and how long they took, the embedding cache, the recall of large
+    codebases, the tables, and what had better be done.
 
     Examples:
 
@@ -114,11 +115,46 @@ def _show_service(console: Console, service: status_service_pb2.GetStatusRespons
             row.vacuum_time.ToDatetime().strftime("%m-%d %H:%M") if row.HasField("vacuum_time") else "never",
         )
     console.print(table)
-    lines = [_cache_line(service.cache)]
+    _show_methods(console, service)
+    lines = [*_admission_lines(service), _cache_line(service.cache)]
     for advice in service.advice:
         lines += [f"{advice.subject} {advice.finding}:", f"    {advice.command}"]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _show_methods(console: Console, service: status_service_pb2.GetStatusResponse) -> None:
+    if not service.methods:  # an older gateway
+        return
+    since = service.start_time.ToDatetime().strftime("%m-%d %H:%M")
+    table = Table(f"calls since {since}", "count", "failed", "/s", "median", "p99")
+    for method in service.methods:
+        table.add_row(
+            method.method.replace("Service/", "."),
+            f"{method.call_count:,}",
+            f"{method.failed_call_count:,}",
+            f"{method.calls_per_second:.2f}",
+            _duration(method.median_milliseconds),
+            _duration(method.p99_milliseconds),
+        )
+    console.print(table)
+
+
+def _duration(milliseconds: float) -> str:
+    return f"{milliseconds:.1f} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.1f} s"
+
+
+def _admission_lines(service: status_service_pb2.GetStatusResponse) -> list[str]:
+    if not service.HasField("admission"):
+        return []
+    admission = service.admission
+    return [
+        f"in work: {admission.pending_token_count:,} of {admission.max_pending_token_count:,} tokens, "
+        f"{admission.stream_count} of {admission.max_stream_count} streams, "
+        f"{admission.waiting_batch_count} batches in line",
+        f"refused: {admission.refused_call_count:,} calls, {admission.refused_stream_count:,} streams; "
+        f"the encoders do {admission.tokens_per_second:,.0f} tokens a second",
+    ]
 
 
 def _searched(check: status_service_pb2.RecallCheck) -> str:

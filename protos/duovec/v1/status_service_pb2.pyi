@@ -81,20 +81,66 @@ class Advice(_message.Message):
     command: str
     def __init__(self, subject: _Optional[str] = ..., finding: _Optional[str] = ..., command: _Optional[str] = ...) -> None: ...
 
+class MethodStatus(_message.Message):
+    __slots__ = ("method", "call_count", "failed_call_count", "running_call_count", "calls_per_second", "median_milliseconds", "p99_milliseconds", "item_count")
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    CALL_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FAILED_CALL_COUNT_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_CALL_COUNT_FIELD_NUMBER: _ClassVar[int]
+    CALLS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    MEDIAN_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    P99_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    ITEM_COUNT_FIELD_NUMBER: _ClassVar[int]
+    method: str
+    call_count: int
+    failed_call_count: int
+    running_call_count: int
+    calls_per_second: float
+    median_milliseconds: float
+    p99_milliseconds: float
+    item_count: int
+    def __init__(self, method: _Optional[str] = ..., call_count: _Optional[int] = ..., failed_call_count: _Optional[int] = ..., running_call_count: _Optional[int] = ..., calls_per_second: _Optional[float] = ..., median_milliseconds: _Optional[float] = ..., p99_milliseconds: _Optional[float] = ..., item_count: _Optional[int] = ...) -> None: ...
+
+class AdmissionStatus(_message.Message):
+    __slots__ = ("pending_token_count", "max_pending_token_count", "stream_count", "max_stream_count", "waiting_batch_count", "refused_call_count", "refused_stream_count", "tokens_per_second")
+    PENDING_TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MAX_PENDING_TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
+    STREAM_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MAX_STREAM_COUNT_FIELD_NUMBER: _ClassVar[int]
+    WAITING_BATCH_COUNT_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_CALL_COUNT_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_STREAM_COUNT_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    pending_token_count: int
+    max_pending_token_count: int
+    stream_count: int
+    max_stream_count: int
+    waiting_batch_count: int
+    refused_call_count: int
+    refused_stream_count: int
+    tokens_per_second: float
+    def __init__(self, pending_token_count: _Optional[int] = ..., max_pending_token_count: _Optional[int] = ..., stream_count: _Optional[int] = ..., max_stream_count: _Optional[int] = ..., waiting_batch_count: _Optional[int] = ..., refused_call_count: _Optional[int] = ..., refused_stream_count: _Optional[int] = ..., tokens_per_second: _Optional[float] = ...) -> None: ...
+
 class GetStatusRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("space", "cache", "recall_checks", "tables", "advice")
+    __slots__ = ("space", "cache", "recall_checks", "tables", "advice", "start_time", "methods", "admission")
     SPACE_FIELD_NUMBER: _ClassVar[int]
     CACHE_FIELD_NUMBER: _ClassVar[int]
     RECALL_CHECKS_FIELD_NUMBER: _ClassVar[int]
     TABLES_FIELD_NUMBER: _ClassVar[int]
     ADVICE_FIELD_NUMBER: _ClassVar[int]
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
+    METHODS_FIELD_NUMBER: _ClassVar[int]
+    ADMISSION_FIELD_NUMBER: _ClassVar[int]
     space: str
     cache: CacheStatus
     recall_checks: _containers.RepeatedCompositeFieldContainer[RecallCheck]
     tables: _containers.RepeatedCompositeFieldContainer[TableStatus]
     advice: _containers.RepeatedCompositeFieldContainer[Advice]
-    def __init__(self, space: _Optional[str] = ..., cache: _Optional[_Union[CacheStatus, _Mapping]] = ..., recall_checks: _Optional[_Iterable[_Union[RecallCheck, _Mapping]]] = ..., tables: _Optional[_Iterable[_Union[TableStatus, _Mapping]]] = ..., advice: _Optional[_Iterable[_Union[Advice, _Mapping]]] = ...) -> None: ...
+    start_time: _timestamp_pb2.Timestamp
+    methods: _containers.RepeatedCompositeFieldContainer[MethodStatus]
+    admission: AdmissionStatus
+    def __init__(self, space: _Optional[str] = ..., cache: _Optional[_Union[CacheStatus, _Mapping]] = ..., recall_checks: _Optional[_Iterable[_Union[RecallCheck, _Mapping]]] = ..., tables: _Optional[_Iterable[_Union[TableStatus, _Mapping]]] = ..., advice: _Optional[_Iterable[_Union[Advice, _Mapping]]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., methods: _Optional[_Iterable[_Union[MethodStatus, _Mapping]]] = ..., admission: _Optional[_Union[AdmissionStatus, _Mapping]] = ...) -> None: ...

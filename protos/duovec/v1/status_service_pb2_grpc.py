@@ -47,7 +47,7 @@ class StatusServiceServicer:
     """
 
     def GetStatus(self, request, context):
-        """Gets the state of the cache, of search and of storage. Takes an
+        """Gets the state of the requests, of the cache, of search and of storage. Takes an
         administrator. Reads statistics that PostgreSQL keeps, not the data.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

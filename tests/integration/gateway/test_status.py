@@ -1,5 +1,8 @@
 """StatusService on the real stack."""
 
+import time
+from datetime import UTC
+
 import pytest
 
 from gateway.client.client import Client
@@ -24,6 +27,28 @@ def test_an_administrator_sees_the_cache_and_the_tables(client: Client) -> None:
     assert any(name.startswith("embeddings_s") for name in names)
     sizes = [table.table_bytes + table.index_bytes for table in after.tables]
     assert sizes == sorted(sizes, reverse=True)
+
+
+def test_calls_are_counted_with_their_times(client: Client) -> None:
+    """Three more of one RPC, one of them failed; the call that asks is running."""
+    before = {method.method: method for method in client.status().methods}
+    client.embed(["one"], "query")
+    client.embed(["two"], "query")
+    with pytest.raises(ClientError):
+        client.embed([" "], "query")
+    after = client.status()
+    methods = {method.method: method for method in after.methods}
+    was, now = before.get("EmbeddingService/Embed"), methods["EmbeddingService/Embed"]
+    assert now.call_count - (was.call_count if was else 0) == 3
+    assert now.failed_call_count - (was.failed_call_count if was else 0) == 1
+    assert 0 < now.median_milliseconds <= now.p99_milliseconds < 60_000
+    assert methods["StatusService/GetStatus"].running_call_count == 1
+    elapsed_s = time.time() - after.start_time.ToDatetime(UTC).timestamp()
+    assert now.calls_per_second == pytest.approx(now.call_count / elapsed_s, rel=0.2)
+    admission = after.admission
+    assert (admission.pending_token_count, admission.max_pending_token_count) == (0, 262_144)
+    assert (admission.stream_count, admission.max_stream_count) == (0, 32)
+    assert admission.tokens_per_second > 0
 
 
 def test_others_are_refused_and_health_is_theirs_all_the_same(stack: Stack, client: Client) -> None:

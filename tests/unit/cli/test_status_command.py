@@ -51,6 +51,15 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> pb.GetStatusResponse:
             pb.TableStatus(table="chunks", row_count=100_000, dead_row_count=40_000, table_bytes=90 * 2**20),
         ],
         advice=[pb.Advice(subject="chunks", finding="has dead rows", command="VACUUM (ANALYZE) chunks;")],
+        start_time=THEN,
+        methods=[
+            pb.MethodStatus(method="SearchService/Search", call_count=12_345, failed_call_count=6, calls_per_second=7.5,
+                            median_milliseconds=5.25, p99_milliseconds=1_250),
+            pb.MethodStatus(method="EmbeddingService/StreamEmbed", running_call_count=1, item_count=640),
+        ],
+        admission=pb.AdmissionStatus(pending_token_count=1_000, max_pending_token_count=262_144, stream_count=3,
+                                     max_stream_count=32, waiting_batch_count=4, refused_call_count=5,
+                                     refused_stream_count=6, tokens_per_second=19_000.4),
     )  # fmt: skip
     monkeypatch.setattr(Client, "status", lambda self: message)
     return message
@@ -69,6 +78,27 @@ def test_it_shows_recall_tables_cache_and_advice(answer: pb.GetStatusResponse) -
     assert "never" in next(line for line in lines if line.startswith("│ chunks"))
     assert "embedding cache: 1,234 hits, 56 misses, 7 shared, 8 evicted" in lines
     assert lines[-2:] == ["chunks has dead rows:", "    VACUUM (ANALYZE) chunks;"]
+
+
+def test_it_shows_calls_and_what_is_in_work(answer: pb.GetStatusResponse) -> None:
+    """Rates and times by RPC, the limits, and what was refused."""
+    lines = runner.invoke(app).stdout.splitlines()
+    assert any(line.startswith("┃ calls since 11-18 11:06") for line in lines)
+    (search,) = [line for line in lines if "Search.Search" in line]
+    assert [cell.strip() for cell in search.strip("│").split("│")] == [
+        *("Search.Search", "12,345", "6", "7.50", "5.2 ms", "1.2 s"),
+    ]
+    assert "in work: 1,000 of 262,144 tokens, 3 of 32 streams, 4 batches in line" in lines
+    assert "refused: 5 calls, 6 streams; the encoders do 19,000 tokens a second" in lines
+
+
+def test_an_older_gateway_s_answer_is_shown_without_them(answer: pb.GetStatusResponse) -> None:
+    for field in ("methods", "admission", "start_time"):
+        answer.ClearField(field)
+    result = runner.invoke(app)
+    assert result.exit_code == 0, result.output
+    assert "calls since" not in result.stdout
+    assert "in work" not in result.stdout
 
 
 def test_json_has_every_field_with_numbers_as_numbers(answer: pb.GetStatusResponse) -> None:
