@@ -110,6 +110,40 @@ async def _all_parsed(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
         yield _parsed(request)
 
 
+def _refusing_what_does_not_parse(handler: Any) -> Any:
+    """The handler of a service that is not ours, which is called with what parses only."""
+
+    async def parsed(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        try:
+            return _parsed(request)
+        except errors.InvalidInput as exc:
+            await _abort(context, exc)
+
+    async def parsed_stream(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        async for request in requests:
+            yield await parsed(request, context)
+
+    async def unary_unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        return await handler.unary_unary(await parsed(request, context), context)
+
+    async def unary_stream(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        return await handler.unary_stream(await parsed(request, context), context)
+
+    async def stream_stream(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        async for response in handler.stream_stream(parsed_stream(requests, context), context):
+            yield response
+
+    kind = "_".join(
+        "stream" if streams else "unary" for streams in (handler.request_streaming, handler.response_streaming)
+    )
+    make = getattr(grpc, f"{kind}_rpc_method_handler")
+    return make(
+        {"unary_unary": unary_unary, "unary_stream": unary_stream, "stream_stream": stream_stream}[kind],
+        request_deserializer=_lenient(handler.request_deserializer),
+        response_serializer=handler.response_serializer,
+    )
+
+
 @contextmanager
 def _read_within(timeout_s: float, context: grpc.aio.ServicerContext[Any, Any]) -> Iterator[None]:
     """End the call when its caller does not take the reply that the block yields; gRPC itself would wait for ever."""
@@ -146,10 +180,12 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        """Wrap the handler of a call of duovec's own services; health and reflection speak for themselves."""
+        """Wrap the handler of a call of duovec's own services; of health and reflection only what they read."""
         handler = await continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith("/duovec."):
+        if handler is None:
             return handler
+        if not handler_call_details.method.startswith("/duovec."):
+            return _refusing_what_does_not_parse(handler)
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(
                 self._unary(handler.unary_unary),
