@@ -1,5 +1,7 @@
 """The gateway's settings; the only module that reads the environment."""
 
+import difflib
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -11,11 +13,17 @@ from gateway.telemetry.logs import LogFormat
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
+PREFIX = "DUOVEC_"
+# What the commands read, and `duovec up` hands on to the gateway with the rest of its environment.
+_OF_COMMANDS = {
+    f"{PREFIX}{name}" for name in ("API_KEY", "CA_FILE", "CLIENT_CERTIFICATE", "CLIENT_KEY", "DATA_DIR", "ENDPOINT")
+}
+
 
 class Settings(BaseSettings):
     """What the gateway needs to run: each field is the environment variable `DUOVEC_<FIELD>`."""
 
-    model_config = SettingsConfigDict(env_prefix="DUOVEC_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     database_url: str
     """PostgreSQL with pgvector, `postgresql://user:password@host:port/database`."""
@@ -56,6 +64,11 @@ class Settings(BaseSettings):
     cores that run the compact pair at 20,000 tokens a second need 13 s for these, a fifth of the deadline."""
     max_streams: Annotated[int, Field(ge=1, le=1024)] = 32
     """Streams that may be open at once; above it: RESOURCE_EXHAUSTED."""
+    quota_requests_per_s: Annotated[float, Field(ge=0, le=1e6)] = 0
+    """Calls a second of each principal that `duovec principal limit` gave no limit of its own; above it:
+    RESOURCE_EXHAUSTED. 0 for no limit."""
+    quota_tokens_per_minute: Annotated[int, Field(ge=0, le=10**12)] = 0
+    """Tokens of both encoders a minute, likewise; streams wait instead."""
     triton_concurrency: Annotated[int, Field(ge=1, le=256)] = 8
     """Requests to each encoder in flight at once."""
     cache_max_texts: Annotated[int, Field(ge=0, le=100_000_000)] = 50_000
@@ -66,6 +79,8 @@ class Settings(BaseSettings):
     """Whether searches are logged: who asked what, and which hits were shown. Without, there is no feedback."""
     search_log_retention_days: Annotated[int, Field(ge=1, le=3650)] = 180
     """Searches are deleted from the log, with their feedback, when they are older than this."""
+    audit_log_retention_days: Annotated[int, Field(ge=1, le=3650)] = 730
+    """Who changed principals, keys, grants, quotas, codebases and spaces is deleted when it is older than this."""
     recall_target: Annotated[float, Field(ge=0, le=1)] = 0.95
     """Mean recall@10 that searches by an index are to have; where it is lower they search further, or whole."""
     recall_period_s: Annotated[float, Field(ge=1, le=31 * 86400)] = 6 * 3600.0
@@ -90,8 +105,11 @@ class Settings(BaseSettings):
         """Read and check the settings.
 
         Raises:
-            StartupError: A variable is missing or malformed; the message names each.
+            StartupError: A variable is missing or malformed, or begins like a setting and is none; the message names
+                each.
         """
+        if unknown := _unknown_variables():
+            raise StartupError(f"wrong settings: {'; '.join(unknown)}")
         try:
             settings = cls()  # type: ignore[call-arg]  # the environment gives the fields
             standard_endpoint = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -104,3 +122,23 @@ class Settings(BaseSettings):
                 for error in exc.errors()
             )
             raise StartupError(f"wrong settings: {faults}") from exc
+
+
+def _unknown_variables() -> list[str]:
+    """What is set and means nothing: a misspelt limit would else be no limit."""
+    settings = {f"{PREFIX}{field.upper()}" for field in Settings.model_fields}
+    # Names of variables count in any case, as pydantic reads them.
+    names = sorted({name.upper() for name in os.environ if name.upper().startswith(PREFIX)})
+    unknown = [name for name in names if name not in settings | _OF_COMMANDS and not _is_service_link(name, names)]
+    return [f"{name} is no setting; the nearest is {_nearest(name, sorted(settings))}" for name in unknown]
+
+
+def _nearest(name: str, settings: list[str]) -> str:
+    begun = (setting for setting in settings if setting.startswith(name))
+    return next(begun, difflib.get_close_matches(name, settings, n=1, cutoff=0)[0])
+
+
+def _is_service_link(name: str, names: list[str]) -> bool:
+    """Whether Kubernetes set it, which tells every pod the address of every service, under the service's own name."""
+    services = (found.removesuffix("_SERVICE_HOST") for found in names if found.endswith("_SERVICE_HOST"))
+    return any(name.startswith((f"{service}_SERVICE_", f"{service}_PORT")) for service in services)

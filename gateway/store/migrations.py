@@ -64,8 +64,8 @@ async def migrate(url: str, *, timeout_s: float = 60, migrations: Sequence[Migra
         The versions that were applied; empty when there was nothing to do.
 
     Raises:
-        StartupError: pgvector is missing or too old, an applied migration was edited since, or the database was
-            migrated by a newer duovec. Nothing was changed.
+        StartupError: pgvector is missing or too old, an applied migration was edited since, the database was
+            migrated by a newer duovec, or lacks a migration below one that it has. Nothing was changed.
         DatabaseUnavailable: The server cannot be reached.
         DeadlineExceeded: It took longer than `timeout_s`; what was not committed is undone.
     """
@@ -167,4 +167,11 @@ async def _check_applied(connection: "Connection", known: Sequence[Migration]) -
                 f"(checksum {migration.checksum[:12]}, applied {record['checksum'][:12]}); restore the file and "
                 "put the change into a new migration"
             )
-    return {record["version"] for record in applied}
+    versions = {record["version"] for record in applied}
+    for migration in known:
+        if migration.version not in versions and migration.version < max(versions, default=0):
+            raise StartupError(
+                f"the database lacks migration {migration.version:04d}_{migration.name} below {max(versions):04d}, "
+                "which it has: it was changed by hand; restore it from a backup"
+            )
+    return versions

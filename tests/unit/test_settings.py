@@ -1,6 +1,7 @@
 """Settings come from the environment, are checked once and never change."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,53 @@ def test_settings_do_not_change_once_built() -> None:
     settings = Settings.from_environment()
     with pytest.raises(ValidationError, match="frozen"):
         settings.max_streams = 1
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("DUOVEC_MAX_PENDING_TOKEN", "DUOVEC_MAX_PENDING_TOKENS"),
+        ("DUOVEC_DATABSE_POOL_SIZE", "DUOVEC_DATABASE_POOL_SIZE"),
+        ("DUOVEC_TLS_CERT", "DUOVEC_TLS_CERTIFICATE"),
+        ("duovec_search_logs", "DUOVEC_SEARCH_LOG"),
+        ("DUOVEC_REUSEPORT", "DUOVEC_REUSE_PORT"),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_refused(name: str, nearest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit whose name was misspelt would be no limit, and nobody would know."""
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(StartupError) as caught:
+        Settings.from_environment()
+    assert str(caught.value) == f"wrong settings: {name.upper()} is no setting; the nearest is {nearest}"
+
+
+def test_every_variable_that_is_no_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DUOVEC_B", "DUOVEC_A"):
+        monkeypatch.setenv(name, "1")
+    with pytest.raises(StartupError, match=r"^wrong settings: DUOVEC_A is no setting; .*; DUOVEC_B is no setting; "):
+        Settings.from_environment()
+
+
+def test_what_the_commands_read_is_nobody_s_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`duovec up` hands its environment on. The list here is what the sources of the commands and the client name."""
+    root = Path(__file__).parents[2]
+    sources = [path for folder in ("cli", "client") for path in (root / "gateway" / folder).rglob("*.py")]
+    read = {name for path in sources for name in re.findall(r'"(DUOVEC_[A-Z_]+)"', path.read_text(encoding="utf-8"))}
+    assert {"DUOVEC_API_KEY", "DUOVEC_ENDPOINT", "DUOVEC_DATA_DIR", "DUOVEC_CA_FILE"} <= read
+    for name in read:
+        monkeypatch.setenv(name, "x")
+    assert Settings.from_environment().max_streams == 32
+
+
+def test_what_kubernetes_says_of_services_is_nobody_s_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a service named duovec, and one named duovec-triton, every pod is told the addresses, in our own prefix."""
+    for service in ("DUOVEC", "DUOVEC_TRITON"):
+        for name, value in (
+            ("SERVICE_HOST", "10.0.0.7"),
+            ("SERVICE_PORT", "50051"),
+            ("SERVICE_PORT_GRPC", "50051"),
+            ("PORT", "tcp://10.0.0.7:50051"),
+            ("PORT_50051_TCP_ADDR", "10.0.0.7"),
+        ):
+            monkeypatch.setenv(f"{service}_{name}", value)
+    assert Settings.from_environment().triton_url == "127.0.0.1:8001"

@@ -62,6 +62,17 @@ async def test_a_newer_database_is_refused(url: str) -> None:
         await migrate(url, migrations=[])
 
 
+async def test_a_database_that_lacks_one_in_between_is_refused(url: str) -> None:
+    """Applied now it would come after those that were written for it."""
+    connection = await asyncpg.connect(url)
+    await connection.execute("DELETE FROM schema_migrations WHERE version = 5")
+    await connection.close()
+    before = await schema(url)
+    with pytest.raises(StartupError, match="the database lacks migration 0005_feedback below 00"):
+        await migrate(url)
+    assert await schema(url) == before
+
+
 async def test_a_migration_that_fails_leaves_nothing(url: str) -> None:
     broken = replace(load_migrations()[0], version=9999, up_sql="CREATE TABLE half (a int); SELECT 1 / 0")
     before = await schema(url)
