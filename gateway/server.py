@@ -38,9 +38,8 @@ from duovec.v1 import (
 )
 from gateway.concurrency import running
 from gateway.embedding.embedder import Embedder
-from gateway.embedding.proof import ProvenEncoders
+from gateway.embedding.fleet import TritonFleet
 from gateway.embedding.space import Space
-from gateway.embedding.triton import TritonClient
 from gateway.errors import DuovecError, SpaceMismatch, SpaceNotReady, StartupError
 from gateway.rpc.admission import Admission
 from gateway.rpc.authentication import AuthenticationInterceptor
@@ -127,14 +126,15 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
     """
     listeners = _listeners(settings)
     async with contextlib.AsyncExitStack() as stack:
-        triton = TritonClient(settings.triton_url, concurrency=settings.triton_concurrency)
+        triton = TritonFleet(settings.triton_url, concurrency=settings.triton_concurrency)
         stack.push_async_callback(triton.close)
-        encoders = ProvenEncoders(triton)
+        await triton.refresh()
+        await stack.enter_async_context(running(triton.run()))
         catalog = SpaceCatalog(
             settings.model_repository,
             code_encoder=settings.code_encoder,
             text_encoder=settings.text_encoder,
-            make_embedder=lambda space: Embedder(space, encoders, _cache(settings, database, space)),
+            make_embedder=lambda space: Embedder(space, triton, _cache(settings, database, space)),
         )
         served = catalog.served()
         await migrate(settings.database_url)

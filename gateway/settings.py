@@ -28,7 +28,8 @@ class Settings(BaseSettings):
     database_url: str
     """PostgreSQL with pgvector, `postgresql://user:password@host:port/database`."""
     triton_url: str
-    """Triton's gRPC endpoint, `host:port`."""
+    """Triton's gRPC endpoint, `host:port`, or several that serve the same models, separated by commas. A name stands
+    for all of its addresses. Work is dealt out to every Triton, and goes to the others when one is away."""
     model_repository: Path
     """The repository that Triton serves; the tokenizers and manifests are read from it."""
     listen: str = "127.0.0.1:50051"
@@ -70,7 +71,7 @@ class Settings(BaseSettings):
     quota_tokens_per_minute: Annotated[int, Field(ge=0, le=10**12)] = 0
     """Tokens of both encoders a minute, likewise; streams wait instead."""
     triton_concurrency: Annotated[int, Field(ge=1, le=256)] = 8
-    """Requests to each encoder in flight at once."""
+    """Requests to each encoder of each Triton in flight at once."""
     cache_max_texts: Annotated[int, Field(ge=0, le=100_000_000)] = 50_000
     """Texts whose vectors the embedding cache keeps, 12.7 kB each in PostgreSQL; 0 keeps none."""
     database_pool_size: Annotated[int, Field(ge=5, le=200)] = 10

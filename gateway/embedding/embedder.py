@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from gateway.concurrency import run_all
 from gateway.embedding.blend import CODE_WEIGHT, reweighted
 from gateway.embedding.cache import CachedEncoding, VectorCache
+from gateway.embedding.fleet import TritonFleet
 from gateway.embedding.proof import ProvenEncoders
 from gateway.embedding.space import CODE_DIM, VECTOR_DIM, Encoder, InputType, Space
 from gateway.embedding.tokenizer import Tokenizer, Tokens
@@ -75,7 +76,7 @@ class QueryVector:
 class Embedder:
     """Embeds texts in one space."""
 
-    def __init__(self, space: Space, encoders: ProvenEncoders, cache: VectorCache | None = None) -> None:
+    def __init__(self, space: Space, encoders: ProvenEncoders | TritonFleet, cache: VectorCache | None = None) -> None:
         """Load the tokenizers of the space.
 
         Args:

@@ -5,10 +5,12 @@ Shapes: B rows of a request, T tokens of the longest row, D numbers of an encode
 
 import asyncio
 from bisect import bisect_left
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from gateway.concurrency import run_all
-from gateway.embedding.lane import ALONE, BulkLane
+from gateway.embedding.lane import BulkLane
 from gateway.embedding.load import BackendStatistics, EncoderLoad
 from gateway.embedding.meter import TokenMeter
 from gateway.embedding.space import Encoder, InputType
@@ -52,6 +54,21 @@ class Priority(IntEnum):
     """Indexing."""
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one Triton, or several that share the work, are asked for, and how fast they do it.
+
+    Attributes:
+        meter: How fast the encoders work.
+        loads: What each encoder was asked for, by its name.
+        asked_tokens: Tokens of each encoder that are asked for and were not answered.
+    """
+
+    meter: TokenMeter = field(default_factory=TokenMeter)
+    loads: defaultdict[str, EncoderLoad] = field(default_factory=lambda: defaultdict(EncoderLoad))
+    asked_tokens: Counter[str] = field(default_factory=Counter)
+
+
 class TritonClient:
     """Runs encoders on a Triton server, with a bounded number of requests in flight to each.
 
@@ -62,21 +79,21 @@ class TritonClient:
         loads: What each encoder was asked for, by its name.
     """
 
-    def __init__(self, url: str, *, concurrency: int) -> None:
+    def __init__(self, url: str, *, concurrency: int, work: Work | None = None) -> None:
         """Prepare a channel; nothing is sent yet.
 
         Args:
             url: `host:port` of Triton's gRPC endpoint.
             concurrency: Requests of one priority to one encoder in flight at once.
+            work: Where it is counted together with other Tritons' work; None for its own alone.
         """
         self._url = url
-        self.meter = TokenMeter()
-        self.loads: defaultdict[str, EncoderLoad] = defaultdict(EncoderLoad)
+        work = work or Work()
+        self.meter, self.loads, self._asked_tokens = work.meter, work.loads, work.asked_tokens
         self._client = triton_grpc.InferenceServerClient(url, channel_args=[*client_options(), *_RECONNECT])
         self._concurrency = concurrency
         self._slots: dict[tuple[str, Priority], asyncio.Semaphore] = {}
         self._lanes: dict[str, BulkLane] = {}
-        self._asked_tokens: Counter[str] = Counter()
 
     async def close(self) -> None:
         """Close the channel."""
@@ -141,54 +158,53 @@ class TritonClient:
             DeadlineExceeded: The budget is spent.
             BackendFault: It answered something else than vectors of this encoder.
         """
-        vectors_BD = np.empty((len(rows), encoder.dimension), dtype=np.float32)
-        lane = self._lanes.setdefault(encoder.name, BulkLane())
-        slots = self._slots.setdefault((encoder.name, priority), asyncio.Semaphore(self._concurrency))
-        lengths = [len(row) for row in rows]
-        waiting = deque(sorted(range(len(rows)), key=lengths.__getitem__))
-
-        async def run(indices: list[int]) -> None:
-            chosen = [rows[index] for index in indices]
-            vectors_BD[indices] = await self._infer_awake(encoder, chosen, input_type, priority, timeout_s)
-
-        async def run_quanta() -> None:
-            while waiting:
-                async with lane.slot() as quantum:
-                    if waiting:
-                        max_tokens = quantum.budgets * encoder.token_budget
-                        await run(_take(waiting, lengths, max_rows=encoder.max_batch_size, max_tokens=max_tokens))
-
-        async def run_group(indices: list[int]) -> None:
-            with stage(Stage.QUEUE, "wait for a slot"):
-                await slots.acquire()
-            try:
-                await run(indices)
-            finally:
-                slots.release()
-
-        if priority is Priority.BULK and encoder.token_budget > 0:
-            # Cut when the slot is there: how much is right is known only then.
-            work = [run_quanta() for _ in range(ALONE.in_flight)]
-        else:
-            max_rows = min(ROWS_PER_REQUEST, encoder.max_batch_size)
-            work = []
-            while waiting:
-                work.append(run_group(_take(waiting, lengths, max_rows=max_rows, max_tokens=None)))
+        lane = self._lanes.get(encoder.name)
+        if lane is None:
+            lane = self._lanes[encoder.name] = BulkLane(partial(self._infer_awake, priority=Priority.BULK))
         try:
-            with lane.caller() if priority is Priority.INTERACTIVE else nullcontext():
-                async with asyncio.timeout(timeout_s):
-                    await run_all(work)
+            async with asyncio.timeout(timeout_s):
+                if priority is Priority.BULK and encoder.token_budget > 0:
+                    vectors_BD = await lane.encode(encoder, rows, input_type, timeout_s)
+                else:
+                    with lane.caller() if priority is Priority.INTERACTIVE else nullcontext():
+                        vectors_BD = await self._encode_now(encoder, rows, input_type, timeout_s, priority)
         except TimeoutError as exc:
             raise DeadlineExceeded(f"encoder {encoder.name} did not answer in {timeout_s:.3g} s") from exc
         return vectors_BD, _unusable(vectors_BD, encoder)
+
+    async def _encode_now(
+        self,
+        encoder: Encoder,
+        rows: Sequence[NDArray[np.int64]],
+        input_type: InputType,
+        timeout_s: float,
+        priority: Priority,
+    ) -> NDArray[np.float32]:
+        """Ask for all rows at once, in requests of rows of similar length."""
+        vectors_BD = np.empty((len(rows), encoder.dimension), dtype=np.float32)
+        slots = self._slots.setdefault((encoder.name, priority), asyncio.Semaphore(self._concurrency))
+        max_rows = min(ROWS_PER_REQUEST, encoder.max_batch_size)
+        by_length = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+
+        async def run(indices: list[int]) -> None:
+            with stage(Stage.QUEUE, "wait for a slot"):
+                await slots.acquire()
+            try:
+                chosen = [rows[index] for index in indices]
+                vectors_BD[indices] = await self._infer_awake(encoder, chosen, input_type, timeout_s, priority)
+            finally:
+                slots.release()
+
+        await run_all(run(by_length[start : start + max_rows]) for start in range(0, len(rows), max_rows))
+        return vectors_BD
 
     async def _infer_awake(
         self,
         encoder: Encoder,
         rows: list[NDArray[np.int64]],
         input_type: InputType,
-        priority: Priority,
         timeout_s: float,
+        priority: Priority,
     ) -> NDArray[np.float32]:
         """As `_infer`, but Triton is woken when it seems to sleep over the request.
 
@@ -288,24 +304,6 @@ class TritonClient:
         ):
             return TritonUnavailable(f"{who}: {text}")
         return BackendFault(f"{who}: {code} {text}")
-
-
-def _take(waiting: deque[int], lengths: Sequence[int], *, max_rows: int, max_tokens: int | None) -> list[int]:
-    """Take the rows of the next request, one at least.
-
-    Args:
-        waiting: Indices of the rows that are left, shortest first.
-        lengths: Tokens of each row.
-        max_rows: Rows of a request at most.
-        max_tokens: Padded tokens of a request at most, but for a single row; None for any.
-    """
-    taken: list[int] = []
-    while waiting and len(taken) < max_rows:
-        padded = (len(taken) + 1) * lengths[waiting[0]]
-        if taken and max_tokens is not None and padded > max_tokens:
-            break
-        taken.append(waiting.popleft())
-    return taken
 
 
 def _padded_width(longest: int, buckets: Sequence[int]) -> int:
