@@ -11,6 +11,7 @@ from gateway.cli.doctor import doctor
 from gateway.cli.embed import embed
 from gateway.cli.feedback import feedback
 from gateway.cli.grant import grant
+from gateway.cli.health import health
 from gateway.cli.index import index
 from gateway.cli.key import key
 from gateway.cli.principal import principal
@@ -68,7 +69,7 @@ def _options(
     """Code search by two encoders at once."""
 
 
-for command in (up, demo, index, search, feedback, quality, embed, status, doctor, tune):
+for command in (up, demo, index, search, feedback, quality, embed, status, health, doctor, tune):
     app.command()(command)
 for name, group in (("principal", principal), ("key", key), ("grant", grant), ("space", space), ("training", training)):
     app.add_typer(group, name=name)
