@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from tritonclient.grpc.service_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 
+from export.python_backend.host import group_by_length
 from gateway.embedding.lane import ALONE, BESIDE_CALLERS
 from gateway.embedding.space import Encoder, InputType
 from gateway.embedding.triton import ROWS_PER_REQUEST, Priority, TritonClient
@@ -110,14 +111,16 @@ async def test_bulk_requests_are_cut_by_what_the_backend_runs_at_a_time(
         return await one_hot(call, context)
 
     triton.answer = answer_late
-    encoder = replace(ENCODER, token_budget=40 // ALONE.budgets)
+    budget = 20
+    encoder = replace(ENCODER, token_budget=budget)
     rows = [row(index, 2 + index % 29) for index in range(DIMENSION)]
     vectors_BD, _ = await encode(client, rows, encoder=encoder, priority=Priority.BULK)
     np.testing.assert_array_equal(vectors_BD, np.eye(DIMENSION, dtype=np.float32))
-    shapes = [call.ids_BT.shape for call in triton.calls]
-    assert sum(count for count, _ in shapes) == DIMENSION
-    assert all(count == 1 or count * width <= 40 for count, width in shapes)
-    assert max(count for count, _ in shapes) > 4
+    lengths = [call.mask_BT.sum(axis=1) for call in triton.calls]
+    assert sum(map(len, lengths)) == DIMENSION
+    # As the backend itself cuts them: all are full but the last.
+    assert [len(group_by_length(one, budget)) for one in lengths[:-1]] == [ALONE.budgets] * (len(lengths) - 1)
+    assert len(group_by_length(lengths[-1], budget)) <= ALONE.budgets
     assert triton.most_in_flight == ALONE.in_flight
     triton.calls.clear()
     await encode(client, rows, encoder=encoder, priority=Priority.INTERACTIVE)
