@@ -182,6 +182,12 @@ class Overloaded(DuovecError):
         self.retry_after_s = retry_after_s
 
 
+class QuotaExceeded(Overloaded):
+    """The caller asked for more than its quota; others may still ask."""
+
+    reason = "QUOTA_EXCEEDED"
+
+
 class BackendUnavailable(DuovecError):
     """A dependency is down; the call may be repeated."""
 

@@ -52,6 +52,7 @@ from gateway.rpc.listening import Listener, is_local
 from gateway.rpc.observation import ObservingInterceptor, Tracing
 from gateway.rpc.principal_service import PrincipalServicer
 from gateway.rpc.quality_service import QualityServicer
+from gateway.rpc.quotas import Quotas
 from gateway.rpc.search_service import SearchServicer
 from gateway.rpc.space_service import SpaceServicer
 from gateway.rpc.status_service import StatusServicer
@@ -63,6 +64,7 @@ from gateway.spaces.index_builder import IndexBuilder
 from gateway.spaces.recall import watch_recall
 from gateway.spaces.reembedding import Reembedder
 from gateway.spaces.serving import ServedSpace, Serving
+from gateway.store.access import Quota
 from gateway.store.admin import ensure_admin_key
 from gateway.store.api_key import ApiKey
 from gateway.store.api_keys import ApiKeyStore
@@ -157,18 +159,21 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
         keeper = SearchLogKeeper(system, retention=timedelta(days=settings.search_log_retention_days))
         await stack.enter_async_context(running(keeper.run()))
         timeout_s = settings.request_timeout_s
+        quotas = Quotas(Quota(settings.quota_requests_per_s, settings.quota_tokens_per_minute))
         statistics = RequestStatistics()
         tracing = await stack.enter_async_context(_tracing(settings.otlp_endpoint))
         interceptors = (
             ObservingInterceptor(statistics, tracing=tracing, log_requests=settings.log_requests),
             ErrorInterceptor(timeout_s=timeout_s),
-            AuthenticationInterceptor(PrincipalStore(database), timeout_s=timeout_s),
+            AuthenticationInterceptor(PrincipalStore(database), quotas, timeout_s=timeout_s),
         )
         server = grpc.aio.server(interceptors=interceptors, options=_options(settings))
         admission = Admission(
             triton.meter, max_pending_tokens=settings.max_pending_tokens, max_streams=settings.max_streams
         )
-        _add_services(server, settings, catalog, spaces, serving, database, index_builder, admission, log, statistics)
+        _add_services(
+            server, settings, catalog, spaces, serving, database, index_builder, admission, quotas, log, statistics
+        )
         health_servicer = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
         names = ("", *SERVICES)
@@ -217,13 +222,14 @@ def _add_services(
     database: Database,
     index_builder: IndexBuilder,
     admission: Admission,
+    quotas: Quotas,
     log: SearchLog | None,
     statistics: RequestStatistics,
 ) -> None:
     timeout_s = settings.request_timeout_s
     codebases, principals = CodebaseStore(database), PrincipalStore(database)
     embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(
-        EmbeddingServicer(serving, principals, admission, timeout_s=timeout_s), server
+        EmbeddingServicer(serving, principals, admission, quotas, timeout_s=timeout_s), server
     )
     index_service_pb2_grpc.add_IndexServiceServicer_to_server(
         IndexServicer(
@@ -232,6 +238,7 @@ def _add_services(
             SpaceVectorStore(database),
             codebases,
             admission,
+            quotas,
             timeout_s=timeout_s,
             on_indexed=index_builder.request,
         ),
@@ -243,6 +250,7 @@ def _add_services(
             SearchStore(database),
             codebases,
             admission,
+            quotas,
             log,
             FeedbackStore(database, log),
             timeout_s=timeout_s,

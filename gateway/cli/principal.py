@@ -60,10 +60,45 @@ def list_all(endpoint: Endpoint = DEFAULT_ENDPOINT, api_key: ApiKey = None, as_j
     if as_json:
         typer.echo(json.dumps({"principals": [_to_dict(row) for row in rows]}))
         return
-    table = Table("principal", "name", "administrator", "created")
+    table = Table("principal", "name", "administrator", "created", "calls/s", "tokens/min")
     for row in rows:
-        table.add_row(row.principal_id, harmless(row.display_name), "yes" if row.admin else "", when(row.create_time))
+        admin = "yes" if row.admin else ""
+        table.add_row(row.principal_id, harmless(row.display_name), admin, when(row.create_time), *_limits(row))
     Console().print(table, markup=False)
+
+
+@principal.command()
+@one_line_failures
+def limit(
+    principal_id: PrincipalId,
+    requests_per_s: Annotated[
+        float | None, typer.Option(min=0, max=1e6, help="Calls a second; 0 for no limit.", show_default=False)
+    ] = None,
+    tokens_per_minute: Annotated[
+        int | None,
+        typer.Option(min=0, max=10**12, help="Tokens of both encoders a minute; 0 for no limit.", show_default=False),
+    ] = None,
+    endpoint: Endpoint = DEFAULT_ENDPOINT,
+    api_key: ApiKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Limit what a principal may ask for; administrators only. What is not given is the service's default from now on.
+
+    Examples:
+
+        duovec principal limit ci --requests-per-s 20 --tokens-per-minute 200000
+
+        duovec principal limit ci
+    """
+    with Client(endpoint, api_key=api_key) as client:
+        limited = client.access.set_quota(
+            principal_id, requests_per_s=requests_per_s, tokens_per_minute=tokens_per_minute
+        )
+    if as_json:
+        typer.echo(json.dumps(_to_dict(limited)))
+    else:
+        requests, tokens = _limits(limited)
+        typer.echo(f"{limited.principal_id}: calls a second: {requests}; tokens a minute: {tokens}")
 
 
 @principal.command()
@@ -80,10 +115,26 @@ def delete(principal_id: PrincipalId, endpoint: Endpoint = DEFAULT_ENDPOINT, api
     typer.echo(f"deleted {principal_id}")
 
 
+def _limits(row: pb.Principal) -> tuple[str, str]:
+    """The two limits in words: calls a second, tokens a minute."""
+
+    def shown(name: str) -> str:
+        if not row.quota.HasField(name):
+            return "default"
+        value = getattr(row.quota, name)
+        if value == 0:
+            return "no limit"
+        return f"{value:,}" if isinstance(value, int) else f"{value:,g}"
+
+    return shown("requests_per_s"), shown("tokens_per_minute")
+
+
 def _to_dict(row: pb.Principal) -> dict[str, object]:
     return {
         "principal_id": row.principal_id,
         "display_name": row.display_name,
         "admin": row.admin,
         "create_time": row.create_time.ToJsonString(),
+        "requests_per_s": row.quota.requests_per_s if row.quota.HasField("requests_per_s") else None,
+        "tokens_per_minute": row.quota.tokens_per_minute if row.quota.HasField("tokens_per_minute") else None,
     }

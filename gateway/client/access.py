@@ -57,6 +57,21 @@ class Access:
         request = principal_pb.DeletePrincipalRequest(principal_id=principal_id)
         self._call(self._principals.DeletePrincipal, request, repeatable=False)
 
+    def set_quota(
+        self, principal_id: str, *, requests_per_s: float | None = None, tokens_per_minute: int | None = None
+    ) -> principal_pb.Principal:
+        """Limit what a principal may ask for, in place of the limits that it had; administrators only.
+
+        Args:
+            principal_id: Whom.
+            requests_per_s: Calls a second; 0 for no limit, None for the service's default.
+            tokens_per_minute: Tokens of both encoders together; likewise.
+        """
+        quota = principal_pb.Quota(requests_per_s=requests_per_s, tokens_per_minute=tokens_per_minute)
+        request = principal_pb.SetQuotaRequest(principal_id=principal_id, quota=quota)
+        response: principal_pb.SetQuotaResponse = self._call(self._principals.SetQuota, request)
+        return response.principal
+
     def create_api_key(
         self, principal_id: str = "", *, display_name: str = "", expire_time: datetime | None = None
     ) -> principal_pb.CreateApiKeyResponse:

@@ -1,4 +1,4 @@
-"""Who calls: every call of duovec's own services proves an API key before anything else is done for it."""
+"""Who calls: every call of duovec's own services proves an API key, and counts, before anything else is done for it."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import grpc
 
 from gateway.errors import ApiKeyMissing, Unauthenticated
+from gateway.rpc.quotas import Quotas
 from gateway.store.api_key import ApiKey
 from gateway.store.caller import set_api_key
 from gateway.store.principals import PrincipalStore
@@ -33,9 +34,10 @@ def api_key_of(metadata: Iterable[tuple[str, str | bytes]]) -> ApiKey:
 class AuthenticationInterceptor(grpc.aio.ServerInterceptor):
     """Lets a call through with a valid key, which the store then acts with; stands inside the ErrorInterceptor."""
 
-    def __init__(self, principals: PrincipalStore, *, timeout_s: float) -> None:
-        """Args: timeout_s: Budget of the look-up of the key, seconds."""
+    def __init__(self, principals: PrincipalStore, quotas: Quotas, *, timeout_s: float) -> None:
+        """Args: quotas: How many calls each principal may make. timeout_s: Budget of the key's look-up, seconds."""
         self._principals = principals
+        self._quotas = quotas
         self._timeout_s = timeout_s
 
     async def intercept_service(
@@ -74,5 +76,6 @@ class AuthenticationInterceptor(grpc.aio.ServerInterceptor):
         return call
 
     async def _authenticate(self, context: Context) -> None:
-        set_api_key(api_key_of(context.invocation_metadata() or ()))
+        set_api_key(api_key_of(context.invocation_metadata() or ()), peer=context.peer() or "")
         await self._principals.check_key(timeout_s=self._timeout_s)
+        self._quotas.admit()

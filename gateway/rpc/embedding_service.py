@@ -16,6 +16,7 @@ from gateway.errors import DuovecError, InvalidInput, SpaceMismatch
 from gateway.rpc import validation
 from gateway.rpc.admission import Admission
 from gateway.rpc.interceptors import status_of
+from gateway.rpc.quotas import Quotas
 from gateway.rpc.streaming import in_batches
 from gateway.spaces.serving import Serving
 from gateway.store.principals import PrincipalStore
@@ -29,11 +30,20 @@ _VALUES_HEADER = b"\x0a\x80\x50"
 class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
     """Translates between the protos and the embedder."""
 
-    def __init__(self, serving: Serving, principals: PrincipalStore, admission: Admission, *, timeout_s: float) -> None:
+    def __init__(
+        self,
+        serving: Serving,
+        principals: PrincipalStore,
+        admission: Admission,
+        quotas: Quotas,
+        *,
+        timeout_s: float,
+    ) -> None:
         """Args: timeout_s: Budget of a unary call, and of one batch of a stream, seconds."""
         self._serving = serving
         self._principals = principals
         self._admission = admission
+        self._quotas = quotas
         self._timeout_s = timeout_s
 
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:  # noqa: N802
@@ -46,12 +56,14 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         vector_format = validation.vector_format("vector_format", request.vector_format)
         embedder = (await self._serving.expect(request.space)).embedder
         self._admission.check()
+        self._quotas.check_tokens()
         tokenized = await embedder.tokenize(texts, input_type)
         if not request.truncate:
             for index in range(count):
                 if error := embedder.excess(tokenized, index, f"texts[{index}]"):
                     raise error
         with self._admission.tokens(tokenized.token_count):
+            self._quotas.spend(tokenized.token_count)
             vectors = await embedder.embed(tokenized, priority=Priority.INTERACTIVE, timeout_s=self._timeout_s)
         for bad_vector in vectors.errors.values():
             raise bad_vector
@@ -106,6 +118,8 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         embeddings: dict[int, vector_pb2.Embedding] = {}
         if good:
             selected = tokenized.select(good)
+            if await self._quotas.wait(selected.token_count):
+                await self._principals.check_key(timeout_s=self._timeout_s)
             try:
                 async with self._admission.turn(selected.token_count):
                     vectors = await embedder.embed(selected, priority=Priority.BULK, timeout_s=self._timeout_s)

@@ -16,6 +16,7 @@ from gateway.errors import DuovecError, InvalidInput, NotFound, SpaceMismatch
 from gateway.rpc import paging, validation
 from gateway.rpc.admission import Admission
 from gateway.rpc.interceptors import status_of
+from gateway.rpc.quotas import Quotas
 from gateway.rpc.streaming import in_batches
 from gateway.spaces.filling import BesideFiller
 from gateway.spaces.serving import ServedSpace, Serving
@@ -84,6 +85,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
         vectors: SpaceVectorStore,
         codebases: CodebaseStore,
         admission: Admission,
+        quotas: Quotas,
         *,
         timeout_s: float,
         on_indexed: Callable[[], None],
@@ -96,6 +98,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
             vectors: Where their vectors go in the spaces beside the active one.
             codebases: Where codebases are looked up.
             admission: Bounds the open streams, and what of them is in work.
+            quotas: Slow down who sends more than it may.
             timeout_s: Budget of one batch, and of a unary call, seconds.
             on_indexed: Called when a stream has ended.
         """
@@ -104,6 +107,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
         self._beside = BesideFiller(vectors, serving)
         self._codebases = codebases
         self._admission = admission
+        self._quotas = quotas
         self._timeout_s = timeout_s
         self._on_indexed = on_indexed
 
@@ -149,6 +153,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
             return responses
         embedder = self._serving.active.embedder
         batch = _Batch(items, embedder, await _tokenize(embedder, items))
+        await self._quotas.wait(batch.tokenized.token_count)
         try:
             async with self._admission.turn(batch.work_tokens), self._serving.writing():
                 async with asyncio.timeout(self._timeout_s):

@@ -9,8 +9,9 @@ from duovec.v1 import principal_service_pb2 as pb
 from duovec.v1 import principal_service_pb2_grpc as pb_grpc
 from gateway.errors import InvalidInput
 from gateway.rpc import paging, validation
+from gateway.rpc.quotas import MAX_REQUESTS_PER_S, MAX_TOKENS_PER_MINUTE
 from gateway.rpc.timestamps import timestamp
-from gateway.store.access import ApiKeyRow, PrincipalRow
+from gateway.store.access import ApiKeyRow, PrincipalRow, Quota
 from gateway.store.api_keys import ApiKeyStore
 from gateway.store.principals import PrincipalStore
 
@@ -66,6 +67,12 @@ class PrincipalServicer(pb_grpc.PrincipalServiceServicer):
         principal_id = validation.slug("principal_id", request.principal_id)
         await self._principals.delete(principal_id, timeout_s=self._timeout_s)
         return pb.DeletePrincipalResponse()
+
+    async def SetQuota(self, request: pb.SetQuotaRequest, context: Context) -> pb.SetQuotaResponse:  # noqa: N802
+        """Limit what a principal may ask for."""
+        principal_id = validation.slug("principal_id", request.principal_id)
+        row = await self._principals.set_quota(principal_id, _quota(request.quota), timeout_s=self._timeout_s)
+        return pb.SetQuotaResponse(principal=_principal(row))
 
     async def CreateApiKey(  # noqa: N802
         self, request: pb.CreateApiKeyRequest, context: Context
@@ -139,10 +146,24 @@ def _old_key_lifetime(request: pb.RotateApiKeyRequest) -> timedelta:
     return lifetime
 
 
+def _quota(message: pb.Quota) -> Quota:
+    limits: dict[str, Any] = {}
+    for name, most in (("requests_per_s", MAX_REQUESTS_PER_S), ("tokens_per_minute", MAX_TOKENS_PER_MINUTE)):
+        if message.HasField(name):
+            limits[name] = getattr(message, name)
+            if not 0 <= limits[name] <= most:  # NaN is refused, too
+                raise InvalidInput(f"quota.{name}", f"is {limits[name]}; use 0 to {most:,.0f}, 0 for no limit")
+    return Quota(**limits)
+
+
 def _principal(row: PrincipalRow) -> pb.Principal:
-    principal = pb.Principal(principal_id=row.principal_id, display_name=row.display_name, admin=row.is_admin)
-    principal.create_time.FromDatetime(row.create_time)
-    return principal
+    return pb.Principal(
+        principal_id=row.principal_id,
+        display_name=row.display_name,
+        admin=row.is_admin,
+        create_time=timestamp(row.create_time),
+        quota=pb.Quota(requests_per_s=row.requests_per_s, tokens_per_minute=row.tokens_per_minute),
+    )
 
 
 def _api_key(row: ApiKeyRow) -> pb.ApiKey:

@@ -13,6 +13,7 @@ from gateway.embedding.embedder import NO_TEXTS, QueryVector, TokenizedTexts
 from gateway.embedding.space import InputType
 from gateway.rpc import feedback_request
 from gateway.rpc.admission import SEARCH_TOKENS, Admission
+from gateway.rpc.quotas import Quotas
 from gateway.rpc.search_request import (
     CheckedRequest,
     Page,
@@ -50,6 +51,7 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
         search: SearchStore,
         codebases: CodebaseStore,
         admission: Admission,
+        quotas: Quotas,
         log: SearchLog | None,
         feedback: FeedbackStore,
         *,
@@ -60,6 +62,7 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
         self._search = search
         self._codebases = codebases
         self._admission = admission
+        self._quotas = quotas
         self._log = log
         self._feedback = feedback
         self._timeout_s = timeout_s
@@ -75,10 +78,12 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
         request_digest = digest(request)
         page = decode_page(request.page_token, request_digest, space.fingerprint)
         self._admission.check()
+        self._quotas.check_tokens()
         ids_by_key = await self._codebases.get_keys(checked.codebase_ids, timeout_s=self._timeout_s)
         embedded = page is None and checked.text
         tokenized = await _tokenize(space, checked, truncate=request.truncate) if embedded else NO_TEXTS
         with self._admission.tokens(SEARCH_TOKENS + tokenized.token_count):
+            self._quotas.spend(tokenized.token_count)
             if page is not None:
                 vector = QueryVector(page.vector_V, page.scale, page.truncated, page.missing_encoder)
             elif checked.like_chunk_id is not None:

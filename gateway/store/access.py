@@ -9,6 +9,19 @@ Role = Literal["READ", "WRITE", "OWNER"]
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """How much a principal may ask for; None stands for the service's default, 0 for no limit.
+
+    Attributes:
+        requests_per_s: Calls a second.
+        tokens_per_minute: Tokens of both encoders together a minute.
+    """
+
+    requests_per_s: float | None = None
+    tokens_per_minute: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PrincipalRow:
     """Who may hold API keys.
 
@@ -23,6 +36,13 @@ class PrincipalRow:
     display_name: str
     is_admin: bool
     create_time: datetime
+    requests_per_s: float | None
+    tokens_per_minute: int | None
+
+    @property
+    def quota(self) -> Quota:
+        """How much it may ask for."""
+        return Quota(self.requests_per_s, self.tokens_per_minute)
 
 
 @dataclass(frozen=True, slots=True)

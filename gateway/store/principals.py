@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 
 from gateway.errors import AdminRequired, PrincipalExists, PrincipalNotFound
-from gateway.store.access import PrincipalRow
+from gateway.store.access import PrincipalRow, Quota
 from gateway.store.pool import Database
 from gateway.store.queries import load_queries
 
@@ -83,6 +83,22 @@ class PrincipalStore:
         async with self._database.acquire(timeout_s) as connection:
             records = await connection.fetch(_QUERIES["list_principals"], after, limit)
         return [PrincipalRow(**record) for record in records]
+
+    async def set_quota(self, principal_id: str, quota: Quota, *, timeout_s: float) -> PrincipalRow:
+        """Limit what a principal may ask for, from its next call on.
+
+        Raises:
+            AdminRequired: The caller is no administrator.
+            PrincipalNotFound: There is none of this id.
+        """
+        async with self._database.acquire(timeout_s) as connection:
+            await require_admin(connection)
+            record = await connection.fetchrow(
+                _QUERIES["set_quota"], principal_id, quota.requests_per_s, quota.tokens_per_minute
+            )
+        if record is None:
+            raise PrincipalNotFound(f"principal {principal_id!r} does not exist")
+        return PrincipalRow(**record)
 
     async def delete(self, principal_id: str, *, timeout_s: float) -> None:
         """Delete a principal with its keys and grants; its codebases stay.

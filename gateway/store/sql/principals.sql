@@ -1,21 +1,26 @@
 -- name: whoami
 -- Gets the principal of this transaction.
-SELECT principal_key, principal_id, display_name, is_admin, create_time
+SELECT principal_key, principal_id, display_name, is_admin, create_time, requests_per_s, tokens_per_minute
 FROM principals WHERE principal_key = current_principal()
 
 -- name: create_principal
 -- Adds a principal.
 INSERT INTO principals (principal_id, display_name, is_admin) VALUES ($1, $2, $3)
-RETURNING principal_key, principal_id, display_name, is_admin, create_time
+RETURNING principal_key, principal_id, display_name, is_admin, create_time, requests_per_s, tokens_per_minute
 
 -- name: get_principal
 -- Gets a principal.
-SELECT principal_key, principal_id, display_name, is_admin, create_time FROM principals WHERE principal_id = $1
+SELECT principal_key, principal_id, display_name, is_admin, create_time, requests_per_s, tokens_per_minute FROM principals WHERE principal_id = $1
 
 -- name: list_principals
 -- Lists principals by id, after one.
-SELECT principal_key, principal_id, display_name, is_admin, create_time
+SELECT principal_key, principal_id, display_name, is_admin, create_time, requests_per_s, tokens_per_minute
 FROM principals WHERE principal_id > $1 ORDER BY principal_id LIMIT $2
+
+-- name: set_quota
+-- Limits what a principal may ask for.
+UPDATE principals SET requests_per_s = $2, tokens_per_minute = $3 WHERE principal_id = $1
+RETURNING principal_key, principal_id, display_name, is_admin, create_time, requests_per_s, tokens_per_minute
 
 -- name: delete_principal
 -- Deletes a principal; its keys and grants go with it by cascade.

@@ -26,49 +26,55 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!duovec/v1/principal_service.proto\x12\tduovec.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"w\n\tPrincipal\x12\x14\n\x0cprincipal_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\r\n\x05\x61\x64min\x18\x03 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd7\x01\n\x06\x41piKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x14\n\x0cprincipal_id\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"S\n\x16\x43reatePrincipalRequest\x12\x14\n\x0cprincipal_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\r\n\x05\x61\x64min\x18\x03 \x01(\x08\"B\n\x17\x43reatePrincipalResponse\x12\'\n\tprincipal\x18\x01 \x01(\x0b\x32\x14.duovec.v1.Principal\"+\n\x13GetPrincipalRequest\x12\x14\n\x0cprincipal_id\x18\x01 \x01(\t\"?\n\x14GetPrincipalResponse\x12\'\n\tprincipal\x18\x01 \x01(\x0b\x32\x14.duovec.v1.Principal\">\n\x15ListPrincipalsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"[\n\x16ListPrincipalsResponse\x12(\n\nprincipals\x18\x01 \x03(\x0b\x32\x14.duovec.v1.Principal\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\".\n\x16\x44\x65letePrincipalRequest\x12\x14\n\x0cprincipal_id\x18\x01 \x01(\t\"\x19\n\x17\x44\x65letePrincipalResponse\"r\n\x13\x43reateApiKeyRequest\x12\x14\n\x0cprincipal_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"G\n\x14\x43reateApiKeyResponse\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x07\x61pi_key\x18\x02 \x01(\x0b\x32\x11.duovec.v1.ApiKey\"Q\n\x12ListApiKeysRequest\x12\x14\n\x0cprincipal_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"S\n\x13ListApiKeysResponse\x12#\n\x08\x61pi_keys\x18\x01 \x03(\x0b\x32\x11.duovec.v1.ApiKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8b\x01\n\x13RotateApiKeyRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x10old_key_lifetime\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"G\n\x14RotateApiKeyResponse\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x07\x61pi_key\x18\x02 \x01(\x0b\x32\x11.duovec.v1.ApiKey\"%\n\x13RevokeApiKeyRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\":\n\x14RevokeApiKeyResponse\x12\"\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x11.duovec.v1.ApiKey2\xaf\x05\n\x10PrincipalService\x12X\n\x0f\x43reatePrincipal\x12!.duovec.v1.CreatePrincipalRequest\x1a\".duovec.v1.CreatePrincipalResponse\x12O\n\x0cGetPrincipal\x12\x1e.duovec.v1.GetPrincipalRequest\x1a\x1f.duovec.v1.GetPrincipalResponse\x12U\n\x0eListPrincipals\x12 .duovec.v1.ListPrincipalsRequest\x1a!.duovec.v1.ListPrincipalsResponse\x12X\n\x0f\x44\x65letePrincipal\x12!.duovec.v1.DeletePrincipalRequest\x1a\".duovec.v1.DeletePrincipalResponse\x12O\n\x0c\x43reateApiKey\x12\x1e.duovec.v1.CreateApiKeyRequest\x1a\x1f.duovec.v1.CreateApiKeyResponse\x12L\n\x0bListApiKeys\x12\x1d.duovec.v1.ListApiKeysRequest\x1a\x1e.duovec.v1.ListApiKeysResponse\x12O\n\x0cRotateApiKey\x12\x1e.duovec.v1.RotateApiKeyRequest\x1a\x1f.duovec.v1.RotateApiKeyResponse\x12O\n\x0cRevokeApiKey\x12\x1e.duovec.v1.RevokeApiKeyRequest\x1a\x1f.duovec.v1.RevokeApiKeyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!duovec/v1/principal_service.proto\x12\tduovec.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x98\x01\n\tPrincipal\x12\x14\n\x0cprincipal_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\r\n\x05\x61\x64min\x18\x03 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1f\n\x05quota\x18\x05 \x01(\x0b\x32\x10.duovec.v1.Quota\"m\n\x05Quota\x12\x1b\n\x0erequests_per_s\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x1e\n\x11tokens_per_minute\x18\x02 \x01(\x03H\x01\x88\x01\x01\x42\x11\n\x0f_requests_per_sB\x14\n\x12_tokens_per_minute\"\xd7\x01\n\x06\x41piKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x14\n\x0cprincipal_id\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"S\n\x16\x43reatePrincipalRequest\x12\x14\n\x0cprincipal_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\r\n\x05\x61\x64min\x18\x03 \x01(\x08\"B\n\x17\x43reatePrincipalResponse\x12\'\n\tprincipal\x18\x01 \x01(\x0b\x32\x14.duovec.v1.Principal\"+\n\x13GetPrincipalRequest\x12\x14\n\x0cprincipal_id\x18\x01 \x01(\t\"?\n\x14GetPrincipalResponse\x12\'\n\tprincipal\x18\x01 \x01(\x0b\x32\x14.duovec.v1.Principal\">\n\x15ListPrincipalsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"[\n\x16ListPrincipalsResponse\x12(\n\nprincipals\x18\x01 \x03(\x0b\x32\x14.duovec.v1.Principal\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\".\n\x16\x44\x65letePrincipalRequest\x12\x14\n\x0cprincipal_id\x18\x01 \x01(\t\"\x19\n\x17\x44\x65letePrincipalResponse\"H\n\x0fSetQuotaRequest\x12\x14\n\x0cprincipal_id\x18\x01 \x01(\t\x12\x1f\n\x05quota\x18\x02 \x01(\x0b\x32\x10.duovec.v1.Quota\";\n\x10SetQuotaResponse\x12\'\n\tprincipal\x18\x01 \x01(\x0b\x32\x14.duovec.v1.Principal\"r\n\x13\x43reateApiKeyRequest\x12\x14\n\x0cprincipal_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"G\n\x14\x43reateApiKeyResponse\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x07\x61pi_key\x18\x02 \x01(\x0b\x32\x11.duovec.v1.ApiKey\"Q\n\x12ListApiKeysRequest\x12\x14\n\x0cprincipal_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"S\n\x13ListApiKeysResponse\x12#\n\x08\x61pi_keys\x18\x01 \x03(\x0b\x32\x11.duovec.v1.ApiKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8b\x01\n\x13RotateApiKeyRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x10old_key_lifetime\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"G\n\x14RotateApiKeyResponse\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x07\x61pi_key\x18\x02 \x01(\x0b\x32\x11.duovec.v1.ApiKey\"%\n\x13RevokeApiKeyRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\":\n\x14RevokeApiKeyResponse\x12\"\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x11.duovec.v1.ApiKey2\xf4\x05\n\x10PrincipalService\x12X\n\x0f\x43reatePrincipal\x12!.duovec.v1.CreatePrincipalRequest\x1a\".duovec.v1.CreatePrincipalResponse\x12O\n\x0cGetPrincipal\x12\x1e.duovec.v1.GetPrincipalRequest\x1a\x1f.duovec.v1.GetPrincipalResponse\x12U\n\x0eListPrincipals\x12 .duovec.v1.ListPrincipalsRequest\x1a!.duovec.v1.ListPrincipalsResponse\x12X\n\x0f\x44\x65letePrincipal\x12!.duovec.v1.DeletePrincipalRequest\x1a\".duovec.v1.DeletePrincipalResponse\x12\x43\n\x08SetQuota\x12\x1a.duovec.v1.SetQuotaRequest\x1a\x1b.duovec.v1.SetQuotaResponse\x12O\n\x0c\x43reateApiKey\x12\x1e.duovec.v1.CreateApiKeyRequest\x1a\x1f.duovec.v1.CreateApiKeyResponse\x12L\n\x0bListApiKeys\x12\x1d.duovec.v1.ListApiKeysRequest\x1a\x1e.duovec.v1.ListApiKeysResponse\x12O\n\x0cRotateApiKey\x12\x1e.duovec.v1.RotateApiKeyRequest\x1a\x1f.duovec.v1.RotateApiKeyResponse\x12O\n\x0cRevokeApiKey\x12\x1e.duovec.v1.RevokeApiKeyRequest\x1a\x1f.duovec.v1.RevokeApiKeyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'duovec.v1.principal_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PRINCIPAL']._serialized_start=113
-  _globals['_PRINCIPAL']._serialized_end=232
-  _globals['_APIKEY']._serialized_start=235
-  _globals['_APIKEY']._serialized_end=450
-  _globals['_CREATEPRINCIPALREQUEST']._serialized_start=452
-  _globals['_CREATEPRINCIPALREQUEST']._serialized_end=535
-  _globals['_CREATEPRINCIPALRESPONSE']._serialized_start=537
-  _globals['_CREATEPRINCIPALRESPONSE']._serialized_end=603
-  _globals['_GETPRINCIPALREQUEST']._serialized_start=605
-  _globals['_GETPRINCIPALREQUEST']._serialized_end=648
-  _globals['_GETPRINCIPALRESPONSE']._serialized_start=650
-  _globals['_GETPRINCIPALRESPONSE']._serialized_end=713
-  _globals['_LISTPRINCIPALSREQUEST']._serialized_start=715
-  _globals['_LISTPRINCIPALSREQUEST']._serialized_end=777
-  _globals['_LISTPRINCIPALSRESPONSE']._serialized_start=779
-  _globals['_LISTPRINCIPALSRESPONSE']._serialized_end=870
-  _globals['_DELETEPRINCIPALREQUEST']._serialized_start=872
-  _globals['_DELETEPRINCIPALREQUEST']._serialized_end=918
-  _globals['_DELETEPRINCIPALRESPONSE']._serialized_start=920
-  _globals['_DELETEPRINCIPALRESPONSE']._serialized_end=945
-  _globals['_CREATEAPIKEYREQUEST']._serialized_start=947
-  _globals['_CREATEAPIKEYREQUEST']._serialized_end=1061
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=1063
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=1134
-  _globals['_LISTAPIKEYSREQUEST']._serialized_start=1136
-  _globals['_LISTAPIKEYSREQUEST']._serialized_end=1217
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=1219
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=1302
-  _globals['_ROTATEAPIKEYREQUEST']._serialized_start=1305
-  _globals['_ROTATEAPIKEYREQUEST']._serialized_end=1444
-  _globals['_ROTATEAPIKEYRESPONSE']._serialized_start=1446
-  _globals['_ROTATEAPIKEYRESPONSE']._serialized_end=1517
-  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=1519
-  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=1556
-  _globals['_REVOKEAPIKEYRESPONSE']._serialized_start=1558
-  _globals['_REVOKEAPIKEYRESPONSE']._serialized_end=1616
-  _globals['_PRINCIPALSERVICE']._serialized_start=1619
-  _globals['_PRINCIPALSERVICE']._serialized_end=2306
+  _globals['_PRINCIPAL']._serialized_start=114
+  _globals['_PRINCIPAL']._serialized_end=266
+  _globals['_QUOTA']._serialized_start=268
+  _globals['_QUOTA']._serialized_end=377
+  _globals['_APIKEY']._serialized_start=380
+  _globals['_APIKEY']._serialized_end=595
+  _globals['_CREATEPRINCIPALREQUEST']._serialized_start=597
+  _globals['_CREATEPRINCIPALREQUEST']._serialized_end=680
+  _globals['_CREATEPRINCIPALRESPONSE']._serialized_start=682
+  _globals['_CREATEPRINCIPALRESPONSE']._serialized_end=748
+  _globals['_GETPRINCIPALREQUEST']._serialized_start=750
+  _globals['_GETPRINCIPALREQUEST']._serialized_end=793
+  _globals['_GETPRINCIPALRESPONSE']._serialized_start=795
+  _globals['_GETPRINCIPALRESPONSE']._serialized_end=858
+  _globals['_LISTPRINCIPALSREQUEST']._serialized_start=860
+  _globals['_LISTPRINCIPALSREQUEST']._serialized_end=922
+  _globals['_LISTPRINCIPALSRESPONSE']._serialized_start=924
+  _globals['_LISTPRINCIPALSRESPONSE']._serialized_end=1015
+  _globals['_DELETEPRINCIPALREQUEST']._serialized_start=1017
+  _globals['_DELETEPRINCIPALREQUEST']._serialized_end=1063
+  _globals['_DELETEPRINCIPALRESPONSE']._serialized_start=1065
+  _globals['_DELETEPRINCIPALRESPONSE']._serialized_end=1090
+  _globals['_SETQUOTAREQUEST']._serialized_start=1092
+  _globals['_SETQUOTAREQUEST']._serialized_end=1164
+  _globals['_SETQUOTARESPONSE']._serialized_start=1166
+  _globals['_SETQUOTARESPONSE']._serialized_end=1225
+  _globals['_CREATEAPIKEYREQUEST']._serialized_start=1227
+  _globals['_CREATEAPIKEYREQUEST']._serialized_end=1341
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=1343
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=1414
+  _globals['_LISTAPIKEYSREQUEST']._serialized_start=1416
+  _globals['_LISTAPIKEYSREQUEST']._serialized_end=1497
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=1499
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=1582
+  _globals['_ROTATEAPIKEYREQUEST']._serialized_start=1585
+  _globals['_ROTATEAPIKEYREQUEST']._serialized_end=1724
+  _globals['_ROTATEAPIKEYRESPONSE']._serialized_start=1726
+  _globals['_ROTATEAPIKEYRESPONSE']._serialized_end=1797
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=1799
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=1836
+  _globals['_REVOKEAPIKEYRESPONSE']._serialized_start=1838
+  _globals['_REVOKEAPIKEYRESPONSE']._serialized_end=1896
+  _globals['_PRINCIPALSERVICE']._serialized_start=1899
+  _globals['_PRINCIPALSERVICE']._serialized_end=2655
 # @@protoc_insertion_point(module_scope)

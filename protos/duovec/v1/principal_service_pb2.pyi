@@ -11,16 +11,26 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Principal(_message.Message):
-    __slots__ = ("principal_id", "display_name", "admin", "create_time")
+    __slots__ = ("principal_id", "display_name", "admin", "create_time", "quota")
     PRINCIPAL_ID_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     ADMIN_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    QUOTA_FIELD_NUMBER: _ClassVar[int]
     principal_id: str
     display_name: str
     admin: bool
     create_time: _timestamp_pb2.Timestamp
-    def __init__(self, principal_id: _Optional[str] = ..., display_name: _Optional[str] = ..., admin: _Optional[bool] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    quota: Quota
+    def __init__(self, principal_id: _Optional[str] = ..., display_name: _Optional[str] = ..., admin: _Optional[bool] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., quota: _Optional[_Union[Quota, _Mapping]] = ...) -> None: ...
+
+class Quota(_message.Message):
+    __slots__ = ("requests_per_s", "tokens_per_minute")
+    REQUESTS_PER_S_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_PER_MINUTE_FIELD_NUMBER: _ClassVar[int]
+    requests_per_s: float
+    tokens_per_minute: int
+    def __init__(self, requests_per_s: _Optional[float] = ..., tokens_per_minute: _Optional[int] = ...) -> None: ...
 
 class ApiKey(_message.Message):
     __slots__ = ("key_id", "principal_id", "display_name", "create_time", "expire_time", "revoke_time")
@@ -91,6 +101,20 @@ class DeletePrincipalRequest(_message.Message):
 class DeletePrincipalResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class SetQuotaRequest(_message.Message):
+    __slots__ = ("principal_id", "quota")
+    PRINCIPAL_ID_FIELD_NUMBER: _ClassVar[int]
+    QUOTA_FIELD_NUMBER: _ClassVar[int]
+    principal_id: str
+    quota: Quota
+    def __init__(self, principal_id: _Optional[str] = ..., quota: _Optional[_Union[Quota, _Mapping]] = ...) -> None: ...
+
+class SetQuotaResponse(_message.Message):
+    __slots__ = ("principal",)
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    principal: Principal
+    def __init__(self, principal: _Optional[_Union[Principal, _Mapping]] = ...) -> None: ...
 
 class CreateApiKeyRequest(_message.Message):
     __slots__ = ("principal_id", "display_name", "expire_time")

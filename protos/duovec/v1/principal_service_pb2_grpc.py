@@ -57,6 +57,11 @@ class PrincipalServiceStub:
                 request_serializer=duovec_dot_v1_dot_principal__service__pb2.DeletePrincipalRequest.SerializeToString,
                 response_deserializer=duovec_dot_v1_dot_principal__service__pb2.DeletePrincipalResponse.FromString,
                 _registered_method=True)
+        self.SetQuota = channel.unary_unary(
+                '/duovec.v1.PrincipalService/SetQuota',
+                request_serializer=duovec_dot_v1_dot_principal__service__pb2.SetQuotaRequest.SerializeToString,
+                response_deserializer=duovec_dot_v1_dot_principal__service__pb2.SetQuotaResponse.FromString,
+                _registered_method=True)
         self.CreateApiKey = channel.unary_unary(
                 '/duovec.v1.PrincipalService/CreateApiKey',
                 request_serializer=duovec_dot_v1_dot_principal__service__pb2.CreateApiKeyRequest.SerializeToString,
@@ -116,6 +121,14 @@ class PrincipalServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetQuota(self, request, context):
+        """Limits what a principal may ask for, in place of the limits that it had;
+        from its next call on. Administrators only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateApiKey(self, request, context):
         """Makes an API key: one's own, or an administrator anybody's. The reply is
         the only place where its secret ever stands.
@@ -169,6 +182,11 @@ def add_PrincipalServiceServicer_to_server(servicer, server):
                     servicer.DeletePrincipal,
                     request_deserializer=duovec_dot_v1_dot_principal__service__pb2.DeletePrincipalRequest.FromString,
                     response_serializer=duovec_dot_v1_dot_principal__service__pb2.DeletePrincipalResponse.SerializeToString,
+            ),
+            'SetQuota': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetQuota,
+                    request_deserializer=duovec_dot_v1_dot_principal__service__pb2.SetQuotaRequest.FromString,
+                    response_serializer=duovec_dot_v1_dot_principal__service__pb2.SetQuotaResponse.SerializeToString,
             ),
             'CreateApiKey': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateApiKey,
@@ -302,6 +320,33 @@ class PrincipalService:
             '/duovec.v1.PrincipalService/DeletePrincipal',
             duovec_dot_v1_dot_principal__service__pb2.DeletePrincipalRequest.SerializeToString,
             duovec_dot_v1_dot_principal__service__pb2.DeletePrincipalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetQuota(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/duovec.v1.PrincipalService/SetQuota',
+            duovec_dot_v1_dot_principal__service__pb2.SetQuotaRequest.SerializeToString,
+            duovec_dot_v1_dot_principal__service__pb2.SetQuotaResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,7 @@ PrincipalService.CreatePrincipal UUU    UUU      PPP      PPP    PPP    PPP   AA
 PrincipalService.GetPrincipal    UUU    UUU      ONN      ONN    ONN    ONN   OON
 PrincipalService.ListPrincipals  UUU    UUU      OOO      OOO    OOO    OOO   OOO
 PrincipalService.DeletePrincipal UUU    UUU      PPP      PPP    PPP    PPP   OON
+PrincipalService.SetQuota        UUU    UUU      PPP      PPP    PPP    PPP   OON
 PrincipalService.CreateApiKey    UUU    UUU      ONN      ONN    ONN    ONN   OON
 PrincipalService.ListApiKeys     UUU    UUU      ONN      ONN    ONN    ONN   OON
 PrincipalService.RotateApiKey    UUU    UUU      ONN      ONN    ONN    ONN   OON
@@ -151,6 +152,7 @@ REQUESTS: dict[str, Callable[[Subject], dict[str, Any]]] = {
     "PrincipalService.CreatePrincipal": lambda to: {"principal_id": to.principal_id},
     "PrincipalService.GetPrincipal": lambda to: {"principal_id": to.principal_id},
     "PrincipalService.DeletePrincipal": lambda to: {"principal_id": to.principal_id},
+    "PrincipalService.SetQuota": lambda to: {"principal_id": to.principal_id, "quota": {"requests_per_s": 1000}},
     "PrincipalService.CreateApiKey": lambda to: {"principal_id": to.principal_id},
     "PrincipalService.ListApiKeys": lambda to: {"principal_id": to.principal_id},
     "PrincipalService.RotateApiKey": lambda to: {"key_id": to.key_id},

@@ -20,12 +20,14 @@ from gateway.errors import BackendFault, DatabaseUnavailable, DeadlineExceeded, 
 from gateway.rpc.admission import Admission
 from gateway.rpc.embedding_service import EmbeddingServicer
 from gateway.rpc.index_service import IndexServicer
+from gateway.rpc.quotas import Quotas
 from gateway.rpc.space_service import SpaceServicer
 from gateway.spaces import filling, reembedding
 from gateway.spaces.filling import BesideFiller
 from gateway.spaces.reembedding import Reembedder
 from gateway.spaces.serving import ServedSpace, Serving
 from gateway.store import spaces as spaces_module
+from gateway.store.access import Quota
 from gateway.store.caller import acting_with
 from gateway.store.canary import find_canary
 from gateway.store.chunks import ChunkStore
@@ -389,6 +391,7 @@ async def test_a_text_is_not_embedded_in_another_space_than_it_names(spaces: Spa
         serving,
         SimpleNamespace(check_key=check_key),  # type: ignore[arg-type]
         Admission(TokenMeter(), max_pending_tokens=1000, max_streams=1),
+        Quotas(Quota()),
         timeout_s=5,
     )
     beside.embedder.embed = _embedding_nothing  # type: ignore[method-assign]
@@ -431,6 +434,7 @@ async def test_an_item_is_not_stored_in_another_space_than_it_names(
         vectors,
         codebases,
         Admission(TokenMeter(), max_pending_tokens=1000, max_streams=1),
+        Quotas(Quota()),
         timeout_s=5,
         on_indexed=lambda: None,
     )
@@ -474,6 +478,7 @@ async def test_a_space_is_activated_while_chunks_stream_in(
         vectors,
         codebases,
         Admission(TokenMeter(), max_pending_tokens=1000, max_streams=1),
+        Quotas(Quota()),
         timeout_s=20,
         on_indexed=lambda: None,
     )

@@ -1,0 +1,155 @@
+"""How much each principal may ask for: calls a second and tokens a minute, in buckets that fill as time passes.
+
+Whoever waits for one answer is refused, and told when there will be room. What comes in streams is never refused: its
+batches wait, and HTTP/2 flow control slows their senders down. The limits came with the key's look-up, which every
+call begins with; the buckets are this process's own.
+"""
+
+import asyncio
+import math
+from dataclasses import dataclass, field
+from time import monotonic
+
+from gateway.errors import QuotaExceeded
+from gateway.store.access import Quota
+from gateway.store.caller import current_principal_key, current_quota
+
+MAX_REQUESTS_PER_S = 1e6
+MAX_TOKENS_PER_MINUTE = 10**12
+# Beyond so many buckets the full ones are forgotten: a full bucket is what who has none gets.
+_MAX_BUCKETS = 10_000
+# A limit that is lifted is noticed by who waits within this.
+_LONGEST_SLEEP_S = 1.0
+# Of what one waits for, so that who comes when it was told is not refused for the last bit of a number.
+_TOLERANCE = 1e-6
+
+
+@dataclass(slots=True)
+class _Bucket:
+    """Holds up to `capacity`, and gains `rate` a second."""
+
+    rate: float
+    capacity: float
+    level: float
+    filled_at: float
+    line: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def delay_s(self, amount: float, now: float) -> float:
+        """How long until `amount`, or a full bucket, may be taken if nobody else takes any, seconds; 0 for now."""
+        self.level = min(self.level + (now - self.filled_at) * self.rate, self.capacity)
+        self.filled_at = now
+        needed = min(amount, self.capacity)
+        return 0.0 if self.level >= needed * (1 - _TOLERANCE) else (needed - self.level) / self.rate
+
+    def take(self, amount: float) -> None:
+        """Take it; what exceeds a full bucket is owed."""
+        self.level -= amount
+
+
+class Quotas:
+    """The buckets of every principal that called; of the one whose key is acted with, in each method."""
+
+    def __init__(self, default: Quota) -> None:
+        """Args: default: For principals without limits of their own; 0, or None, for no limit."""
+        self._default = default
+        self._requests: dict[int, _Bucket] = {}
+        self._tokens: dict[int, _Bucket] = {}
+
+    def __repr__(self) -> str:
+        return f"Quotas({self._default}, buckets={len(self._requests)}+{len(self._tokens)})"
+
+    def admit(self) -> None:
+        """Count one call; up to a second's worth may come at once.
+
+        Raises:
+            QuotaExceeded: It is one too many; says when it would not be.
+        """
+        limit = _limit(current_quota().requests_per_s, self._default.requests_per_s)
+        bucket = _bucket(self._requests, rate=limit, capacity=max(limit, 1.0))
+        if bucket is not None:
+            _take_or_refuse(bucket, 1, f"your quota is {limit:g} calls a second")
+
+    def check_tokens(self) -> None:
+        """Refuse a call before it costs anything, where it would be refused whatever it has.
+
+        Raises:
+            QuotaExceeded: As `spend`.
+        """
+        self.spend(0)
+
+    def spend(self, token_count: int) -> None:
+        """Count the tokens of a call, of both encoders; up to a minute's worth may come at once.
+
+        A call that has more than a minute's worth is let through when a whole minute's is there, and owes the rest.
+
+        Raises:
+            QuotaExceeded: They are too many by now; says when they would not be.
+        """
+        limit = self._token_limit()
+        bucket = self._token_bucket(limit)
+        if bucket is not None:
+            _take_or_refuse(bucket, token_count, f"{token_count:,} tokens exceed your quota of {limit:,.0f} a minute")
+
+    async def wait(self, token_count: int) -> bool:
+        """Count the tokens of a stream's batch, as `spend`, after waiting in line with the caller's other streams.
+
+        Returns:
+            Whether it waited: the key may have been revoked since.
+        """
+        bucket = self._token_bucket(self._token_limit())
+        if bucket is None:
+            return False
+        waited = False
+        async with bucket.line:
+            while delay_s := bucket.delay_s(token_count, monotonic()):
+                waited = True
+                await asyncio.sleep(min(delay_s, _LONGEST_SLEEP_S))
+            bucket.take(token_count)
+        return waited
+
+    def _token_limit(self) -> float:
+        return _limit(current_quota().tokens_per_minute, self._default.tokens_per_minute)
+
+    def _token_bucket(self, limit: float) -> _Bucket | None:
+        return _bucket(self._tokens, rate=limit / 60, capacity=limit)
+
+
+def _limit(own: float | None, default: float | None) -> float:
+    return (default or 0) if own is None else own
+
+
+def _bucket(buckets: dict[int, _Bucket], *, rate: float, capacity: float) -> _Bucket | None:
+    """The caller's bucket, with the limit that holds now; None where there is none."""
+    principal_key = current_principal_key()
+    if rate == 0:
+        if principal_key is not None and (lifted := buckets.pop(principal_key, None)) is not None:
+            lifted.capacity = lifted.level = math.inf
+        return None
+    if principal_key is None:
+        raise RuntimeError("a quota was asked for by nobody: prove a key first")
+    bucket = buckets.get(principal_key)
+    if bucket is None:
+        if len(buckets) >= _MAX_BUCKETS:
+            _forget_full(buckets)
+        bucket = buckets[principal_key] = _Bucket(rate, capacity, capacity, monotonic())
+    elif (bucket.rate, bucket.capacity) != (rate, capacity):
+        bucket.delay_s(0, monotonic())
+        bucket.rate, bucket.capacity = rate, capacity
+    return bucket
+
+
+def _forget_full(buckets: dict[int, _Bucket]) -> None:
+    now = monotonic()
+    for principal_key, bucket in list(buckets.items()):
+        bucket.delay_s(0, now)
+        if bucket.level >= bucket.capacity and not bucket.line.locked():
+            del buckets[principal_key]
+
+
+def _take_or_refuse(bucket: _Bucket, amount: float, what: str) -> None:
+    delay_s = bucket.delay_s(amount, monotonic())
+    if delay_s:
+        # Rounded up to what a RetryInfo can say.
+        delay_s = math.ceil(delay_s * 1000) / 1000
+        raise QuotaExceeded(f"{what}; retry in {delay_s:.2f} s", retry_after_s=delay_s)
+    bucket.take(amount)

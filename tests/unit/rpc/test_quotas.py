@@ -1,0 +1,232 @@
+"""Quotas, by a clock that the test turns."""
+
+import asyncio
+import random
+
+import pytest
+
+from gateway.errors import QuotaExceeded
+from gateway.rpc import quotas as quotas_module
+from gateway.rpc.quotas import Quotas
+from gateway.store.access import Quota
+
+
+class Clock:
+    """Stands still but for `sleep` and what the test adds."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def sleep(self, duration_s: float) -> None:
+        before = self.now
+        await _real_sleep(0)
+        self.now = max(self.now, before + duration_s)
+
+
+_real_sleep = asyncio.sleep
+
+
+class Caller:
+    """Who calls, and what it may ask for, as the look-up of the key found them."""
+
+    def __init__(self) -> None:
+        self.principal_key: int | None = 1
+        self.quota = Quota()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(quotas_module, "monotonic", clock.monotonic)
+    monkeypatch.setattr(quotas_module.asyncio, "sleep", clock.sleep)
+    return clock
+
+
+@pytest.fixture
+def caller(monkeypatch: pytest.MonkeyPatch) -> Caller:
+    caller = Caller()
+    monkeypatch.setattr(quotas_module, "current_principal_key", lambda: caller.principal_key)
+    monkeypatch.setattr(quotas_module, "current_quota", lambda: caller.quota)
+    return caller
+
+
+def admitted(quotas: Quotas, count: int) -> int:
+    """How many of so many calls at once are let through."""
+    passed = 0
+    for _ in range(count):
+        try:
+            quotas.admit()
+        except QuotaExceeded:
+            continue
+        passed += 1
+    return passed
+
+
+def test_a_second_s_worth_may_come_at_once_and_then_as_many_as_the_limit(clock: Clock, caller: Caller) -> None:
+    caller.quota = Quota(requests_per_s=10)
+    quotas = Quotas(Quota())
+    assert admitted(quotas, 50) == 10
+    clock.now += 0.5
+    assert admitted(quotas, 50) == 5
+    clock.now += 3600
+    assert admitted(quotas, 50) == 10
+
+
+def test_less_than_one_a_second_is_still_one_at_a_time(clock: Clock, caller: Caller) -> None:
+    caller.quota = Quota(requests_per_s=0.1)
+    quotas = Quotas(Quota())
+    assert admitted(quotas, 5) == 1
+    clock.now += 9.9
+    assert admitted(quotas, 5) == 0
+    clock.now += 0.1
+    assert admitted(quotas, 5) == 1
+
+
+def test_the_delay_that_is_told_is_true(clock: Clock, caller: Caller) -> None:
+    """A call that comes back when it was told is let through; one a little earlier is not."""
+    generator = random.Random(7)
+    for _ in range(200):
+        limit = generator.choice([0.3, 1, 7, 60, 1000, 123456, 10**9])
+        caller.quota = Quota(tokens_per_minute=round(limit * 60))
+        quotas = Quotas(Quota())
+        tokens = generator.randint(1, round(limit * 60 * 1.5))
+        while True:
+            try:
+                quotas.spend(tokens)
+            except QuotaExceeded as exc:
+                delay_s = exc.retry_after_s
+                break
+        early_s = generator.uniform(0, 0.9) * delay_s
+        clock.now += early_s
+        if delay_s > 0.01:
+            with pytest.raises(QuotaExceeded):
+                quotas.spend(tokens)
+        clock.now += delay_s - early_s
+        quotas.spend(tokens)
+
+
+def test_no_more_is_let_through_than_the_limit_allows(clock: Clock, caller: Caller) -> None:
+    """Over any time: a minute's worth, and what the time brings, and the excess of one call over a minute's worth."""
+    generator = random.Random(2560)
+    caller.quota = Quota(tokens_per_minute=6000)
+    quotas, spent, began = Quotas(Quota()), 0, clock.now
+    for _ in range(3000):
+        clock.now += generator.expovariate(2)
+        tokens = generator.choice([1, 10, 500, 3000, 9000])
+        try:
+            quotas.spend(tokens)
+        except QuotaExceeded:
+            continue
+        spent += tokens
+        assert spent <= 6000 + (clock.now - began) * 100 + 3000 + 1
+    assert spent > (clock.now - began) * 100 * 0.9
+
+
+def test_a_call_with_more_than_a_minute_s_worth_goes_when_a_minute_s_is_there(clock: Clock, caller: Caller) -> None:
+    """It would else never be let through, and be told a delay all the same."""
+    caller.quota = Quota(tokens_per_minute=60)
+    quotas = Quotas(Quota())
+    quotas.spend(90)
+    with pytest.raises(
+        QuotaExceeded, match=r"^1 tokens exceed your quota of 60 a minute; retry in 31.00 s$"
+    ) as refused:
+        quotas.spend(1)
+    assert refused.value.retry_after_s == 31
+    with pytest.raises(QuotaExceeded):
+        quotas.check_tokens()
+    clock.now += 30
+    quotas.check_tokens()
+
+
+def test_principals_do_not_share_and_own_limits_win_over_the_default(clock: Clock, caller: Caller) -> None:
+    quotas = Quotas(Quota(requests_per_s=2, tokens_per_minute=0))
+    assert admitted(quotas, 10) == 2
+    caller.principal_key = 2
+    assert admitted(quotas, 10) == 2
+    caller.principal_key, caller.quota = 3, Quota(requests_per_s=0)
+    assert admitted(quotas, 10) == 10
+    caller.principal_key, caller.quota = 4, Quota(requests_per_s=5)
+    assert admitted(quotas, 10) == 5
+    quotas.spend(10**9)
+
+
+def test_a_limit_that_changes_holds_from_the_next_call_on(clock: Clock, caller: Caller) -> None:
+    quotas = Quotas(Quota())
+    caller.quota = Quota(requests_per_s=1)
+    assert admitted(quotas, 5) == 1
+    caller.quota = Quota(requests_per_s=100)
+    assert admitted(quotas, 50) == 0
+    clock.now += 0.1
+    assert admitted(quotas, 50) == 10
+    caller.quota = Quota(requests_per_s=0)
+    assert admitted(quotas, 500) == 500
+
+
+def test_without_limits_nothing_is_kept(clock: Clock, caller: Caller) -> None:
+    quotas = Quotas(Quota())
+    for caller.principal_key in range(100):
+        quotas.admit()
+        quotas.spend(1)
+    assert repr(quotas).endswith("buckets=0+0)")
+
+
+def test_full_buckets_are_forgotten_when_there_are_many(clock: Clock, caller: Caller) -> None:
+    """However many principals there are; and who is in debt stays so."""
+    quotas = Quotas(Quota(requests_per_s=1))
+    for caller.principal_key in range(10_000):
+        quotas.admit()
+        clock.now += 0.001
+    caller.principal_key = 10_000
+    quotas.admit()
+    assert len(quotas._requests) < 1100
+    caller.principal_key = 9999
+    with pytest.raises(QuotaExceeded):
+        quotas.admit()
+
+
+async def test_streams_wait_in_line_and_nothing_fails(clock: Clock, caller: Caller) -> None:
+    """First come, first served; the last has waited as long as the limit says."""
+    caller.quota = Quota(tokens_per_minute=6000)
+    quotas, order, began = Quotas(Quota()), [], clock.now
+
+    async def batch(number: int) -> None:
+        waited = await quotas.wait(3000)
+        order.append((number, waited))
+
+    await asyncio.gather(*(batch(number) for number in range(6)))
+    assert order == [(0, False), (1, False), (2, True), (3, True), (4, True), (5, True)]
+    assert clock.now - began == pytest.approx(4 * 30, abs=1)
+
+
+async def test_a_stream_that_ends_while_it_waits_takes_nothing(clock: Clock, caller: Caller) -> None:
+    caller.quota = Quota(tokens_per_minute=60)
+    quotas = Quotas(Quota())
+    quotas.spend(60)
+    waiting = asyncio.create_task(quotas.wait(60))
+    await _real_sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    clock.now += 60
+    quotas.spend(60)
+
+
+async def test_a_limit_that_is_lifted_frees_who_waits(clock: Clock, caller: Caller) -> None:
+    caller.quota = Quota(tokens_per_minute=1)
+    quotas, began = Quotas(Quota()), clock.now
+    quotas.spend(1000)
+    waiting = asyncio.create_task(quotas.wait(1000))
+    await _real_sleep(0)
+    caller.quota = Quota(tokens_per_minute=0)
+    quotas.check_tokens()
+    assert await waiting
+    assert clock.now - began < 10
+
+
+def test_nobody_has_no_quota(caller: Caller) -> None:
+    """A fault of ours: the key is proven before anything is counted."""
+    caller.principal_key = None
+    with pytest.raises(RuntimeError, match="asked for by nobody"):
+        Quotas(Quota(requests_per_s=1)).admit()
