@@ -45,6 +45,7 @@ from gateway.rpc.admission import Admission
 from gateway.rpc.authentication import AuthenticationInterceptor
 from gateway.rpc.codebase_service import CodebaseServicer
 from gateway.rpc.embedding_service import EmbeddingServicer
+from gateway.rpc.grpc_log import keep_callers_bytes_out_of_the_log
 from gateway.rpc.health import HealthMonitor
 from gateway.rpc.index_service import IndexServicer
 from gateway.rpc.interceptors import ErrorInterceptor
@@ -127,6 +128,7 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
         DatabaseUnavailable: PostgreSQL cannot be reached.
     """
     listeners = _listeners(settings)
+    keep_callers_bytes_out_of_the_log()
     async with contextlib.AsyncExitStack() as stack:
         triton = TritonFleet(settings.triton_url, concurrency=settings.triton_concurrency)
         stack.push_async_callback(triton.close)
