@@ -17,6 +17,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from duovec.v1 import (
+    audit_service_pb2,
+    audit_service_pb2_grpc,
     codebase_service_pb2,
     codebase_service_pb2_grpc,
     embedding_service_pb2,
@@ -42,6 +44,7 @@ from gateway.embedding.fleet import TritonFleet
 from gateway.embedding.space import Space
 from gateway.errors import DuovecError, SpaceMismatch, SpaceNotReady, StartupError
 from gateway.rpc.admission import Admission
+from gateway.rpc.audit_service import AuditServicer
 from gateway.rpc.authentication import AuthenticationInterceptor
 from gateway.rpc.codebase_service import CodebaseServicer
 from gateway.rpc.embedding_service import EmbeddingServicer
@@ -69,6 +72,7 @@ from gateway.store.access import Quota
 from gateway.store.admin import ensure_admin_key
 from gateway.store.api_key import ApiKey
 from gateway.store.api_keys import ApiKeyStore
+from gateway.store.audit import AuditKeeper, AuditLog
 from gateway.store.cached_embeddings import CachedEmbeddings
 from gateway.store.chunks import ChunkStore
 from gateway.store.codebases import CodebaseStore
@@ -108,6 +112,7 @@ SERVICES = tuple(
         (status_service_pb2, "StatusService"),
         (space_service_pb2, "SpaceService"),
         (training_service_pb2, "TrainingService"),
+        (audit_service_pb2, "AuditService"),
     )
 )
 _PROOF_TIMEOUT_S = 30.0
@@ -160,6 +165,8 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
             await stack.enter_async_context(log.running())
         keeper = SearchLogKeeper(system, retention=timedelta(days=settings.search_log_retention_days))
         await stack.enter_async_context(running(keeper.run()))
+        audit_keeper = AuditKeeper(system, retention=timedelta(days=settings.audit_log_retention_days))
+        await stack.enter_async_context(running(audit_keeper.run()))
         timeout_s = settings.request_timeout_s
         quotas = Quotas(Quota(settings.quota_requests_per_s, settings.quota_tokens_per_minute))
         statistics = RequestStatistics()
@@ -272,6 +279,9 @@ def _add_services(
     )
     training_service_pb2_grpc.add_TrainingServiceServicer_to_server(
         TrainingServicer(TrainingStore(database), timeout_s=timeout_s), server
+    )
+    audit_service_pb2_grpc.add_AuditServiceServicer_to_server(
+        AuditServicer(AuditLog(database), timeout_s=timeout_s), server
     )
     quality_service_pb2_grpc.add_QualityServiceServicer_to_server(
         QualityServicer(QualityStore(database), timeout_s=timeout_s), server

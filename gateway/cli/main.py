@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from gateway.cli.audit import audit
 from gateway.cli.demo import demo
 from gateway.cli.doctor import doctor
 from gateway.cli.embed import embed
@@ -69,7 +70,7 @@ def _options(
     """Code search by two encoders at once."""
 
 
-for command in (up, demo, index, search, feedback, quality, embed, status, health, doctor, tune):
+for command in (up, demo, index, search, feedback, quality, embed, status, health, doctor, tune, audit):
     app.command()(command)
 for name, group in (("principal", principal), ("key", key), ("grant", grant), ("space", space), ("training", training)):
     app.add_typer(group, name=name)

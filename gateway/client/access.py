@@ -1,4 +1,4 @@
-"""Principals, API keys and grants: the part of the client that says who may do what."""
+"""Principals, API keys, grants and the audit log: the part of the client that says who may do what, and who did."""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -8,8 +8,10 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from duovec.v1 import audit_service_pb2 as audit_pb
 from duovec.v1 import codebase_service_pb2 as codebase_pb
 from duovec.v1 import principal_service_pb2 as principal_pb
+from duovec.v1.audit_service_pb2_grpc import AuditServiceStub
 from duovec.v1.principal_service_pb2_grpc import PrincipalServiceStub
 
 Role = Literal["read", "write", "owner"]
@@ -22,6 +24,7 @@ class Access:
         """Use `Client.access`."""
         # The generated stubs carry no annotations.
         self._principals = cast(Callable[[grpc.Channel], Any], PrincipalServiceStub)(channel)
+        self._audit = cast(Callable[[grpc.Channel], Any], AuditServiceStub)(channel)
         self._codebases = codebases
         self._call = call
 
@@ -144,6 +147,41 @@ class Access:
         """Take a principal's role on a codebase away that the caller owns."""
         request = codebase_pb.DeleteGrantRequest(codebase_id=codebase_id, principal_id=principal_id)
         self._call(self._codebases.DeleteGrant, request, repeatable=False)
+
+    def list_audit_events(
+        self,
+        *,
+        principal_id: str = "",
+        about: str = "",
+        action: str = "",
+        begin_time: datetime | None = None,
+        end_time: datetime | None = None,
+    ) -> Iterator[audit_pb.AuditEvent]:
+        """Yield the events of the audit log, newest first, page by page; administrators only.
+
+        Args:
+            principal_id: Only changes by this principal.
+            about: Only changes of what has this id: a principal, a key, a codebase or a space.
+            action: Only these, such as GRANT_SET.
+            begin_time: Only from this time on, with a time zone.
+            end_time: Only before this time.
+        """
+        token = ""
+        while True:
+            request = audit_pb.ListAuditEventsRequest(
+                principal_id=principal_id,
+                about=about,
+                action=action,
+                begin_time=_timestamp(begin_time),
+                end_time=_timestamp(end_time),
+                page_size=1000,
+                page_token=token,
+            )
+            response: audit_pb.ListAuditEventsResponse = self._call(self._audit.ListAuditEvents, request)
+            yield from response.events
+            token = response.next_page_token
+            if not token:
+                return
 
 
 def _timestamp(time: datetime | None) -> Timestamp | None:

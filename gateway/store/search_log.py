@@ -21,6 +21,7 @@ from gateway.concurrency import running
 from gateway.errors import DuovecError
 from gateway.store.pool import Database
 from gateway.store.queries import load_queries
+from gateway.store.retention import delete_every_hour
 
 if TYPE_CHECKING:
     from gateway.store.pool import Connection
@@ -41,7 +42,6 @@ _BATCH = 256
 _WRITE_TIMEOUT_S = 10.0
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 5.0
 _FLUSH_TIMEOUT_S = 5.0
-_EXPIRY_INTERVAL_S = 3600.0
 _EXPIRED_BATCH = 1000
 
 # What a search is refused for that would be refused for ever; it must not hold up the others.
@@ -224,16 +224,8 @@ class SearchLogKeeper:
         self._retention = retention
 
     async def run(self) -> None:
-        """Delete every hour; several gateways on a database do no harm."""
-        while True:
-            try:
-                if count := await self.delete_expired():
-                    logger.info("deleted %d searches older than %d days", count, self._retention.days)
-            except DuovecError as exc:
-                logger.warning("old searches were not deleted: %s", exc)
-            except Exception:  # it must not end the task, which nobody waits for before the shutdown
-                logger.exception("old searches were not deleted")
-            await asyncio.sleep(_EXPIRY_INTERVAL_S)
+        """Delete every hour."""
+        await delete_every_hour(self.delete_expired, what=f"searches older than {self._retention.days} days")
 
     async def delete_expired(self, *, now: datetime | None = None) -> int:
         """Delete what is older than the retention period, in transactions of 1,000.

@@ -1,4 +1,4 @@
-"""`duovec principal`, `duovec key` and `duovec grant` against the real service."""
+"""`duovec principal`, `duovec key`, `duovec grant` and `duovec audit` against the real service."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -74,6 +74,38 @@ def test_from_a_new_principal_to_a_revoked_key(duovec: Duovec, client: Client) -
     assert "[API_KEY_INVALID]" in duovec("key", "list", key=rotated["key"]).stderr
 
 
+def test_the_audit_log_shows_who_did_what_from_where(duovec: Duovec, client: Client) -> None:
+    """By command: the names are those of the administrator's key, and of the connection as the gateway saw it."""
+    admin_key_id = client.access.create_api_key("admin").api_key.key_id
+    duovec("principal", "create", "carol")
+    key = duovec("key", "create", "carol").stdout.strip()
+    duovec("principal", "limit", "carol", "--requests-per-s", "20")
+    duovec("key", "revoke", key.split("_")[1], key=key)
+    events = good(duovec("audit", "--about", "carol", "--limit", "4", "--json"))["events"]
+    assert [(event["action"], event["principal_id"]) for event in events] == [
+        ("KEY_REVOKED", "carol"),
+        ("QUOTA_SET", "admin"),
+        ("KEY_CREATED", "admin"),
+        ("PRINCIPAL_CREATED", "admin"),
+    ]
+    assert events[0]["key_id"] == key.split("_")[1]
+    assert events[0]["subject"] == f"principals/carol/keys/{events[0]['key_id']}"
+    assert events[1]["details"]["requests_per_s"] == 20
+    assert all(event["peer"].startswith("ipv4:127.0.0.1:") for event in events)
+    assert [event["event_id"] for event in events] == sorted((event["event_id"] for event in events), reverse=True)
+    by_carol = good(duovec("audit", "--by", "carol", "--json"))["events"]
+    assert by_carol[0] == events[0]
+    one = good(duovec("audit", "--action", "KEY_CREATED", "--about", admin_key_id, "--since", "2026-01-01", "--json"))
+    assert [event["subject"] for event in one["events"]] == [f"principals/admin/keys/{admin_key_id}"]
+    assert good(duovec("audit", "--until", "2026-01-01", "--json")) == {"events": []}
+    table = duovec("audit", "--about", "carol").stdout
+    assert "QUOTA_SET" in table
+    assert key.split("_")[2] not in table
+    client.access.revoke_api_key(admin_key_id)
+    # Further than one page of the service.
+    assert len({event.event_id for event in client.access.list_audit_events()}) >= 6
+
+
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "message"),
     [
@@ -83,6 +115,11 @@ def test_from_a_new_principal_to_a_revoked_key(duovec: Duovec, client: Client) -
         (("key", "revoke", "000000000000"), 1, "API key '000000000000' does not exist"),
         (("key", "revoke", "duovec_secret"), 1, "key_id: is not 12 of a-z and 0-9"),
         (("principal", "create", "No Slug"), 1, "principal_id: is 'No Slug'"),
+        (("principal", "limit", "x", "--requests-per-s", "-1"), 2, "--requests-per-s"),
+        (("principal", "limit", "nobody-here"), 1, "principal 'nobody-here' does not exist"),
+        (("audit", "--about", "a b"), 1, "about: is 'a b'; send an id or a fingerprint, or nothing"),
+        (("audit", "--action", "grant"), 1, "action: is 'grant'; send one such as GRANT_SET, or nothing"),
+        (("audit", "--since", "yesterday"), 2, "--since"),
         (("principal", "create", "admin"), 1, "principal 'admin' exists already"),
         (("grant", "add", "x", "nobody-here", "read"), 1, "codebase 'x' does not exist"),
     ],

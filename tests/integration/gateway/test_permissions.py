@@ -63,6 +63,7 @@ TrainingService.CancelTrainingRun UUU   UUU      PPP      PPP    PPP    PPP   NN
 TrainingService.CreateTrainingSchedule UUU UUU   PPP      PPP    PPP    PPP   OOO
 TrainingService.ListTrainingSchedules UUU UUU    PPP      PPP    PPP    PPP   OOO
 TrainingService.DeleteTrainingSchedule UUU UUU   PPP      PPP    PPP    PPP   NNN
+AuditService.ListAuditEvents     UUU    UUU      PPP      PPP    PPP    PPP   OOO
 StatusService.GetStatus          UUU    UUU      PPP      PPP    PPP    PPP   OOO
 """
 CODES = {
@@ -139,6 +140,7 @@ REQUESTS: dict[str, Callable[[Subject], dict[str, Any]]] = {
         for name in ("GetSpace", "ReembedSpace", "ActivateSpace", "DropSpace")
     },
     "StatusService.GetStatus": lambda _: {},
+    "AuditService.ListAuditEvents": lambda _: {},
     "TrainingService.StartTrainingRun": lambda _: {"spec": {"recipe": "encoder = 'none'"}},
     "TrainingService.GetTrainingRun": lambda _: {"run_id": 2**62},
     "TrainingService.ListTrainingRuns": lambda _: {},
