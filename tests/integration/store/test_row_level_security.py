@@ -1,7 +1,10 @@
 """What the database itself holds a request to, whatever the gateway forgets to check."""
 
+import contextlib
+import hmac
 import re
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
@@ -10,6 +13,7 @@ from store_callers import make_caller, set_role
 from store_samples import make_chunk, make_vectors
 
 from gateway.errors import GrantNotFound, NotFound, PermissionDenied, Unauthenticated
+from gateway.store import caller as caller_module
 from gateway.store.api_key import ApiKey
 from gateway.store.caller import acting_with
 from gateway.store.chunks import ChunkStore
@@ -221,6 +225,27 @@ async def test_a_key_is_its_id_and_its_secret(
         async with caller_database.acquire(5):
             pass
     assert str(refused.value) == "the API key is not one of this service's; ask its administrator for one"
+
+
+async def test_hashes_are_compared_in_constant_time_and_compared_always(
+    caller_database: Database, outsider: ApiKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once a look-up, of 32 bytes with 32, by the function that is made for it: also where there is no such key."""
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(stored: bytes, given: bytes) -> bool:
+        compared.append((stored, given))
+        return hmac.compare_digest(stored, given)
+
+    monkeypatch.setattr(caller_module, "hmac", SimpleNamespace(compare_digest=compare))
+    for key in (outsider, ApiKey(outsider.key_id, bytes(32)), ApiKey("0" * 12, outsider.secret)):
+        with acting_with(key), contextlib.suppress(Unauthenticated):
+            async with caller_database.acquire(5):
+                pass
+        (stored, given), *others = compared
+        assert others == []
+        assert (len(stored), given) == (32, key.secret_sha256)
+        compared.clear()
 
 
 async def test_nothing_of_one_caller_stays_on_the_connection_for_the_next(url: str, database: Database) -> None:
