@@ -35,6 +35,7 @@ bench: $(VENV)/installed
 	$(BIN)/python tests/benchmarks/interference.py
 	$(BIN)/python tests/benchmarks/cache.py
 	$(BIN)/python tests/benchmarks/search.py
+	$(BIN)/python tests/benchmarks/storage.py
 	$(BIN)/python -m tests.benchmarks.peers
 	$(BIN)/python -m tests.benchmarks.flops
 
