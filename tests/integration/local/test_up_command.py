@@ -245,7 +245,6 @@ async def test_a_second_gateway_on_the_port_is_refused_unless_both_share_it(
                 stack.endpoint,
                 environment | {"DUOVEC_REUSE_PORT": reuse_port},
                 log_path=data_dir / "second.log",
-                own_address=f"unix-abstract:{data_dir}",
             )
             with pytest.raises(StartupError, match=f"cannot listen on {stack.endpoint}; set DUOVEC_LISTEN to a free"):
                 await second.start()
