@@ -88,6 +88,24 @@ def test_a_value_out_of_its_limits_is_refused(
     assert str(caught.value) == f"wrong settings: {name}: {complaint}"
 
 
+def test_the_standard_s_variable_names_the_collector_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours goes first, and nothing is traced without either."""
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
+    assert Settings.from_environment().otlp_endpoint is None
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317")
+    assert Settings.from_environment().otlp_endpoint == "http://collector:4317"
+    monkeypatch.setenv("DUOVEC_OTLP_ENDPOINT", "https://ours:4317")
+    assert Settings.from_environment().otlp_endpoint == "https://ours:4317"
+
+
+@pytest.mark.parametrize("value", ["collector:4317", "ftp://collector", "http://collector:4317/v1/traces", "http://"])
+def test_a_collector_is_a_url_without_path(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OTLP over gRPC has none; one that is meant for OTLP over HTTP would lose every span in silence."""
+    monkeypatch.setenv("DUOVEC_OTLP_ENDPOINT", value)
+    with pytest.raises(StartupError, match=r"^wrong settings: DUOVEC_OTLP_ENDPOINT: String should match"):
+        Settings.from_environment()
+
+
 def test_settings_do_not_change_once_built() -> None:
     """A field cannot be assigned."""
     settings = Settings.from_environment()
