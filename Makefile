@@ -34,6 +34,7 @@ bench: $(VENV)/installed
 	$(BIN)/python -P tests/benchmarks/throughput.py
 	$(BIN)/python tests/benchmarks/interference.py
 	$(BIN)/python tests/benchmarks/cache.py
+	$(BIN)/python tests/benchmarks/observation.py
 	$(BIN)/python tests/benchmarks/search.py
 	$(BIN)/python tests/benchmarks/storage.py
 	$(BIN)/python -m tests.benchmarks.peers
