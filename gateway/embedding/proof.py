@@ -52,7 +52,8 @@ class ProvenEncoders:
     def __init__(self, triton: TritonClient) -> None:
         """Use `triton`; nothing is sent yet."""
         self._triton = triton
-        self._proven: set[tuple[str, int]] = set()
+        # With how often the connection had been lost by then: a Triton that came back may be another.
+        self._proven: dict[tuple[str, int], int] = {}
         self._locks: dict[tuple[str, int], asyncio.Lock] = {}
 
     async def check_ready(self, encoder: Encoder, *, timeout_s: float) -> None:
@@ -79,14 +80,17 @@ class ProvenEncoders:
         """
         await self.prove(encoder, timeout_s=timeout_s)
         try:
-            return await self._triton.encode(encoder, rows, input_type, priority=priority, timeout_s=timeout_s)
+            vectors = await self._triton.encode(encoder, rows, input_type, priority=priority, timeout_s=timeout_s)
         except TritonUnavailable:
             self.doubt(encoder)
             raise
+        # Where the connection was lost meanwhile, the one that answered is proven afterwards.
+        await self.prove(encoder, timeout_s=timeout_s)
+        return vectors
 
     def doubt(self, encoder: Encoder) -> None:
         """Prove an encoder again before its next use: Triton may come back with other models."""
-        self._proven.discard((encoder.name, encoder.version))
+        self._proven.pop((encoder.name, encoder.version), None)
 
     async def prove(self, encoder: Encoder, *, timeout_s: float) -> None:
         """Check that Triton gives the vector that was seen when the version was published, unless it did before.
@@ -96,16 +100,20 @@ class ProvenEncoders:
             TritonUnavailable, Overloaded, DeadlineExceeded, BackendFault: As `TritonClient.encode`.
         """
         key = (encoder.name, encoder.version)
-        if key in self._proven:
+        if self._is_proven(key):
             return
         try:
             # The wait for somebody else's proof is bounded, too: where Triton hangs, each would wait for all before it.
             async with asyncio.timeout(timeout_s), self._locks.setdefault(key, asyncio.Lock()):
-                if key not in self._proven:
+                while not self._is_proven(key):
+                    lost_count = self._triton.lost_count
                     await self._compare(encoder, timeout_s)
-                    self._proven.add(key)
+                    self._proven[key] = lost_count
         except TimeoutError as exc:
             raise DeadlineExceeded(f"encoder {encoder.name} did not answer in {timeout_s:.3g} s") from exc
+
+    def _is_proven(self, key: tuple[str, int]) -> bool:
+        return self._proven.get(key) == self._triton.lost_count
 
     async def _compare(self, encoder: Encoder, timeout_s: float) -> None:
         canary = await asyncio.to_thread(Canary.load, encoder.folder / "canary.json")

@@ -13,6 +13,7 @@ from enum import IntEnum
 from functools import partial
 from typing import Any
 
+import grpc
 import numpy as np
 import tritonclient.grpc.aio as triton_grpc
 from numpy.typing import NDArray
@@ -77,6 +78,7 @@ class TritonClient:
     Attributes:
         meter: How fast the encoders work.
         loads: What each encoder was asked for, by its name.
+        lost_count: How often the connection was lost. What was seen of the server before says nothing of it after.
     """
 
     def __init__(self, url: str, *, concurrency: int, work: Work | None = None) -> None:
@@ -94,10 +96,23 @@ class TritonClient:
         self._concurrency = concurrency
         self._slots: dict[tuple[str, Priority], asyncio.Semaphore] = {}
         self._lanes: dict[str, BulkLane] = {}
+        self.lost_count = 0
+        self._watching: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
         """Close the channel."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
         await self._client.close()
+
+    async def _watch_connection(self) -> None:
+        channel: grpc.aio.Channel = self._client._channel  # tritonclient shows it to nobody
+        state = channel.get_state()
+        while True:
+            await channel.wait_for_state_change(state)
+            self.lost_count += state is grpc.ChannelConnectivity.READY
+            state = channel.get_state()
 
     async def check_ready(self, encoder: Encoder, *, timeout_s: float) -> None:
         """Check that Triton serves this version of an encoder.
@@ -158,6 +173,8 @@ class TritonClient:
             DeadlineExceeded: The budget is spent.
             BackendFault: It answered something else than vectors of this encoder.
         """
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch_connection())
         lane = self._lanes.get(encoder.name)
         if lane is None:
             lane = self._lanes[encoder.name] = BulkLane(partial(self._infer_awake, priority=Priority.BULK))
@@ -300,7 +317,8 @@ class TritonClient:
         if code == "StatusCode.DEADLINE_EXCEEDED":
             return DeadlineExceeded(f"{who} did not answer in time")
         if code in {"StatusCode.UNAVAILABLE", "StatusCode.NOT_FOUND", "StatusCode.CANCELLED"} or (
-            "unknown model" in text or "not ready" in text
+            # The last: of the Python backend, whose process was away or did not answer for a while.
+            "unknown model" in text or "not ready" in text or "is not healthy" in text
         ):
             return TritonUnavailable(f"{who}: {text}")
         return BackendFault(f"{who}: {code} {text}")

@@ -169,3 +169,34 @@ async def test_a_version_that_is_not_ready_is_proven_again(
         await encoders.check_ready(published.code, timeout_s=5)
     await run(encoders, published)
     assert sum(call.ids_BT[0, 0] == 5 for call in fake.calls) == 2
+
+
+async def test_whoever_comes_back_at_the_same_port_is_proven_again(published: Space) -> None:
+    """Between two calls Triton was started anew with other models, and no call failed meanwhile."""
+
+    async def other(call: Call, context: Any) -> NDArray[np.float32]:
+        return np.roll(await answer(call, context), 1, axis=1)
+
+    async def serve(answering: Any, port: int) -> tuple[grpc.aio.Server, int]:
+        server, fake = grpc.aio.server(options=[("grpc.so_reuseport", 0)]), FakeTriton()
+        fake.answer = answering
+        add_GRPCInferenceServiceServicer_to_server(fake, server)
+        port = server.add_insecure_port(f"127.0.0.1:{port}")
+        await server.start()
+        return server, port
+
+    first, port = await serve(answer, 0)
+    client = TritonClient(f"127.0.0.1:{port}", concurrency=4)
+    encoders = ProvenEncoders(client)
+    await run(encoders, published)
+    await first.stop(None)
+    second, _ = await serve(other, port)
+    with pytest.raises(SpaceMismatch):
+        while True:
+            try:
+                await run(encoders, published)
+            except TritonUnavailable:
+                continue
+            raise AssertionError("a vector of the other model was taken")
+    await client.close()
+    await second.stop(None)
