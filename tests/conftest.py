@@ -1,6 +1,7 @@
 """The published compact pair, and one running stack for the tests that do not break it."""
 
 import hashlib
+import secrets
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -8,11 +9,45 @@ from pathlib import Path
 
 import pytest
 from open_folder import open_folder
+from soak_run import SoakRun
 
 from gateway.client.client import Client
 from gateway.local.stack import Stack, StackSettings
 
 ROOT = Path(__file__).parents[1]
+_SOAK = pytest.StashKey[SoakRun]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("soak", "the long forms of tests that are marked `soak`")
+    group.addoption("--soak", action="store_true", help="Run the long forms.")
+    group.addoption("--soak-seed", type=int, help="Seed of the long forms; printed, and random where not given.")
+    group.addoption("--soak-kills", type=int, default=50, help="How often the long form kills something.")
+    group.addoption("--soak-report", type=Path, help="File for the summary, one JSON line.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    is_long, seed = config.getoption("--soak"), config.getoption("--soak-seed")
+    if seed is None:
+        seed = secrets.randbelow(10**9) if is_long else 1
+    config.stash[_SOAK] = SoakRun(is_long, seed, config.getoption("--soak-kills"))
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    soak = config.stash[_SOAK]
+    return f"soak: --soak-seed={soak.seed}" if soak.is_long else None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    soak = config.stash[_SOAK]
+    if soak.is_long:
+        terminalreporter.write_line(soak.write(config.getoption("--soak-report")))
+
+
+@pytest.fixture(scope="session")
+def soak(request: pytest.FixtureRequest) -> SoakRun:
+    """Whether the long forms run, and what they have seen."""
+    return request.config.stash[_SOAK]
 
 
 def _sources_digest() -> str:

@@ -16,6 +16,12 @@ CONNECTION_FAILURES: tuple[type[Exception], ...] = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
 )
+# No room on the disk or in memory, a disk that fails, a server that takes no writes: it answers, and may again in full.
+_AILING: tuple[type[Exception], ...] = (
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
 
 
 @contextmanager
@@ -24,7 +30,8 @@ def translate_failures() -> Iterator[None]:
 
     Raises:
         DeadlineExceeded: The client or the server ran into the time limit; the server dropped the work.
-        DatabaseUnavailable: The server cannot be reached, or ended the transaction for another's sake.
+        DatabaseUnavailable: The server cannot be reached, is full or takes no writes, or ended the transaction for
+            another's sake.
         NotFound: The codebase, or the principal, was deleted while it was written to.
         PermissionDenied: Row-level security refused a write that the gateway's own check had let pass, or had
             forgotten.
@@ -36,6 +43,8 @@ def translate_failures() -> Iterator[None]:
         raise DeadlineExceeded("the deadline passed while the database worked") from error
     except CONNECTION_FAILURES as error:
         raise DatabaseUnavailable(f"PostgreSQL cannot be reached: {error or type(error).__name__}") from error
+    except _AILING as error:
+        raise DatabaseUnavailable(f"PostgreSQL cannot do its work now: {error}") from error
     except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as error:
         raise DatabaseUnavailable(f"PostgreSQL gave way to another transaction, try again: {error}") from error
     except asyncpg.InsufficientPrivilegeError as error:

@@ -1,19 +1,16 @@
-"""A gateway inside the test, on a PostgreSQL and a Triton that the test may kill and bring back."""
+"""PostgreSQL and Triton that the tests may kill and bring back, and a gateway inside the test."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from fault_caller import API_KEY, Parts
+from fault_caller import Parts
+from fault_site import ENCODERS, Backends, serving
 from open_folder import open_folder
-from pydantic import SecretStr
 
+from gateway.concurrency import run_all
 from gateway.local.postgres import Postgres
 from gateway.local.triton import Triton
-from gateway.server import serve
-from gateway.settings import Settings
-
-ENCODERS = ("compact-code", "compact-text")
 
 
 @pytest.fixture
@@ -23,27 +20,32 @@ def fault_dir() -> Iterator[Path]:
         yield root
 
 
-@pytest.fixture
-def repository(published_models: Path) -> Path:
-    """The models that are served; a test may ask for others."""
-    return published_models
+@pytest.fixture(scope="session")
+async def shared_backends(published_models: Path) -> AsyncIterator[Backends]:
+    with open_folder("duovec-faults-") as root:
+        postgres = Postgres(root / "postgres", log_path=root / "postgres.log")
+        triton = Triton(published_models, ENCODERS, work_dir=root / "triton", log_path=root / "triton.log")
+        await run_all([postgres.start(), triton.start()])
+        yield Backends(postgres, triton, published_models, root)
+        await run_all([postgres.stop(), triton.stop()])
 
 
 @pytest.fixture
-async def parts(repository: Path, fault_dir: Path) -> AsyncIterator[Parts]:
-    postgres = Postgres(fault_dir / "postgres", log_path=fault_dir / "postgres.log")
-    triton = Triton(repository, ENCODERS, work_dir=fault_dir / "triton", log_path=fault_dir / "triton.log")
-    await postgres.start()
-    await triton.start()
-    settings = Settings(
-        database_url=postgres.url,
-        triton_url=triton.url,
-        model_repository=repository,
-        listen="127.0.0.1:0",
-        admin_key=SecretStr(API_KEY),
-        drain_s=1,
-    )
-    async with serve(settings) as port:
-        yield Parts(postgres, triton, f"127.0.0.1:{port}")
-    await triton.stop()
-    await postgres.stop()
+async def backends(shared_backends: Backends) -> AsyncIterator[Backends]:
+    """Both run when a test begins."""
+    await shared_backends.mend()
+    yield shared_backends
+    await shared_backends.mend()
+
+
+@pytest.fixture
+async def database_url(backends: Backends) -> AsyncIterator[str]:
+    """An empty database of the test's own."""
+    async with backends.database() as url:
+        yield url
+
+
+@pytest.fixture
+async def parts(backends: Backends, database_url: str) -> AsyncIterator[Parts]:
+    async with serving(backends.postgres, backends.triton, backends.repository, database_url) as parts:
+        yield parts

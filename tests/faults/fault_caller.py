@@ -59,6 +59,7 @@ class Parts:
     postgres: Postgres
     triton: Triton
     endpoint: str
+    database_url: str
 
 
 class Caller:
@@ -88,11 +89,14 @@ class Caller:
         request = embedding_service_pb2.EmbedRequest(texts=texts, input_type=input_type)
         return await self._decoded(self._embedding.Embed(request, timeout=timeout_s, metadata=METADATA))
 
-    async def search(self, codebase_id: str, query: str) -> search_service_pb2.SearchResponse:
-        return await self.search_by(search_service_pb2.SearchRequest(codebase_ids=[codebase_id], query=query))
+    async def search(self, codebase_id: str, query: str, *, timeout_s: float = 10) -> search_service_pb2.SearchResponse:
+        request = search_service_pb2.SearchRequest(codebase_ids=[codebase_id], query=query)
+        return await self.search_by(request, timeout_s=timeout_s)
 
-    async def search_by(self, request: search_service_pb2.SearchRequest) -> search_service_pb2.SearchResponse:
-        return await self._decoded(self._search.Search(request, timeout=10, metadata=METADATA))
+    async def search_by(
+        self, request: search_service_pb2.SearchRequest, *, timeout_s: float = 10
+    ) -> search_service_pb2.SearchResponse:
+        return await self._decoded(self._search.Search(request, timeout=timeout_s, metadata=METADATA))
 
     async def create(self, codebase_id: str) -> None:
         request = codebase_service_pb2.CreateCodebaseRequest(codebase_id=codebase_id)
@@ -105,10 +109,13 @@ class Caller:
         return codebase.chunk_count, codebase.pending_chunk_count
 
     async def index(
-        self, requests: Iterable[index_service_pb2.IndexChunksRequest]
+        self, requests: Iterable[index_service_pb2.IndexChunksRequest], *, timeout_s: float = 60
     ) -> list[index_service_pb2.IndexChunksResponse]:
-        call = self._index.IndexChunks(iter(list(requests)), timeout=60, metadata=METADATA)
-        return [reply async for reply in call]
+        async def replies() -> list[index_service_pb2.IndexChunksResponse]:
+            call = self._index.IndexChunks(iter(list(requests)), timeout=timeout_s, metadata=METADATA)
+            return [reply async for reply in call]
+
+        return await self._decoded(replies())
 
     async def is_serving(self) -> bool:
         reply = await self._health.Check(health_pb2.HealthCheckRequest(), timeout=5)

@@ -62,7 +62,7 @@ async def test_the_live_encoder_answers_and_the_reply_says_so(parts: Parts, call
 
 async def forget_vectors(parts: Parts) -> None:
     """Empty the embedding cache, once the query is there."""
-    connection = await asyncpg.connect(parts.postgres.url)
+    connection = await asyncpg.connect(parts.database_url)
     async with asyncio.timeout(10):
         while await connection.execute("DELETE FROM cached_embeddings WHERE input_type = 'query'") == "DELETE 0":
             await asyncio.sleep(0.01)
