@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -184,10 +185,18 @@ def test_its_parts_stop_when_it_is_killed_itself(up: Up) -> None:
     assert _still_running(processes) == []
 
 
+def _serves_metrics(address: str) -> bool:
+    with urllib.request.urlopen(f"http://{address}/metrics") as reply:
+        return b"\nduovec_serving 1.0\n" in reply.read()
+
+
 def test_two_gateways_share_the_port_and_one_goes_on_without_the_other(two_gateways: Up) -> None:
     """Each gets connections; when one is killed the other takes all new ones, until it is started again."""
     up = two_gateways
-    endpoint = up.wait_for("ready")["endpoint"]
+    ready = up.wait_for("ready")
+    endpoint = ready["endpoint"]
+    assert [_serves_metrics(address) for address in ready["metrics_endpoints"]] == [True, True]
+    assert len(set(ready["metrics_endpoints"])) == 2
     before = _pids(up)
     host, port = endpoint.split(":")
     assert before["gateway"] != before["gateway-2"]
@@ -208,6 +217,7 @@ def test_two_gateways_share_the_port_and_one_goes_on_without_the_other(two_gatew
     assert {_health(endpoint) for _ in range(20)} == {health_pb2.HealthCheckResponse.SERVING}
     again = up.wait_for("part", part="gateway", state="ready")
     assert again["pid"] != before["gateway"]
+    assert [_serves_metrics(address) for address in ready["metrics_endpoints"]] == [True, True]
     assert {_health(endpoint) for _ in range(20)} == {health_pb2.HealthCheckResponse.SERVING}
 
     processes = _descendants(up)
