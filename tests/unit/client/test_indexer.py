@@ -142,7 +142,7 @@ def test_a_broken_stream_is_resumed(service: FakeService, client: Client, tree: 
 def test_a_stream_that_keeps_breaking_is_given_up(
     service: FakeService, client: Client, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.client.client.random.uniform", lambda low, high: low)
+    monkeypatch.setattr("gateway.client.backoff.random.uniform", lambda low, high: low)
     pauses: list[float] = []
     monkeypatch.setattr("gateway.client.stream.time.sleep", pauses.append)
     service.break_always = True
