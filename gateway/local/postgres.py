@@ -26,8 +26,8 @@ _LOG_TAIL_LINES = 12
 _LOG_TAIL_BYTES = 8192
 _PASSWORD_FILE = "duovec.password"  # noqa: S105  # A file name.
 
-# Of this machine's memory, which the encoders need, too: the index of a million vectors is 711 MB, and a search reads 200
-# of them at 8 kB each.
+# Of this machine's memory, which the encoders need, too: the index of a million vectors is 711 MB, and a search reads
+# 200 of them at 8 kB each.
 _BUFFERS_MB = min(max(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20 // 8, 256), 2048)
 
 # What builds an index sets its own maintenance_work_mem. fsync stays on: what was answered as stored is stored.

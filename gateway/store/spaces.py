@@ -26,8 +26,8 @@ _COLUMNS = (
 )
 _QUERIES = load_queries("spaces.sql")
 _VECTORS = load_queries("space_vectors.sql")
-# Of the graph while it is built, a vector. Measured: 5,850 and 1,290, by the number of vectors at which pgvector said that
-# 48 MB are full. A graph that outgrows its memory goes on through the table, at a fifth of the rate.
+# Of the graph while it is built, a vector. Measured: 5,850 and 1,290, by the number of vectors at which pgvector said
+# that 48 MB are full. A graph that outgrows its memory goes on through the table, at a fifth of the rate.
 _INDEX_BYTES = {"hnsw": 6500, "binary": 1400}
 # DDL that waits longer for a lock gives up: whoever comes after it would wait, too.
 _LOCK_TIMEOUT = "SET lock_timeout = '3s'"
