@@ -21,6 +21,11 @@ TOKEN_BUDGET = 512
 """Padded tokens of a micro-batch of the Python backend; measured best on CPU, where big padded batches are 2.5 to 6
 times slower."""
 
+HOSTED_INSTANCES = 2
+"""Processes of the Python backend that each hold an encoder, and its weights. Between two requests one waits some
+milliseconds for the next: the other runs meanwhile, and whoever comes while one runs bulk work has the other. Measured,
+see DECISIONS.md."""
+
 LARGEST_SCORES = 2**28
 """Most rows × length² of a batch on a native backend.
 

@@ -16,7 +16,7 @@ from tritonclient.grpc.model_config_pb2 import (
     ModelQueuePolicy,
 )
 
-from export.deployment import TOKEN_BUDGET, Deployment
+from export.deployment import HOSTED_INSTANCES, TOKEN_BUDGET, Deployment
 from export.errors import ExportError
 from export.profiles import Profile, profiles_of, spanning_profile
 from export.python_backend.host import OUTPUT
@@ -113,9 +113,10 @@ def _queue_policy(level: int) -> ModelQueuePolicy:
 
 
 def _add_instances(config: ModelConfig, deployment: Deployment) -> None:
-    # One instance: a second one is a second copy of the weights. On GPU that means one on each.
+    # A second instance is a second copy of the weights. On GPU one means one on each.
     if not deployment.runtime.needs_gpu:
-        config.instance_group.add(count=1, kind=ModelInstanceGroup.KIND_CPU)
+        count = HOSTED_INSTANCES if deployment.runtime.backend == "python" else 1
+        config.instance_group.add(count=count, kind=ModelInstanceGroup.KIND_CPU)
         return
     group = config.instance_group.add(count=1, kind=ModelInstanceGroup.KIND_GPU)
     group.rate_limiter.resources.add(name=_GPU_RESOURCE, count=1)

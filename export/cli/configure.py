@@ -31,7 +31,9 @@ def configure(
     encoder: Annotated[list[str], typer.Option("--encoder", help="Folder in the repository; may be given again.")],
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of one inference.")] = None,
     token_budget: Annotated[int | None, typer.Option(min=1, help="Most padded tokens of a micro-batch.")] = None,
-    instances: Annotated[int, typer.Option(min=1, help="Processes that each hold the encoder.")] = 1,
+    instances: Annotated[
+        int | None, typer.Option(min=1, help="Processes that each hold the encoder, and its weights; 2 unless given.")
+    ] = None,
     reset: Annotated[bool, typer.Option("--reset", help="Back to the settings of the versions themselves.")] = False,
     triton_url: TritonUrl = None,
     triton_timeout: TritonTimeout = DEFAULT_TRITON_TIMEOUT_S,
@@ -74,12 +76,13 @@ def configure(
         )
 
 
-def _tuning(threads: int | None, token_budget: int | None, instances: int) -> "Tuning":
+def _tuning(threads: int | None, token_budget: int | None, instances: int | None) -> "Tuning":
+    from export.deployment import HOSTED_INSTANCES
     from export.tuning import Tuning
 
     if threads is None or token_budget is None:
         raise typer.BadParameter("--threads and --token-budget go together")
-    return Tuning(threads, token_budget, instances, cores=len(os.sched_getaffinity(0)))
+    return Tuning(threads, token_budget, instances or HOSTED_INSTANCES, cores=len(os.sched_getaffinity(0)))
 
 
 def _row(served: "Served", folder: EncoderFolder) -> dict[str, Any]:

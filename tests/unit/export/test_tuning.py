@@ -8,6 +8,7 @@ from small_encoder import build_small, commit_small
 from typer.testing import CliRunner
 
 from export.cli.main import app
+from export.deployment import HOSTED_INSTANCES
 from export.errors import ExportError
 from export.publish import configure, publish_candidate, roll_back, unload
 from export.repository import EncoderFolder, ServingState
@@ -37,7 +38,7 @@ def settings(folder: EncoderFolder) -> tuple[int, int, int, str]:
 
 def test_settings_outlive_every_change_of_versions(folder: EncoderFolder) -> None:
     """Published, rolled back, unloaded: the machine stays what it is."""
-    assert settings(folder) == (1, 512, 1, "")
+    assert settings(folder) == (1, 512, HOSTED_INSTANCES, "")
     configure(folder, TUNING, None)
     assert settings(folder) == (3, 1024, 2, "4")
     assert tuning_in(folder.config()) == TUNING
@@ -117,13 +118,13 @@ def test_the_command_sets_several_encoders_and_says_what_it_set(folder: EncoderF
     assert told.exit_code == 0, told.output
     rows = json.loads(told.stdout)["encoders"]
     assert [(row["encoder"], row["num_threads"], row["token_budget"], row["instances"]) for row in rows] == [
-        ("small-code", 2, 256, 1),
-        ("small-text", 2, 256, 1),
+        ("small-code", 2, 256, HOSTED_INSTANCES),
+        ("small-text", 2, 256, HOSTED_INSTANCES),
     ]
-    assert settings(folder)[:3] == settings(other)[:3] == (2, 256, 1)
+    assert settings(folder)[:3] == settings(other)[:3] == (2, 256, HOSTED_INSTANCES)
     back = CliRunner().invoke(app, ["configure", *names, "--reset"])
-    assert "small-text: threads 1, token budget 512, instances 1; the versions' own settings" in back.stdout
-    assert settings(folder) == settings(other) == (1, 512, 1, "")
+    assert "small-text: threads 1, token budget 512, instances 2; the versions' own settings" in back.stdout
+    assert settings(folder) == settings(other) == (1, 512, HOSTED_INSTANCES, "")
 
 
 @pytest.mark.parametrize(
