@@ -105,5 +105,5 @@ def complaints(log: Path) -> str:
     for found in _TRACEBACK.finditer(text):
         if any("File" in line and "src/python/grpcio" not in line for line in found[0].splitlines()):
             return text[max(0, found.start() - 500) : found.end() + 500]
-    at = max(text.find("unforeseen"), text.find("never retrieved"))
+    at = max(text.find("unforeseen"), text.find("Task exception was never retrieved"))
     return "" if at < 0 else text[max(0, at - 500) : at + 5000]
