@@ -42,7 +42,7 @@ bench: $(VENV)/installed
 
 # Hours: parts killed at random moments, overload, leaks and fuzzing in their long forms. SEED=… repeats a run.
 soak: $(VENV)/installed
-	$(BIN)/pytest tests/faults -m soak --soak --timeout=0 --soak-report "$(DATA_DIR)/soak.json" \
+	$(BIN)/pytest tests/faults tests/integration/batch -m soak --soak --timeout=0 --soak-report "$(DATA_DIR)/soak.json" \
 		$(if $(SEED),--soak-seed=$(SEED) --hypothesis-seed=$(SEED)) $(if $(KILLS),--soak-kills=$(KILLS))
 
 proto: $(VENV)/installed

@@ -11,6 +11,7 @@ import typer
 from google.protobuf import json_format, message_factory
 
 import export.cli.main
+import gateway.batch.cli
 import gateway.cli.main
 import training.cli.main
 from duovec.v1 import (
@@ -60,7 +61,7 @@ def of_program(*names: str) -> list[object]:
 
 def test_readme_shows_each_way_in() -> None:
     """The tests below see the commands; an empty list would pass them all."""
-    assert {"make", "duovec", "duovec-export", "grpcurl"} <= {words[0] for words in COMMANDS}
+    assert {"make", "duovec", "duovec-export", "duovec-batch", "grpcurl"} <= {words[0] for words in COMMANDS}
     assert {"demo", "test"} <= {words[1] for words in COMMANDS if words[0] == "make"}
     used = {words[1] for words in COMMANDS if words[0] == "duovec"}
     assert {"up", "index", "search", "embed", "status", "doctor"} <= used
@@ -86,6 +87,13 @@ def test_command_parses(words: list[str]) -> None:
         command = command.commands[name]
     known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     assert {word.split("=")[0] for word in arguments if word.startswith("-") and word != "-"} <= known
+
+
+@pytest.mark.parametrize("words", of_program("duovec-batch"))
+def test_batch_command_parses(words: list[str]) -> None:
+    """As it would be run."""
+    context = typer.main.get_command(gateway.batch.cli.app).make_context(words[0], words[1:])
+    assert context.params["sources"]
 
 
 @pytest.mark.parametrize("words", of_program("grpcurl"))

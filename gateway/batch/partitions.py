@@ -1,0 +1,170 @@
+"""What a job works through: partitions, each a slice of a repository or a row group of a Parquet file."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import grpc
+import pyarrow.fs as pa_fs
+import pyarrow.parquet as pq
+
+from gateway.client.chunking import DEFAULT_MAX_CHARS
+from gateway.client.errors import ClientError
+from gateway.client.files import FileTree, SkippedFile, find_files, read_source
+
+FILES_PER_PARTITION = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Where a Parquet file has what is indexed.
+
+    Attributes:
+        path: Of the file, text.
+        content: Of the file, text or bytes.
+        codebase: Id of the codebase; None where all rows go to one.
+    """
+
+    path: str = "path"
+    content: str = "content"
+    codebase: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """What is read, sent and remembered as a whole.
+
+    Attributes:
+        place: A folder, or the URI or path of a Parquet file.
+        codebase_id: Where it goes; empty where a column says so.
+        state: What tells this content from that of another day: sizes and times.
+        paths: Files of the folder; empty for a Parquet file.
+        row_group: Of the Parquet file.
+        columns: Of the Parquet file.
+        max_chars: Longest chunk, characters.
+    """
+
+    place: str
+    codebase_id: str
+    state: tuple[str, ...]
+    paths: tuple[str, ...] = ()
+    row_group: int = 0
+    columns: Columns | None = None
+    max_chars: int = DEFAULT_MAX_CHARS
+
+    @property
+    def id(self) -> str:
+        """32 hex digits, by everything above."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:32]
+
+    def to_json(self) -> str:
+        """As it travels to the nodes."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Partition":
+        """Read what `to_json` wrote."""
+        table = json.loads(text)
+        columns = Columns(**table.pop("columns")) if table["columns"] else table.pop("columns")
+        return cls(
+            **{**table, "state": tuple(table["state"]), "paths": tuple(table["paths"])},
+            columns=columns,
+        )
+
+    def files(self) -> Iterator[tuple[str, str, bytes | SkippedFile]]:
+        """Read it: codebase, path and content of each file, or why the file is skipped."""
+        if self.columns is None:
+            tree = FileTree(Path(self.place), list(self.paths))
+            for path in self.paths:
+                yield self.codebase_id, path, read_source(tree, path)
+            return
+        with _open(self.place) as parquet:
+            wanted = [self.columns.path, self.columns.content, *filter(None, [self.columns.codebase])]
+            rows = parquet.read_row_group(self.row_group, columns=wanted).to_pylist()
+        for row in rows:
+            path, content = str(row[self.columns.path]), row[self.columns.content]
+            codebase_id = str(row[self.columns.codebase]) if self.columns.codebase else self.codebase_id
+            yield codebase_id, path, content.encode() if isinstance(content, str) else content or b""
+
+
+def plan(
+    sources: Sequence[str],
+    codebase_id: str,
+    *,
+    columns: Columns,
+    files_per_partition: int = FILES_PER_PARTITION,
+    max_chars: int = DEFAULT_MAX_CHARS,
+) -> list[Partition]:
+    """Cut sources into partitions; a file that changes changes only the id of its own.
+
+    Args:
+        sources: Folders, which every node must see under the same path; Parquet files or folders of such, by URI
+            (s3://, gs://, file://) or by a path that ends in `.parquet`.
+        codebase_id: Of folders, and of Parquet files without a column for it.
+        columns: Of the Parquet files.
+        files_per_partition: Of a folder.
+        max_chars: Longest chunk, characters.
+
+    Raises:
+        FileNotFoundError: A source does not exist.
+        ClientError: A Parquet file lacks a column.
+    """
+    found: list[Partition] = []
+    for source in sources:
+        if "://" in source or source.endswith(".parquet"):
+            found += _of_parquet(source, codebase_id, columns, max_chars)
+        else:
+            found += _of_folder(Path(source), codebase_id, files_per_partition, max_chars)
+    return found
+
+
+def _of_folder(root: Path, codebase_id: str, size: int, max_chars: int) -> Iterator[Partition]:
+    tree = find_files(root)
+    for start in range(0, len(tree.paths), size):
+        paths = tree.paths[start : start + size]
+        states = [(tree.folder / path).stat() for path in paths]
+        yield Partition(
+            str(tree.folder),
+            codebase_id,
+            tuple(f"{state.st_size}:{state.st_mtime_ns}" for state in states),
+            tuple(paths),
+            max_chars=max_chars,
+        )
+
+
+def _of_parquet(source: str, codebase_id: str, columns: Columns, max_chars: int) -> Iterator[Partition]:
+    system, path = _system(source)
+    info = system.get_file_info(path)
+    if info.type == pa_fs.FileType.NotFound:
+        raise FileNotFoundError(f"{source} does not exist")
+    infos = [info]
+    if info.type == pa_fs.FileType.Directory:
+        selected = system.get_file_info(pa_fs.FileSelector(path, recursive=True))
+        infos = sorted((one for one in selected if one.path.endswith(".parquet")), key=lambda one: one.path)
+    prefix = source.partition("://")[0] + "://" if "://" in source else ""
+    for one in infos:
+        place = f"{prefix}{one.path}"
+        with _open(place) as parquet:
+            names, group_count = set(parquet.schema_arrow.names), parquet.num_row_groups
+        missing = {columns.path, columns.content, *filter(None, [columns.codebase])} - names
+        if missing:
+            raise ClientError(
+                f"{place} has no column {', '.join(sorted(missing))}; it has {', '.join(sorted(names))}",
+                code=grpc.StatusCode.INVALID_ARGUMENT,
+            )
+        for group in range(group_count):
+            yield Partition(
+                place, codebase_id, (f"{one.size}:{one.mtime_ns}",), (), group, columns, max_chars=max_chars
+            )
+
+
+def _system(place: str) -> tuple[pa_fs.FileSystem, str]:
+    system, path = pa_fs.FileSystem.from_uri(place if "://" in place else str(Path(place).absolute()))
+    return system, path
+
+
+def _open(place: str) -> pq.ParquetFile:
+    system, path = _system(place)
+    return pq.ParquetFile(system.open_input_file(path))

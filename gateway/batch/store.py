@@ -1,0 +1,184 @@
+"""The two steps of a partition: read and cut, anywhere; send through a gateway and remember, by an actor."""
+
+import hashlib
+import itertools
+import time
+from collections import Counter
+from pathlib import Path
+
+import grpc
+import pyarrow as pa
+import ray
+
+from duovec.v1 import chunk_pb2 as chunk_pb
+from duovec.v1 import index_service_pb2 as index_pb
+from gateway.batch.checkpoint import Checkpoint
+from gateway.batch.partitions import Partition
+from gateway.client.chunking import chunk_file
+from gateway.client.client import Client
+from gateway.client.errors import ClientError
+from gateway.client.files import SkippedFile
+from gateway.client.stream import ChunkStream
+
+_SELECTORS_PER_CALL = 1000
+_RETRY_S = 5.0
+
+
+def read(batch: pa.Table) -> pa.Table:
+    """Read partitions and cut their files into chunks.
+
+    Args:
+        batch: Column `partition`, JSON.
+
+    Returns:
+        Columns `id`, `requests` (serialized IndexChunksRequest, by file), `skipped_count`.
+    """
+    rows = []
+    for text in batch["partition"].to_pylist():
+        partition = Partition.from_json(text)
+        requests: list[bytes] = []
+        skipped_count = 0
+        numbers = itertools.count()
+        for codebase_id, path, source in partition.files():
+            if isinstance(source, SkippedFile) or b"\0" in source:
+                skipped_count += 1
+                continue
+            file_sha256 = hashlib.sha256(source).digest()
+            chunks = chunk_file(path, source, max_chars=partition.max_chars)
+            for ordinal, chunk in enumerate(chunks):
+                request = index_pb.IndexChunksRequest(
+                    codebase_id=codebase_id,
+                    item_id=str(next(numbers)),
+                    truncate=True,
+                    chunk=chunk_pb.Chunk(
+                        path=path,
+                        language=chunk.language,
+                        symbol=chunk.symbol,
+                        kind=chunk.kind,
+                        start_line=chunk.start_line,
+                        end_line=chunk.end_line,
+                        content=chunk.content,
+                        file_sha256=file_sha256,
+                        ordinal=ordinal,
+                        file_chunk_count=len(chunks),
+                    ),
+                )
+                requests.append(request.SerializeToString())
+        rows.append({"id": partition.id, "requests": requests, "skipped_count": skipped_count})
+    return pa.Table.from_pylist(rows, schema=_CUT)
+
+
+_CUT = pa.schema([("id", pa.string()), ("requests", pa.list_(pa.binary())), ("skipped_count", pa.int64())])
+
+
+class Store:
+    """Sends partitions through the gateways, one at a time, as fast as they take them.
+
+    A stream's window and the gateway's own flow control hold an actor back; Ray holds back those that read. A gateway
+    that goes away is waited for, and the next one asked, for `patience_s`.
+    """
+
+    def __init__(self, endpoints: list[str], checkpoint: str, api_key_file: str | None, patience_s: float) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            endpoints: Gateways.
+            checkpoint: Where done partitions are noted.
+            api_key_file: Holds the key, on every node; None takes DUOVEC_API_KEY of the node's environment.
+            patience_s: How long no gateway may answer before the job fails, seconds.
+        """
+        key = Path(api_key_file).read_text(encoding="utf-8").strip() if api_key_file else None
+        self._clients = [Client(endpoint, api_key=key) for endpoint in endpoints]
+        self._turn = hash(ray.get_runtime_context().get_actor_id()) % len(endpoints)
+        self._checkpoint = Checkpoint(checkpoint)
+        self._patience_s = patience_s
+        self._codebases: set[str] = set()
+        self._failure = ""
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Store what `read` gave; a report a row.
+
+        Raises:
+            ClientError: A gateway refuses what no other one would take, or none answers.
+        """
+        reports = []
+        for row in batch.to_pylist():
+            requests = [index_pb.IndexChunksRequest.FromString(raw) for raw in row["requests"]]
+            counts = self._store(requests)
+            report = {
+                "id": row["id"],
+                "node": ray.get_runtime_context().get_node_id(),
+                "chunks_embedded": counts["embedded"],
+                "chunks_unchanged": counts["unchanged"],
+                "chunks_failed": counts["failed"],
+                "files_skipped": row["skipped_count"],
+                "failure": self._failure if counts["failed"] else "",
+            }
+            if not counts["failed"]:
+                self._checkpoint.record(row["id"], report)
+            reports.append(report)
+        return pa.Table.from_pylist(reports)
+
+    def _store(self, requests: list[index_pb.IndexChunksRequest]) -> Counter[str]:
+        ends_at = time.monotonic() + self._patience_s
+        while True:
+            try:
+                return self._store_by(self._clients[self._turn % len(self._clients)], requests)
+            except ClientError as error:
+                if not error.may_pass or time.monotonic() > ends_at:
+                    raise
+                self._turn += 1
+                time.sleep(_RETRY_S)
+
+    def _store_by(self, client: Client, requests: list[index_pb.IndexChunksRequest]) -> Counter[str]:
+        """Send all; a stream is of one codebase."""
+        counts: Counter[str] = Counter()
+        by_codebase: dict[str, list[index_pb.IndexChunksRequest]] = {}
+        for request in requests:
+            by_codebase.setdefault(request.codebase_id, []).append(request)
+        for codebase_id, those in by_codebase.items():
+            if codebase_id not in self._codebases:
+                self._create(client, codebase_id)
+            self._send(client, codebase_id, those, counts)
+        return counts
+
+    def _send(
+        self, client: Client, codebase_id: str, requests: list[index_pb.IndexChunksRequest], counts: Counter[str]
+    ) -> None:
+        failed: set[str] = set()
+
+        def on_reply(request: index_pb.IndexChunksRequest, reply: index_pb.IndexChunksResponse) -> None:
+            if reply.WhichOneof("outcome") != "indexed":
+                counts["failed"] += 1
+                failed.add(request.chunk.path)
+                self._failure = f"{codebase_id}: {request.chunk.path}: {reply.error.message}"
+            elif reply.indexed.disposition == index_pb.IndexedChunk.DISPOSITION_UNCHANGED:
+                counts["unchanged"] += 1
+            else:
+                counts["embedded"] += 1
+
+        stream = ChunkStream(client, on_reply)
+        try:
+            for request in requests:
+                stream.send(request)
+            stream.drain()
+        finally:
+            stream.close()
+        # What other versions of a file left goes once the new one is there in full.
+        stored = {
+            request.chunk.path: request.chunk.file_sha256 for request in requests if request.chunk.path not in failed
+        }
+        selectors = [
+            index_pb.DeleteChunksRequest.FileSelector(path=path, keep_file_sha256=digest)
+            for path, digest in stored.items()
+        ]
+        for start in range(0, len(selectors), _SELECTORS_PER_CALL):
+            client.delete_files(codebase_id, selectors[start : start + _SELECTORS_PER_CALL])
+
+    def _create(self, client: Client, codebase_id: str) -> None:
+        try:
+            client.create_codebase(codebase_id)
+        except ClientError as error:
+            if error.code != grpc.StatusCode.ALREADY_EXISTS:
+                raise
+        self._codebases.add(codebase_id)

@@ -1,0 +1,176 @@
+"""`duovec-batch` on a Ray cluster of two local nodes, through the real gateway."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from soak_run import SoakRun
+
+from gateway.batch.partitions import Columns, plan
+from gateway.client.chunking import chunk_file
+from gateway.client.client import Client
+from gateway.local.stack import Stack
+
+PROGRAM = Path(sys.executable).with_name("duovec-batch")
+FILE_COUNT = 24
+
+
+@pytest.fixture(scope="module")
+def ray_address() -> Iterator[str]:
+    cluster = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("two_nodes.py"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    assert cluster.stdin is not None
+    assert cluster.stdout is not None
+    try:
+        address = cluster.stdout.readline().strip()
+        assert address
+        yield address
+        cluster.stdin.close()
+        cluster.wait(timeout=30)
+    finally:
+        if cluster.poll() is None:
+            os.killpg(cluster.pid, signal.SIGKILL)
+        cluster.wait()
+        cluster.stdout.close()
+
+
+def source_of(number: int) -> str:
+    """A file of two functions, unlike the others."""
+    return "\n\n".join(
+        f"def {verb}_{number}(items):\n    return [item {sign} {number} for item in items]\n"
+        for verb, sign in (("raise_by", "+"), ("lower_by", "-"))
+    )
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A repository."""
+    root = tmp_path / "repository"
+    root.mkdir()
+    for number in range(FILE_COUNT):
+        (root / f"module_{number:02}.py").write_text(source_of(number), encoding="utf-8")
+    (root / "picture.bin").write_bytes(b"\0\1")
+    return root
+
+
+@pytest.fixture
+def parquet(tmp_path: Path) -> Path:
+    """Three row groups of four files, for two codebases."""
+    numbers = range(100, 112)
+    table = pa.table(
+        {
+            "where": [f"p/{number}.py" for number in numbers],
+            "code": [source_of(number) for number in numbers],
+            "repo": [f"parquet-{number % 2}" for number in numbers],
+        }
+    )
+    path = tmp_path / "code.parquet"
+    pq.write_table(table, path, row_group_size=4)
+    return path
+
+
+class Job:
+    """Runs the command against the cluster and the stack."""
+
+    def __init__(self, stack: Stack, ray_address: str, checkpoint: Path) -> None:
+        self._fixed = [
+            *("--ray-address", ray_address, "--endpoint", stack.endpoint, "--checkpoint", str(checkpoint)),
+            *("--files-per-partition", "2", "--actors", "2", "--json"),
+        ]
+        # The nodes were started without the key: they read it from a file.
+        self._fixed += ["--api-key-file", str(stack.admin_key_file)]
+
+    def start(self, *words: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [PROGRAM, *words, *self._fixed],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *words: str) -> dict[str, Any]:
+        process = self.start(*words)
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        report: dict[str, Any] = json.loads(output.splitlines()[-1])
+        return report
+
+
+@pytest.fixture
+def job(stack: Stack, ray_address: str, tmp_path: Path) -> Job:
+    return Job(stack, ray_address, tmp_path / "done")
+
+
+def chunk_count(sources: dict[str, str]) -> int:
+    """What the chunker makes of them here."""
+    return sum(len(chunk_file(path, source.encode())) for path, source in sources.items())
+
+
+@pytest.mark.soak
+def test_a_job_that_is_killed_goes_on_where_it_was(
+    job: Job, tree: Path, client: Client, tmp_path: Path, soak: SoakRun
+) -> None:
+    """What is done is not done again, but for what changed since."""
+    if not soak.is_long:
+        pytest.skip("two more runs of a job take half a minute: see `make soak`")
+    started = job.start(str(tree), "--codebase", "batch-tree")
+    done = tmp_path / "done"
+    while not list(done.glob("*.json")):
+        assert started.poll() is None, started.communicate()
+        time.sleep(0.05)
+    os.killpg(started.pid, signal.SIGKILL)
+    started.communicate()
+    (first, *_) = before = list(done.glob("*.json"))
+    known = {
+        partition.id: partition
+        for partition in plan([str(tree)], "batch-tree", columns=Columns(), files_per_partition=2)
+    }
+    changed = tree / known[first.stem].paths[-1]
+    changed.write_text(source_of(500), encoding="utf-8")
+
+    report = job.run(str(tree), "--codebase", "batch-tree")
+    sources = {path.name: path.read_text(encoding="utf-8") for path in tree.glob("*.py")}
+    assert report["partition_count"] == len(known) == 13
+    assert len(before) - 1 <= report["resumed_count"] < 12
+    assert report["resumed_count"] + report["done_count"] == 13
+    # What the changed file held before is gone, what its neighbour holds was not embedded again.
+    assert client.get_codebase("batch-tree").chunk_count == chunk_count(sources)
+    assert report["counts"]["chunks_unchanged"] > 0
+    (hit, *_) = client.search("batch-tree", "raise_by_500", limit=1).hits
+    assert hit.chunk.path == changed.name
+
+
+def test_parquet_goes_to_the_codebases_of_its_column(job: Job, parquet: Path, client: Client) -> None:
+    """By row groups, with columns of any name."""
+    options = ("--codebase", "none", "--path-column", "where", "--content-column", "code", "--codebase-column", "repo")
+    report = job.run(str(parquet), *options)
+    assert (report["partition_count"], report["done_count"]) == (3, 3)
+    assert sum(report["nodes"].values()) == 3
+    for codebase_id in ("parquet-0", "parquet-1"):
+        assert client.get_codebase(codebase_id).chunk_count == 12
+
+
+def test_a_wrong_source_is_one_line(job: Job, parquet: Path) -> None:
+    """Before any node begins."""
+    process = job.start(str(parquet), "--codebase", "none")
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors.startswith("error: ")
+    assert "has no column content, path" in errors
+    assert errors.count("\n") == 1

@@ -1,0 +1,26 @@
+"""A Ray cluster of two nodes on this machine; prints its address, and runs until its stdin ends."""
+
+import logging
+import os
+import sys
+
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+from ray.cluster_utils import Cluster
+
+NODE = {"num_cpus": 2, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+
+
+def main() -> None:
+    """One node with the head, and another one."""
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    cluster = Cluster(initialize_head=True, head_node_args=NODE)
+    cluster.add_node(**{name: value for name, value in NODE.items() if name != "include_dashboard"})
+    cluster.wait_for_nodes()
+    print(cluster.address, flush=True)
+    sys.stdin.read()
+    cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main()

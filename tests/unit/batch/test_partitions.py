@@ -1,0 +1,91 @@
+"""How sources are cut into partitions, and what is remembered of them."""
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from gateway.batch.checkpoint import Checkpoint
+from gateway.batch.partitions import Columns, Partition, plan
+from gateway.client.errors import ClientError
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "repository"
+    root.mkdir()
+    for number in range(5):
+        (root / f"{number}.py").write_text(f"def f_{number}():\n    return {number}\n", encoding="utf-8")
+    return root
+
+
+@pytest.fixture
+def parquet(tmp_path: Path) -> Path:
+    path = tmp_path / "code.parquet"
+    table = pa.table(
+        {"path": ["a.py", "b.py", "c.py"], "content": ["a = 1\n", "b = 2\n", None], "repo": ["x", "y", "x"]}
+    )
+    pq.write_table(table, path, row_group_size=2)
+    return path
+
+
+def test_every_file_is_in_one_partition(tree: Path) -> None:
+    """Of a size that was asked for; what is read is what is there."""
+    partitions = plan([str(tree)], "mine", columns=Columns(), files_per_partition=2)
+    assert [len(partition.paths) for partition in partitions] == [2, 2, 1]
+    files = [found for partition in partitions for found in partition.files()]
+    assert files == [("mine", f"{number}.py", (tree / f"{number}.py").read_bytes()) for number in range(5)]
+
+
+def test_a_partition_travels_as_text(tree: Path, parquet: Path) -> None:
+    """And is the same on the other side, by its id."""
+    for partition in plan([str(tree), str(parquet)], "mine", columns=Columns(codebase="repo")):
+        assert Partition.from_json(partition.to_json()) == partition
+        assert Partition.from_json(partition.to_json()).id == partition.id
+
+
+def test_what_changes_is_another_partition_and_nothing_else_is(tree: Path) -> None:
+    """A file of the same length, too: its time tells."""
+    before = {
+        partition.paths: partition.id for partition in plan([str(tree)], "m", columns=Columns(), files_per_partition=1)
+    }
+    (tree / "3.py").write_text("def f_3():\n    return 4\n", encoding="utf-8")
+    os.utime(tree / "3.py", ns=(1, 1))
+    after = {
+        partition.paths: partition.id for partition in plan([str(tree)], "m", columns=Columns(), files_per_partition=1)
+    }
+    assert {paths for paths in before if before[paths] != after[paths]} == {("3.py",)}
+
+
+@pytest.mark.parametrize("place", ["{}", "file://{}"])
+def test_parquet_is_cut_by_row_groups(parquet: Path, place: str) -> None:
+    """By path and by URI; a row names its codebase, and one without content is empty."""
+    first, second = plan([place.format(parquet)], "mine", columns=Columns(codebase="repo"))
+    assert list(first.files()) == [("x", "a.py", b"a = 1\n"), ("y", "b.py", b"b = 2\n")]
+    assert list(second.files()) == [("x", "c.py", b"")]
+    (whole, _) = plan([place.format(parquet)], "mine", columns=Columns())
+    assert [codebase_id for codebase_id, _, _ in whole.files()] == ["mine", "mine"]
+
+
+def test_a_column_that_is_not_there_is_named(parquet: Path) -> None:
+    """Before any node begins."""
+    with pytest.raises(ClientError, match=r"has no column body; it has content, path, repo"):
+        plan([str(parquet)], "mine", columns=Columns(content="body"))
+
+
+def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """Of either kind."""
+    for name in ("gone", "gone.parquet"):
+        with pytest.raises(FileNotFoundError, match=name):
+            plan([str(tmp_path / name)], "mine", columns=Columns())
+
+
+def test_what_is_done_is_remembered(tmp_path: Path) -> None:
+    """One file each; what was being written when a node died does not count."""
+    checkpoint = Checkpoint(str(tmp_path / "done"))
+    assert checkpoint.done() == set()
+    checkpoint.record("ab", {"chunks": 1})
+    (tmp_path / "done" / "cd.json.part").write_text("{")
+    assert Checkpoint(f"file://{tmp_path}/done").done() == {"ab"}
