@@ -86,8 +86,9 @@ class Settings(BaseSettings):
     """Mean recall@10 that searches by an index are to have; where it is lower they search further, or whole."""
     recall_period_s: Annotated[float, Field(ge=1, le=31 * 86400)] = 6 * 3600.0
     """How often a codebase that is searched by an index is compared with exact search, seconds."""
-    index_memory_mb: Annotated[int, Field(ge=64, le=1_048_576)] = 1024
-    """Megabytes of PostgreSQL's memory that building an index of vectors may take; a million take 1,100."""
+    index_memory_mb: Annotated[int, Field(ge=64, le=1_048_576)] = 1536
+    """Megabytes of PostgreSQL's shared memory that building an index of vectors may take; a million vectors take 1,340,
+    and building with less takes several times as long."""
     metrics_listen: str | None = None
     """`host:port` at which Prometheus reads this process's metrics, by HTTP and without a key: on loopback, or in a
     network of your own. None serves none; where gateways share `listen`, each has an address of its own here."""
