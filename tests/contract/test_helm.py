@@ -10,8 +10,7 @@ import pytest
 import yaml
 from deployed_commands import check_command
 from dockerfile import stages
-from helm_python import Chart, lint
-from helm_python.errors import HelmError
+from helm_engine import HelmRefusal, run_helm
 
 from export.spec import load_pair
 from gateway.settings import Settings
@@ -46,7 +45,7 @@ Objects = dict[tuple[str, str], dict[str, Any]]
 
 def render(values: dict[str, Any]) -> Objects:
     """Every object by its kind and name, as `helm template` gives it."""
-    files = Chart.load(CHART).render(values, name="search", namespace="code")
+    files = run_helm(CHART, values)["files"]
     documents = [
         document for name, text in files.items() if name.endswith(".yaml") for document in yaml.safe_load_all(text)
     ]
@@ -78,7 +77,7 @@ def test_every_object_is_valid(values: dict[str, Any]) -> None:
 
 def test_helm_lints_it() -> None:
     """Errors and warnings; what else it says is advice about icons."""
-    found = lint(str(CHART), MESH)
+    found = run_helm(CHART, MESH)["lint"]
     assert found["errors"] == []
     assert [message for message in found["messages"] if message["severity"] > 1] == []
 
@@ -95,7 +94,7 @@ def test_helm_lints_it() -> None:
 )
 def test_wrong_values_are_refused(values: dict[str, Any], said: str) -> None:
     """Unencrypted without being told so, a misspelt key, an image of no version, a secret, half a choice."""
-    with pytest.raises(HelmError, match=re.escape(said)):
+    with pytest.raises(HelmRefusal, match=re.escape(said)):
         render(values)
 
 
