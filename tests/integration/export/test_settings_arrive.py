@@ -11,6 +11,7 @@ from small_encoder import build_small, vector_of
 from triton_caller import ENCODER, calling
 from tritonclient.grpc import InferenceServerClient, InferInput
 
+from export.deployment import HOSTED_INSTANCES
 from export.publish import configure, publish_candidate
 from export.repository import EncoderFolder
 from export.triton_control import TritonControl
@@ -85,7 +86,8 @@ async def test_threads_token_budget_and_instances_arrive(recording: EncoderFolde
 
     def set_up() -> None:
         with TritonControl(triton.url) as control:
-            configure(recording, Tuning(num_threads=2, token_budget=8, instances=2, cores=2), control)
+            twice = 2 * HOSTED_INSTANCES
+            configure(recording, Tuning(num_threads=2, token_budget=8, instances=twice, cores=2), control)
 
     async with calling(triton, 1, seed=1) as caller:
         await asyncio.to_thread(set_up)
