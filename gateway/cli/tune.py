@@ -53,7 +53,7 @@ def tune(
 
     Of the settings by which a short text is answered in time while bulk work runs, those with the highest bulk rate are
     written into the model repository, for `duovec up`. They change no vector. Another runtime or precision makes
-    another space, so that one is recommended only, with the command that publishes it. Takes two to three minutes, on a
+    another space, so that one is recommended only, with the command that publishes it. Takes some minutes, on a
     machine that has nothing else to do; `duovec up` must not run.
 
     Examples:
