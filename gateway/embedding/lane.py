@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.embedding.space import Encoder, InputType
+from gateway.errors import TritonUnavailable
 from gateway.telemetry.stages import Stage, stage
 
 Infer = Callable[[Encoder, list[NDArray[np.int64]], InputType, float], Awaitable[NDArray[np.float32]]]
@@ -188,7 +189,12 @@ class BulkLane:
                 row.batch.done.set_result(None)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        del self._running[task]
+        taken = self._running.pop(task)
+        if task.cancelled():
+            # Not by us, or nobody would wait for it any more: gRPC does it to the calls of a channel that is closed.
+            for row in taken:
+                if not row.batch.done.done():
+                    row.batch.done.set_exception(TritonUnavailable("the channel to Triton was closed"))
         self._start()
 
     def _leave(self, batch: _Batch) -> None:

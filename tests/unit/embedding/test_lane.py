@@ -197,6 +197,17 @@ async def test_a_request_has_the_longest_budget_of_its_batches(lane: BulkLane, b
     assert max(backend.timeouts_s) > 50
 
 
+async def test_who_waits_for_a_request_that_is_cut_off_is_told(lane: BulkLane, backend: Backend) -> None:
+    """gRPC cancels the calls of a channel that is closed."""
+    backend.gate.clear()
+    waiting = asyncio.create_task(encode(lane, 0, 6))
+    await asyncio.sleep(0)
+    [request] = lane._running
+    request.cancel()
+    with pytest.raises(TritonUnavailable, match="closed"):
+        await waiting
+
+
 async def test_an_empty_batch_asks_for_nothing(lane: BulkLane, backend: Backend) -> None:
     assert (await lane.encode(ENCODER, [], PASSAGE, 60.0)).shape == (0, 2)
     assert backend.requests == []
