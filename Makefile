@@ -19,7 +19,9 @@ demo: $(VENV)/installed
 	@$(BIN)/duovec demo $(if $(CODE),"$(CODE)") $(if $(QUERY),--query "$(QUERY)") --data-dir "$(DATA_DIR)"
 
 test: check
-	$(BIN)/pytest tests/integration tests/faults
+	$(BIN)/pytest tests/integration
+# By themselves: some of them fork, which a process does not survive that has Arrow and Ray in it.
+	$(BIN)/pytest tests/faults
 
 check: $(VENV)/installed
 	$(BIN)/ruff format --check .

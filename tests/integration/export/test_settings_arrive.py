@@ -11,7 +11,6 @@ from small_encoder import build_small, vector_of
 from triton_caller import ENCODER, calling
 from tritonclient.grpc import InferenceServerClient, InferInput
 
-from export.deployment import HOSTED_INSTANCES
 from export.publish import configure, publish_candidate
 from export.repository import EncoderFolder
 from export.triton_control import TritonControl
@@ -82,12 +81,10 @@ async def test_threads_token_budget_and_instances_arrive(recording: EncoderFolde
     seen(recording)
     embed(triton, 2)
     assert seen(recording) == [[1, 4, 16]]
-    before = stubs(triton)
 
     def set_up() -> None:
         with TritonControl(triton.url) as control:
-            twice = 2 * HOSTED_INSTANCES
-            configure(recording, Tuning(num_threads=2, token_budget=8, instances=twice, cores=2), control)
+            configure(recording, Tuning(num_threads=2, token_budget=8, instances=3, cores=2), control)
 
     async with calling(triton, 1, seed=1) as caller:
         await asyncio.to_thread(set_up)
@@ -95,8 +92,11 @@ async def test_threads_token_budget_and_instances_arrive(recording: EncoderFolde
     seen(recording)
     embed(triton, 2)
     assert seen(recording) == [[2, 2, 16], [2, 2, 16]]
+    config = recording.config()
+    assert config is not None
     async with asyncio.timeout(30):
-        while stubs(triton) != 2 * before:  # those of the old settings end behind the reply
+        # Those of the old settings end behind the reply.
+        while stubs(triton) != 3 * len(config.version_policy.specific.versions):
             await asyncio.sleep(0.05)
 
 
