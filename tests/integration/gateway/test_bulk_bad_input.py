@@ -25,7 +25,7 @@ from gateway.local.stack import Stack
 
 MEGABYTE = 1024 * 1024
 MILLION = 1_000_000
-# What a gateway may take more while it is sent hundreds of megabytes; it has half of its gigabyte then. About 200 are seen.
+# What a gateway may take more while it is sent hundreds of megabytes: half of its gigabyte is left. About 200 are seen.
 GROWTH = 400 * MEGABYTE
 PASSAGE = vector_pb2.INPUT_TYPE_PASSAGE
 
