@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc
@@ -102,30 +102,39 @@ async def channel(servicer: Servicer, statistics: RequestStatistics, spans: Span
     await server.stop(None)
 
 
-async def get(channel: grpc.aio.Channel, **metadata: str) -> grpc.aio.UnaryUnaryCall:
-    """Call GetCodebase; gives the call, which has ended."""
-    pairs = tuple((name.replace("_", "-"), value) for name, value in metadata.items())
-    call = codebase_grpc.CodebaseServiceStub(channel).GetCodebase(
-        codebase_pb.GetCodebaseRequest(codebase_id=SECRET), metadata=pairs
-    )
-    await call.code()
-    return call
+Get = Callable[..., Awaitable[grpc.aio.UnaryUnaryCall[Any, Any]]]
+
+
+@pytest.fixture
+def get(channel: grpc.aio.Channel, statistics: RequestStatistics) -> Get:
+    """Calls GetCodebase; gives the call once the server, too, is done with it: its caller is told a moment before."""
+
+    async def call_and_wait(**metadata: str) -> grpc.aio.UnaryUnaryCall[Any, Any]:
+        pairs = tuple((name.replace("_", "-"), value) for name, value in metadata.items())
+        call = codebase_grpc.CodebaseServiceStub(channel).GetCodebase(
+            codebase_pb.GetCodebaseRequest(codebase_id=SECRET), metadata=pairs
+        )
+        await call.code()
+        await until_ended(statistics, "CodebaseService/GetCodebase")
+        return call
+
+    return call_and_wait
 
 
 async def until_ended(statistics: RequestStatistics, method: str) -> None:
-    """A cancelled call ends a moment after its caller was told."""
+    """A call ends a moment after its caller was told."""
     while statistics.of(method).running_count or not statistics.of(method).code_counts:
         await asyncio.sleep(0.01)
 
 
 async def test_calls_are_counted_by_method_and_code(
-    channel: grpc.aio.Channel, servicer: Servicer, statistics: RequestStatistics
+    get: Get, servicer: Servicer, statistics: RequestStatistics
 ) -> None:
     """With their duration, and the stages that they went through."""
-    await get(channel)
+    await get()
     servicer.error = errors.NotFound("no")
-    await get(channel)
-    await get(channel)
+    await get()
+    await get()
     seen = statistics.methods["CodebaseService/GetCodebase"]
     assert seen.code_counts == {"OK": 1, "NOT_FOUND": 2}
     assert (seen.durations.count, seen.running_count) == (3, 0)
@@ -158,6 +167,7 @@ async def test_a_stream_is_counted_by_items_and_batches(
     items = [embedding_pb.StreamEmbedRequest(item_id=name) for name in ("a", "bad", "c")]
     call = embedding_grpc.EmbeddingServiceStub(channel).StreamEmbed(iter(items), metadata=(("duovec-timing", "1"),))
     assert [response.item_id async for response in call] == ["a", "bad", "c"]
+    await until_ended(statistics, "EmbeddingService/StreamEmbed")
     seen = statistics.methods["EmbeddingService/StreamEmbed"]
     assert seen.item_code_counts == {"OK": 2, "INVALID_ARGUMENT": 1}
     assert (seen.batch_durations.count, seen.stages["infer"].count, seen.code_counts) == (3, 3, {"OK": 1})
@@ -166,30 +176,31 @@ async def test_a_stream_is_counted_by_items_and_batches(
     call = embedding_grpc.EmbeddingServiceStub(channel).StreamEmbed(iter(items))
     with pytest.raises(grpc.aio.AioRpcError):
         [response async for response in call]
+    await until_ended(statistics, "EmbeddingService/StreamEmbed")
     assert seen.code_counts == {"OK": 1, "UNAUTHENTICATED": 1}
 
 
-async def test_the_times_of_the_stages_are_told_to_those_who_ask(channel: grpc.aio.Channel, servicer: Servicer) -> None:
+async def test_the_times_of_the_stages_are_told_to_those_who_ask(get: Get, servicer: Servicer) -> None:
     """In milliseconds, in the trailing metadata, of a call that fails, too; nobody else gets them."""
-    told = dict(await (await get(channel, duovec_timing="1")).trailing_metadata())["server-timing"]
+    told = dict(await (await get(duovec_timing="1")).trailing_metadata())["server-timing"]
     assert re.fullmatch(
         r"tokenize;dur=0\.00, queue;dur=0\.00, infer;dur=0\.00, database;dur=\d+\.\d\d, total;dur=\d+\.\d\d", told
     )
-    assert "server-timing" not in dict(await (await get(channel)).trailing_metadata())
+    assert "server-timing" not in dict(await (await get()).trailing_metadata())
     servicer.error = errors.NotFound("no")
-    told = dict(await (await get(channel, duovec_timing="1")).trailing_metadata())["server-timing"]
+    told = dict(await (await get(duovec_timing="1")).trailing_metadata())["server-timing"]
     assert "total;dur=" in told
 
 
 async def test_a_failed_call_has_one_line_in_the_log_and_no_word_of_its_request(
-    channel: grpc.aio.Channel, servicer: Servicer, caplog: pytest.LogCaptureFixture
+    get: Get, servicer: Servicer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A call that went well has none. The reason is that of the status, the request's id that of the reply."""
     with caplog.at_level(logging.DEBUG, logger="gateway"):
-        await get(channel)
+        await get()
         assert caplog.records == []
         servicer.error = errors.NotFound(f"no codebase {SECRET}")
-        call = await get(channel)
+        call = await get()
     (record,) = caplog.records
     status = status_pb2.Status.FromString(dict(await call.trailing_metadata())["grpc-status-details-bin"])
     info = error_details_pb2.RequestInfo()
@@ -204,12 +215,12 @@ async def test_a_failed_call_has_one_line_in_the_log_and_no_word_of_its_request(
 
 
 async def test_a_fault_of_ours_is_an_error_in_the_log(
-    channel: grpc.aio.Channel, servicer: Servicer, caplog: pytest.LogCaptureFixture
+    get: Get, servicer: Servicer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whoever watches for errors finds it, with the id that its caller was told."""
     servicer.error = ValueError("secret")
     with caplog.at_level(logging.INFO, logger="gateway.requests"):
-        await get(channel, x_request_id="my-own.1")
+        await get(x_request_id="my-own.1")
     (record,) = [record for record in caplog.records if record.name == "gateway.requests"]
     assert record.levelno == logging.ERROR
     assert record.getMessage().endswith("request my-own.1")
@@ -217,20 +228,20 @@ async def test_a_fault_of_ours_is_an_error_in_the_log(
 
 @pytest.mark.parametrize("value", ["a b", "x" * 65, "", "a%0a", 'a"b'])
 async def test_a_caller_cannot_write_into_the_log_by_its_request_id(
-    value: str, channel: grpc.aio.Channel, servicer: Servicer, caplog: pytest.LogCaptureFixture
+    value: str, get: Get, servicer: Servicer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Another one is made; gRPC itself takes nothing but printable ASCII."""
     servicer.error = errors.NotFound("no")
     with caplog.at_level(logging.INFO, logger="gateway.requests"):
-        await get(channel, x_request_id=value)
+        await get(x_request_id=value)
     assert re.search(r"request [0-9a-f]{16}$", caplog.records[-1].getMessage())
 
 
-async def test_a_call_is_a_span_with_its_stages(channel: grpc.aio.Channel, servicer: Servicer, spans: Spans) -> None:
+async def test_a_call_is_a_span_with_its_stages(get: Get, servicer: Servicer, spans: Spans) -> None:
     """It ends with the call's code, and is made of its caller's metadata."""
-    await get(channel, traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    await get(traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
     servicer.error = errors.NotFound("no")
-    await get(channel)
+    await get()
     good, bad = spans.begun
     assert good.name == "duovec.v1.CodebaseService/GetCodebase"
     assert good.attributes["traceparent"].startswith("00-0af7")  # type: ignore[union-attr]
