@@ -17,6 +17,9 @@ PING_TIMEOUT_MS = 10_000
 """How long it waits for the answer."""
 LEAST_PING_INTERVAL_MS = 10_000
 """What a server allows: below the interval, so that no clock or delay makes an honest client look like a flood."""
+FIRST_RECONNECT_MS, LAST_RECONNECT_MS = 100, 500
+"""How long a channel that could not connect fails its calls at once before it tries again, at first and in the end.
+It is less than a client's repetitions of a call take, 0.7 s at least; gRPC's own are 1 s and 2 min."""
 
 Options = list[tuple[str, int]]
 
@@ -28,6 +31,8 @@ def client_options() -> Options:
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         # By default gRPC goes slow on a silent connection after two pings, and a peer that dies later is missed.
         ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.initial_reconnect_backoff_ms", FIRST_RECONNECT_MS),
+        ("grpc.max_reconnect_backoff_ms", LAST_RECONNECT_MS),
     ]
 
 

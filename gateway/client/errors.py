@@ -48,7 +48,9 @@ class ClientError(Exception):
         if self.code == grpc.StatusCode.RESOURCE_EXHAUSTED:
             # gRPC itself says this, too, of a message that is too large: without a delay it stays so.
             return self.retry_delay_s is not None or self.reason == "OVERLOADED"
-        return self.code == grpc.StatusCode.UNAVAILABLE
+        # The client cancels only what it is done with. A server that shuts down says CANCELLED of calls that it had
+        # received and not begun (https://github.com/grpc/grpc/issues/41785).
+        return self.code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
 
 
 def from_rpc_error(error: grpc.RpcError, endpoint: str) -> ClientError:

@@ -37,8 +37,6 @@ from gateway.wire import client_options
 
 # Rows of similar length, 8 to 16 a request, let Triton merge without much padding.
 ROWS_PER_REQUEST = 16
-# Triton comes back within seconds after a restart; gRPC would wait up to two minutes before it tries again.
-_RECONNECT = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
 # How much longer than expected a request takes before Triton is woken, by a row of one token.
 _PATIENCE = 1.0
 _PATIENCE_S = 0.1
@@ -92,7 +90,7 @@ class TritonClient:
         self._url = url
         work = work or Work()
         self.meter, self.loads, self._asked_tokens = work.meter, work.loads, work.asked_tokens
-        self._client = triton_grpc.InferenceServerClient(url, channel_args=[*client_options(), *_RECONNECT])
+        self._client = triton_grpc.InferenceServerClient(url, channel_args=client_options())
         self._concurrency = concurrency
         self._slots: dict[tuple[str, Priority], asyncio.Semaphore] = {}
         self._lanes: dict[str, BulkLane] = {}

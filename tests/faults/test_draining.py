@@ -15,7 +15,6 @@ import pytest
 from fault_caller import API_KEY, Caller, chunk_request, error_of
 from fault_site import Backends, alive
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from soak_run import SoakRun
 
 from gateway.client.client import Client
 from gateway.client.errors import ClientError
@@ -135,35 +134,34 @@ class Load:
                     self.answers["answered"] += 1
 
 
-@pytest.mark.soak
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["drained", "killed"])
 async def test_gateways_are_replaced_one_after_the_other_and_no_caller_fails(
-    backends: Backends, database_url: str, how: signal.Signals, soak: SoakRun
+    backends: Backends, database_url: str, how: signal.Signals
 ) -> None:
     """Two behind one port. Who repeats what was UNAVAILABLE, as the client does, notices nothing."""
-    if not soak.is_long:
-        pytest.skip("known to fail now and then: a call of thousands ends CANCELLED or UNAVAILABLE; see `make soak`")
     listen = f"127.0.0.1:{free_port()}"
     gateways = [rolled(backends, database_url, listen, number) for number in (1, 2)]
-    for gateway in gateways:
-        await gateway.start()
-    async with grpc.aio.insecure_channel(listen) as channel:
-        caller = Caller(channel, listen)
-        await caller.create("rolled")
-        await caller.index([chunk_request("rolled", number) for number in range(10)])
-    load = Load(listen)
-    with load.running(6):
-        await until_answered(load, 50)
+    try:
         for gateway in gateways:
-            os.kill(gateway.pid, how)
-            await gateway.wait()
-            await until_answered(load, 50)
             await gateway.start()
+        async with grpc.aio.insecure_channel(listen) as channel:
+            caller = Caller(channel, listen)
+            await caller.create("rolled")
+            await caller.index([chunk_request("rolled", number) for number in range(10)])
+        load = Load(listen)
+        with load.running(6):
             await until_answered(load, 50)
-    assert load.failures == []
-    for gateway in gateways:
-        assert alive(gateway.pid)
-        await gateway.stop()
+            for gateway in gateways:
+                os.kill(gateway.pid, how)
+                await gateway.wait()
+                await until_answered(load, 50)
+                await gateway.start()
+                await until_answered(load, 50)
+        assert load.failures == []
+        assert all(alive(gateway.pid) for gateway in gateways)
+    finally:
+        for gateway in gateways:
+            await gateway.stop()
 
 
 def rolled(backends: Backends, database_url: str, listen: str, number: int) -> GatewayServer:

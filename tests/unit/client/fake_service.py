@@ -56,6 +56,7 @@ class FakeService(
         quality_requests: Every ListQuality request that came.
         unlisted: So many ListFiles calls do not see the codebase.
         overloaded: So many Search and Embed calls are refused with RESOURCE_EXHAUSTED.
+        cancelled: So many Search and Embed calls are not begun, as those that come while a server of gRPC shuts down.
     """
 
     def __init__(self) -> None:
@@ -70,6 +71,7 @@ class FakeService(
         self.break_always = False
         self.unlisted = 0
         self.overloaded = 0
+        self.cancelled = 0
         self.calls: list[str] = []
         self.searches: list[search_service_pb2.SearchRequest] = []
         self.missing_encoder = ""
@@ -157,7 +159,7 @@ class FakeService(
     def Search(self, request: Any, context: Any) -> Any:
         self.calls.append("Search")
         self.searches.append(request)
-        self._refuse_when_overloaded(context)
+        self._refuse_when_told(context)
         response = search_service_pb2.SearchResponse(
             space="ab" * 32,
             exact=True,
@@ -190,7 +192,7 @@ class FakeService(
     def Embed(self, request: Any, context: Any) -> Any:
         self.calls.append("Embed")
         self.metadata = dict(context.invocation_metadata())
-        self._refuse_when_overloaded(context)
+        self._refuse_when_told(context)
         response = embedding_service_pb2.EmbedResponse(space="ab" * 32)
         for number, text in enumerate(request.texts):
             if not text.strip():
@@ -204,7 +206,10 @@ class FakeService(
             response.embeddings.add(vector=form, code_token_count=3, text_token_count=5)
         return response
 
-    def _refuse_when_overloaded(self, context: Any) -> None:
+    def _refuse_when_told(self, context: Any) -> None:
+        if self.cancelled:
+            self.cancelled -= 1
+            context.abort(grpc.StatusCode.CANCELLED, "CANCELLED")
         if self.overloaded:
             self.overloaded -= 1
             abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "too much work", "OVERLOADED", delay_s=0.05)
@@ -231,8 +236,8 @@ def abort(
 
 
 @contextlib.contextmanager
-def serving(service: FakeService) -> Iterator[str]:
-    """Serve on a free port; gives the endpoint."""
+def serving(service: FakeService, port: int = 0) -> Iterator[str]:
+    """Serve on a port, by default a free one; gives the endpoint."""
     server = grpc.server(futures.ThreadPoolExecutor(8))
     add_EmbeddingServiceServicer_to_server(service, server)
     add_IndexServiceServicer_to_server(service, server)
@@ -245,7 +250,7 @@ def serving(service: FakeService) -> Iterator[str]:
         response_serializer=Int32Value.SerializeToString,
     )
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": health}),))
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
     try:
         yield f"127.0.0.1:{port}"

@@ -7,6 +7,7 @@ import pytest
 from gateway.client.backoff import backoff_s
 from gateway.client.client import Client
 from gateway.client.errors import ClientError, FieldViolation
+from gateway.local.process import free_port
 
 from .fake_service import FakeService, serving
 
@@ -55,6 +56,25 @@ def test_an_overloaded_service_is_asked_again(service: FakeService, client: Clie
     service.overloaded = 2
     assert client.embed(["a"], "query").shape == (1, 2560)
     assert service.calls == ["Embed"] * 3
+
+
+def test_a_call_that_a_server_dropped_as_it_went_is_asked_again(service: FakeService, client: Client) -> None:
+    """gRPC says CANCELLED of what it had received and not begun."""
+    service.cancelled = 1
+    assert client.embed(["a"], "query").shape == (1, 2560)
+    assert service.calls == ["Embed"] * 2
+
+
+def test_who_comes_back_is_found_by_the_first_call(service: FakeService) -> None:
+    """However long it was away: gRPC by itself would not look for longer than all repetitions take."""
+    port = free_port()
+    with Client(f"127.0.0.1:{port}", api_key="k3y", timeout_s=5) as client:
+        for _ in range(3):
+            with pytest.raises(ClientError) as failure:
+                client.embed(["a"], "query")
+            assert failure.value.code == grpc.StatusCode.UNAVAILABLE
+        with serving(service, port):
+            assert client.embed(["a"], "query").shape == (1, 2560)
 
 
 def test_repetitions_end(service: FakeService, client: Client) -> None:
