@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -81,7 +82,8 @@ class TritonFleet:
         self._members: dict[str, _Member] = {}
         self._work = Work()
         self.meter, self.loads = self._work.meter, self._work.loads
-        self._turn = 0
+        # Of each encoder: what takes turns with another encoder would meet the same Triton each time.
+        self._turns: Counter[str] = Counter()
         self._changed = asyncio.Event()
 
     @property
@@ -215,7 +217,7 @@ class TritonFleet:
         tokens = sum(len(row) for row in rows)
         tried: list[_Member] = []
         failure: DuovecError | None = None
-        while (member := self._next(tried)) is not None:
+        while (member := self._next(encoder, tried)) is not None:
             left_s = ends_at - time.monotonic()
             if left_s <= 0:
                 break
@@ -271,11 +273,12 @@ class TritonFleet:
             raise TritonUnavailable(f"no address of Triton is known; {self._addresses.unknown}")
         return list(self._members.values())
 
-    def _next(self, tried: Sequence[_Member]) -> _Member | None:
+    def _next(self, encoder: Encoder, tried: Sequence[_Member]) -> _Member | None:
         """The one with the least to do, those that failed lately last; in turns where they are equal."""
         now, members = time.monotonic(), self._some()
-        self._turn += 1
-        turned = [members[(self._turn + offset) % len(members)] for offset in range(len(members))]
+        self._turns[encoder.name] += 1
+        first = self._turns[encoder.name]
+        turned = [members[(first + offset) % len(members)] for offset in range(len(members))]
         left = [member for member in turned if member not in tried]
         return min(left, key=lambda member: (member.avoided_until > now, member.pending_tokens), default=None)
 

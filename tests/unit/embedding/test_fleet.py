@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -123,6 +125,17 @@ async def test_queries_go_in_turns(servers: list[Server], encoder: Encoder) -> N
         for first in range(100, 110):
             await encode(fleet, encoder, [first], priority=Priority.INTERACTIVE)
     assert [len(server.work) for server in servers] == [5, 5]
+
+
+async def test_every_triton_runs_both_encoders(servers: list[Server], encoder: Encoder) -> None:
+    """A text is embedded by one after the other, so that turns that they shared would give each its own Triton."""
+    other = replace(encoder, name="other-code")
+    async with fleet_of(servers) as fleet:
+        for first in range(100, 104):
+            for one in (encoder, other):
+                await encode(fleet, one, [first], priority=Priority.INTERACTIVE)
+    for server in servers:
+        assert Counter(call.model for call in server.work) == {encoder.name: 2, other.name: 2}
 
 
 async def test_a_triton_that_dies_fails_no_request(servers: list[Server], encoder: Encoder) -> None:
