@@ -38,6 +38,7 @@ from duovec.v1 import (
     training_service_pb2,
     training_service_pb2_grpc,
 )
+from gateway.allocator import return_large_buffers
 from gateway.concurrency import running
 from gateway.embedding.embedder import Embedder
 from gateway.embedding.fleet import TritonFleet
@@ -371,6 +372,7 @@ def main() -> None:
     """Entry point: exit code 1 with one line when the gateway cannot start."""
     try:
         settings = Settings.from_environment()
+        return_large_buffers()
         configure_logging(settings.log_format)
         asyncio.run(run(settings))
     except DuovecError as exc:

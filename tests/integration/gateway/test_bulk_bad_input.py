@@ -25,8 +25,8 @@ from gateway.local.stack import Stack
 
 MEGABYTE = 1024 * 1024
 MILLION = 1_000_000
-# What a gateway may take more while it is sent hundreds of megabytes: half of its gigabyte is left. About 200 are seen.
-GROWTH = 400 * MEGABYTE
+# What a gateway may take more while it is sent hundreds of megabytes. It begins at 110.
+GROWTH = 200 * MEGABYTE
 PASSAGE = vector_pb2.INPUT_TYPE_PASSAGE
 
 
