@@ -162,6 +162,12 @@ class SpaceInUse(FailedPrecondition):
     reason = "SPACE_IN_USE"
 
 
+class RevisionChanged(FailedPrecondition):
+    """Another revision of the codebase was recorded since the caller began."""
+
+    reason = "REVISION_CHANGED"
+
+
 class TrainingRunEnded(FailedPrecondition):
     """The training run succeeded or failed: there is nothing to cancel."""
 

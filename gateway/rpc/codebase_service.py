@@ -7,6 +7,7 @@ import grpc
 from duovec.v1 import codebase_service_pb2 as pb
 from duovec.v1 import codebase_service_pb2_grpc as pb_grpc
 from gateway.rpc import paging, validation
+from gateway.rpc.revisions import checked_revision, revision_message
 from gateway.spaces.serving import Serving
 from gateway.store.access import GrantRow
 from gateway.store.codebases import CodebaseStore
@@ -67,6 +68,19 @@ class CodebaseServicer(pb_grpc.CodebaseServiceServicer):
         count = await self._codebases.delete(codebase_id, timeout_s=self._timeout_s)
         return pb.DeleteCodebaseResponse(deleted_chunk_count=count)
 
+    async def SetRevision(  # noqa: N802
+        self, request: pb.SetRevisionRequest, context: Context
+    ) -> pb.SetRevisionResponse:
+        """Record the commit that a codebase holds."""
+        codebase_id = validation.codebase_id(request.codebase_id)
+        row = await self._codebases.set_revision(
+            codebase_id,
+            checked_revision("revision", request.revision),
+            expected_version=request.expected_version if request.HasField("expected_version") else None,
+            timeout_s=self._timeout_s,
+        )
+        return pb.SetRevisionResponse(revision=revision_message(row))
+
     async def SetGrant(self, request: pb.SetGrantRequest, context: Context) -> pb.SetGrantResponse:  # noqa: N802
         """Give a principal a role on a codebase."""
         codebase_id = validation.slug("grant.codebase_id", request.grant.codebase_id)
@@ -111,6 +125,7 @@ def _codebase(row: CodebaseRow) -> pb.Codebase:
         display_name=row.display_name,
         chunk_count=row.chunk_count,
         pending_chunk_count=row.pending_chunk_count,
+        revision=None if row.revision is None else revision_message(row.revision),
     )
     codebase.create_time.FromDatetime(row.create_time)
     return codebase

@@ -14,6 +14,7 @@ from gateway.embedding.space import InputType
 from gateway.rpc import feedback_request
 from gateway.rpc.admission import SEARCH_TOKENS, Admission
 from gateway.rpc.quotas import Quotas
+from gateway.rpc.revisions import revision_message
 from gateway.rpc.search_request import (
     CheckedRequest,
     Page,
@@ -79,7 +80,7 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
         page = decode_page(request.page_token, request_digest, space.fingerprint)
         self._admission.check()
         self._quotas.check_tokens()
-        ids_by_key = await self._codebases.get_keys(checked.codebase_ids, timeout_s=self._timeout_s)
+        ids_by_key, revisions = await self._codebases.get_keys(checked.codebase_ids, timeout_s=self._timeout_s)
         embedded = page is None and checked.text
         tokenized = await _tokenize(space, checked, truncate=request.truncate) if embedded else NO_TEXTS
         with self._admission.tokens(SEARCH_TOKENS + tokenized.token_count):
@@ -148,6 +149,11 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
             lexical_weight=checked.lexical_weight,
             missing_encoder=vector.missing_encoder,
             search_id=search_id,
+            revisions=[
+                pb.SearchedRevision(codebase_id=codebase_id, revision=revision_message(revisions[key]))
+                for key, codebase_id in ids_by_key.items()
+                if key in revisions
+            ],
         )
 
     async def RecordFeedback(  # noqa: N802

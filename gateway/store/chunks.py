@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pgvector import HalfVector
 
 from gateway.errors import DatabaseUnavailable, NotFound
+from gateway.store.codebases import outdate_revision
 from gateway.store.pool import Database
 from gateway.store.queries import load_queries
 from gateway.store.rows import ChunkRow, ExistingChunks, FileVersionRow
@@ -239,6 +240,8 @@ async def _hold_codebase(connection: "Connection", codebase_key: int) -> None:
     """
     if not await connection.fetchval(_QUERIES["hold_codebase"], codebase_key):
         raise NotFound("the codebase is being deleted")
+    # Before the rows of chunks, by every writer: else each could wait for the other.
+    await outdate_revision(connection, codebase_key)
 
 
 def _key(row: ChunkRow) -> _Key:

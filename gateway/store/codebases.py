@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from gateway.errors import AlreadyExists, NotFound, PermissionDenied
+from gateway.errors import AlreadyExists, NotFound, PermissionDenied, RevisionChanged
 from gateway.store.access import Role
 from gateway.store.pool import Database
 from gateway.store.queries import load_queries
-from gateway.store.rows import CodebaseRow
+from gateway.store.rows import CodebaseRow, NewRevision, RevisionRow
 
 if TYPE_CHECKING:
     from gateway.store.pool import Connection
@@ -54,9 +54,10 @@ class CodebaseStore:
         """
         async with self._database.acquire(timeout_s) as connection:
             record = await connection.fetchrow(_QUERIES["get_codebase"], codebase_id, space_key)
-        if record is None:
-            raise _not_found(codebase_id)
-        return CodebaseRow(**record)
+            if record is None:
+                raise _not_found(codebase_id)
+            revisions = await _list_revisions(connection, [record["codebase_key"]])
+        return _with_revision(record, revisions)
 
     async def list(self, after: str, limit: int, *, space_key: int, timeout_s: float) -> list[CodebaseRow]:
         """List the codebases that the caller may see by id, their chunks counted in one space.
@@ -69,7 +70,8 @@ class CodebaseStore:
         """
         async with self._database.acquire(timeout_s) as connection:
             records = await connection.fetch(_QUERIES["list_codebases"], after, space_key, limit)
-        return [CodebaseRow(**record) for record in records]
+            revisions = await _list_revisions(connection, [record["codebase_key"] for record in records])
+        return [_with_revision(record, revisions) for record in records]
 
     async def get_key(self, codebase_id: str, *, role: Role = "READ", timeout_s: float) -> int:
         """Get the key of a codebase on which the caller has a role, or a higher one.
@@ -81,22 +83,67 @@ class CodebaseStore:
         async with self._database.acquire(timeout_s) as connection:
             return await require_role(connection, codebase_id, role)
 
-    async def get_keys(self, codebase_ids: Sequence[str], *, timeout_s: float) -> dict[int, str]:
-        """Get the keys of codebases that the caller may read, in one look-up.
+    async def get_keys(
+        self, codebase_ids: Sequence[str], *, timeout_s: float
+    ) -> tuple[dict[int, str], dict[int, RevisionRow]]:
+        """Get the keys of codebases that the caller may read, and what is recorded of them, in one transaction.
 
         Returns:
-            The ids by their keys, in the order given.
+            The ids by their keys, in the order given, and by keys the revisions of those that have one.
 
         Raises:
             NotFound: There is no codebase of one of the ids, or the caller may not see it; names the first.
         """
         async with self._database.acquire(timeout_s) as connection:
             records = await connection.fetch(_QUERIES["find_codebase_keys"], list(codebase_ids))
+            revisions = await _list_revisions(connection, [record["codebase_key"] for record in records])
         keys = {record["codebase_id"]: record["codebase_key"] for record in records}
         for codebase_id in codebase_ids:
             if codebase_id not in keys:
                 raise _not_found(codebase_id)
-        return {keys[codebase_id]: codebase_id for codebase_id in codebase_ids}
+        return {keys[codebase_id]: codebase_id for codebase_id in codebase_ids}, revisions
+
+    async def set_revision(
+        self, codebase_id: str, revision: NewRevision, *, expected_version: int | None, timeout_s: float
+    ) -> RevisionRow:
+        """Record what a codebase holds, in place of what was recorded before; `ChunkStore` notes what changes later.
+
+        Args:
+            codebase_id: The codebase.
+            revision: Its commit.
+            expected_version: The version that the caller began from, 0 for none; None for any.
+            timeout_s: Deadline, seconds.
+
+        Raises:
+            RevisionChanged: Another version is recorded by now, which counts as outdated from here on.
+            NotFound: There is no codebase of this id, or the caller may not see it.
+            PermissionDenied: The caller may not write into it.
+        """
+        record: asyncpg.Record | None = None
+        async with self._database.acquire(timeout_s) as connection:
+            key = await require_role(connection, codebase_id, "WRITE")
+            # By a lock of its own, as before the first revision there is no row to lock.
+            await connection.execute(_QUERIES["lock_revision"], key)
+            version: int = await connection.fetchval(_QUERIES["get_revision_version"], key)
+            if expected_version in {None, version}:
+                record = await connection.fetchrow(
+                    _QUERIES["set_revision"],
+                    key,
+                    revision.commit_id,
+                    revision.folder,
+                    revision.branch,
+                    revision.commit_time,
+                    revision.modified,
+                )
+            else:
+                # Both have written, and nobody knows in which order. Committed, since the error comes after the block.
+                await outdate_revision(connection, key)
+        if record is None:
+            raise RevisionChanged(
+                f"another update of codebase {codebase_id!r} ended meanwhile: it has revision {version}, "
+                f"and this update began from {expected_version}; run it again"
+            )
+        return RevisionRow(**record)
 
     async def delete(self, codebase_id: str, *, timeout_s: float) -> int:
         """Delete a codebase with all its chunks and their vectors in every space.
@@ -137,6 +184,20 @@ async def require_role(connection: "Connection", codebase_id: str, role: Role) -
         raise PermissionDenied(f"this takes the role {role} on codebase {codebase_id!r}; yours is {held}")
     key: int = record["codebase_key"]
     return key
+
+
+async def outdate_revision(connection: "Connection", codebase_key: int) -> None:
+    """Note that the chunks of a codebase are not those of its revision any more, where it has one."""
+    await connection.execute(_QUERIES["outdate_revision"], codebase_key)
+
+
+async def _list_revisions(connection: "Connection", codebase_keys: Sequence[int]) -> dict[int, RevisionRow]:
+    rows = [dict(record) for record in await connection.fetch(_QUERIES["list_revisions"], list(codebase_keys))]
+    return {row.pop("codebase_key"): RevisionRow(**row) for row in rows}
+
+
+def _with_revision(record: asyncpg.Record, revisions: dict[int, RevisionRow]) -> CodebaseRow:
+    return CodebaseRow(**record, revision=revisions.get(record["codebase_key"]))
 
 
 def _not_found(codebase_id: str) -> NotFound:

@@ -81,6 +81,40 @@ class FileVersionRow:
 
 
 @dataclass(frozen=True, slots=True)
+class NewRevision:
+    """A git commit that a codebase was brought into line with, to be recorded.
+
+    Attributes:
+        commit_id: 40 or 64 hexadecimal digits.
+        folder: Of the repository; empty for all of it.
+        branch: Empty where none was checked out.
+        commit_time: When the commit was made.
+        modified: Changes that are in no commit were stored, too.
+    """
+
+    commit_id: str
+    folder: str
+    branch: str
+    commit_time: datetime | None
+    modified: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionRow(NewRevision):
+    """A revision that was recorded.
+
+    Attributes:
+        version: Counts what was recorded for the codebase, from 1.
+        record_time: When it was recorded.
+        outdated: Chunks were written or deleted since.
+    """
+
+    version: int
+    record_time: datetime
+    outdated: bool
+
+
+@dataclass(frozen=True, slots=True)
 class CodebaseRow:
     """A codebase, counted in one space.
 
@@ -89,6 +123,7 @@ class CodebaseRow:
         codebase_id: The name that callers use.
         chunk_count: Chunks with a vector in the space.
         pending_chunk_count: Chunks without one.
+        revision: None where nothing was recorded.
     """
 
     codebase_key: int
@@ -97,6 +132,7 @@ class CodebaseRow:
     create_time: datetime
     chunk_count: int
     pending_chunk_count: int
+    revision: RevisionRow | None = None
 
 
 @dataclass(frozen=True, slots=True)

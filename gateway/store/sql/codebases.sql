@@ -56,3 +56,30 @@ FROM codebases c WHERE c.codebase_id = $1
 -- name: find_codebase_keys
 -- Finds the keys of those codebases that are visible.
 SELECT codebase_id, codebase_key FROM codebases WHERE codebase_id = ANY($1::text[])
+
+-- name: lock_revision
+-- Keeps others from recording a revision of a codebase until the transaction ends.
+SELECT pg_advisory_xact_lock(hashtext('duovec.revision'), ($1 % 2147483648)::integer)
+
+-- name: get_revision_version
+-- Gets the version of a codebase's revision, 0 for none.
+SELECT coalesce((SELECT version FROM revisions WHERE codebase_key = $1), 0)
+
+-- name: set_revision
+-- Records a revision of a codebase, in place of the one before.
+INSERT INTO revisions (codebase_key, commit_id, folder, branch, commit_time, modified) VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (codebase_key) DO UPDATE
+SET version = revisions.version + 1, commit_id = excluded.commit_id, folder = excluded.folder,
+    branch = excluded.branch, commit_time = excluded.commit_time, modified = excluded.modified,
+    record_time = excluded.record_time, outdated = false
+RETURNING version, commit_id, folder, branch, commit_time, modified, record_time, outdated
+
+-- name: outdate_revision
+-- Notes that the chunks of a codebase are not those of its revision any more. The first who does has others wait for the
+-- end of its transaction; later ones find nothing to note.
+UPDATE revisions SET outdated = true WHERE codebase_key = $1 AND NOT outdated
+
+-- name: list_revisions
+-- Lists the revisions of those codebases that are visible and have one.
+SELECT codebase_key, version, commit_id, folder, branch, commit_time, modified, record_time, outdated
+FROM revisions WHERE codebase_key = ANY($1::bigint[])

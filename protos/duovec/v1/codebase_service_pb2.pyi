@@ -1,5 +1,6 @@
 import datetime
 
+from duovec.v1 import revision_pb2 as _revision_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -22,18 +23,20 @@ ROLE_WRITE: Role
 ROLE_OWNER: Role
 
 class Codebase(_message.Message):
-    __slots__ = ("codebase_id", "display_name", "create_time", "chunk_count", "pending_chunk_count")
+    __slots__ = ("codebase_id", "display_name", "create_time", "chunk_count", "pending_chunk_count", "revision")
     CODEBASE_ID_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     CHUNK_COUNT_FIELD_NUMBER: _ClassVar[int]
     PENDING_CHUNK_COUNT_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
     codebase_id: str
     display_name: str
     create_time: _timestamp_pb2.Timestamp
     chunk_count: int
     pending_chunk_count: int
-    def __init__(self, codebase_id: _Optional[str] = ..., display_name: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., chunk_count: _Optional[int] = ..., pending_chunk_count: _Optional[int] = ...) -> None: ...
+    revision: _revision_pb2.Revision
+    def __init__(self, codebase_id: _Optional[str] = ..., display_name: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., chunk_count: _Optional[int] = ..., pending_chunk_count: _Optional[int] = ..., revision: _Optional[_Union[_revision_pb2.Revision, _Mapping]] = ...) -> None: ...
 
 class CreateCodebaseRequest(_message.Message):
     __slots__ = ("codebase_id", "display_name")
@@ -88,6 +91,22 @@ class DeleteCodebaseResponse(_message.Message):
     DELETED_CHUNK_COUNT_FIELD_NUMBER: _ClassVar[int]
     deleted_chunk_count: int
     def __init__(self, deleted_chunk_count: _Optional[int] = ...) -> None: ...
+
+class SetRevisionRequest(_message.Message):
+    __slots__ = ("codebase_id", "revision", "expected_version")
+    CODEBASE_ID_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_VERSION_FIELD_NUMBER: _ClassVar[int]
+    codebase_id: str
+    revision: _revision_pb2.Revision
+    expected_version: int
+    def __init__(self, codebase_id: _Optional[str] = ..., revision: _Optional[_Union[_revision_pb2.Revision, _Mapping]] = ..., expected_version: _Optional[int] = ...) -> None: ...
+
+class SetRevisionResponse(_message.Message):
+    __slots__ = ("revision",)
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    revision: _revision_pb2.Revision
+    def __init__(self, revision: _Optional[_Union[_revision_pb2.Revision, _Mapping]] = ...) -> None: ...
 
 class Grant(_message.Message):
     __slots__ = ("codebase_id", "principal_id", "role", "create_time")

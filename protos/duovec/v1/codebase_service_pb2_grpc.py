@@ -56,6 +56,11 @@ class CodebaseServiceStub:
                 request_serializer=duovec_dot_v1_dot_codebase__service__pb2.DeleteCodebaseRequest.SerializeToString,
                 response_deserializer=duovec_dot_v1_dot_codebase__service__pb2.DeleteCodebaseResponse.FromString,
                 _registered_method=True)
+        self.SetRevision = channel.unary_unary(
+                '/duovec.v1.CodebaseService/SetRevision',
+                request_serializer=duovec_dot_v1_dot_codebase__service__pb2.SetRevisionRequest.SerializeToString,
+                response_deserializer=duovec_dot_v1_dot_codebase__service__pb2.SetRevisionResponse.FromString,
+                _registered_method=True)
         self.SetGrant = channel.unary_unary(
                 '/duovec.v1.CodebaseService/SetGrant',
                 request_serializer=duovec_dot_v1_dot_codebase__service__pb2.SetGrantRequest.SerializeToString,
@@ -107,6 +112,14 @@ class CodebaseServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetRevision(self, request, context):
+        """Records the commit that a codebase holds, in place of the one before. Takes
+        ROLE_WRITE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetGrant(self, request, context):
         """Gives a principal a role on a codebase, in place of the one that it had.
         Takes ROLE_OWNER.
@@ -152,6 +165,11 @@ def add_CodebaseServiceServicer_to_server(servicer, server):
                     servicer.DeleteCodebase,
                     request_deserializer=duovec_dot_v1_dot_codebase__service__pb2.DeleteCodebaseRequest.FromString,
                     response_serializer=duovec_dot_v1_dot_codebase__service__pb2.DeleteCodebaseResponse.SerializeToString,
+            ),
+            'SetRevision': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetRevision,
+                    request_deserializer=duovec_dot_v1_dot_codebase__service__pb2.SetRevisionRequest.FromString,
+                    response_serializer=duovec_dot_v1_dot_codebase__service__pb2.SetRevisionResponse.SerializeToString,
             ),
             'SetGrant': grpc.unary_unary_rpc_method_handler(
                     servicer.SetGrant,
@@ -279,6 +297,33 @@ class CodebaseService:
             '/duovec.v1.CodebaseService/DeleteCodebase',
             duovec_dot_v1_dot_codebase__service__pb2.DeleteCodebaseRequest.SerializeToString,
             duovec_dot_v1_dot_codebase__service__pb2.DeleteCodebaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetRevision(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/duovec.v1.CodebaseService/SetRevision',
+            duovec_dot_v1_dot_codebase__service__pb2.SetRevisionRequest.SerializeToString,
+            duovec_dot_v1_dot_codebase__service__pb2.SetRevisionResponse.FromString,
             options,
             channel_credentials,
             insecure,

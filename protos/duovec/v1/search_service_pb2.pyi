@@ -1,4 +1,5 @@
 from duovec.v1 import chunk_pb2 as _chunk_pb2
+from duovec.v1 import revision_pb2 as _revision_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -82,7 +83,7 @@ class SearchFilter(_message.Message):
     def __init__(self, path_globs: _Optional[_Iterable[str]] = ..., languages: _Optional[_Iterable[str]] = ..., kinds: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SearchResponse(_message.Message):
-    __slots__ = ("hits", "space", "exact", "searched_chunk_count", "pending_chunk_count", "query_truncated", "next_page_token", "method", "candidate_count", "partial", "partial_reasons", "lexical_weight", "missing_encoder", "search_id")
+    __slots__ = ("hits", "space", "exact", "searched_chunk_count", "pending_chunk_count", "query_truncated", "next_page_token", "method", "candidate_count", "partial", "partial_reasons", "lexical_weight", "missing_encoder", "search_id", "revisions")
     HITS_FIELD_NUMBER: _ClassVar[int]
     SPACE_FIELD_NUMBER: _ClassVar[int]
     EXACT_FIELD_NUMBER: _ClassVar[int]
@@ -97,6 +98,7 @@ class SearchResponse(_message.Message):
     LEXICAL_WEIGHT_FIELD_NUMBER: _ClassVar[int]
     MISSING_ENCODER_FIELD_NUMBER: _ClassVar[int]
     SEARCH_ID_FIELD_NUMBER: _ClassVar[int]
+    REVISIONS_FIELD_NUMBER: _ClassVar[int]
     hits: _containers.RepeatedCompositeFieldContainer[SearchHit]
     space: str
     exact: bool
@@ -111,7 +113,16 @@ class SearchResponse(_message.Message):
     lexical_weight: float
     missing_encoder: str
     search_id: str
-    def __init__(self, hits: _Optional[_Iterable[_Union[SearchHit, _Mapping]]] = ..., space: _Optional[str] = ..., exact: _Optional[bool] = ..., searched_chunk_count: _Optional[int] = ..., pending_chunk_count: _Optional[int] = ..., query_truncated: _Optional[bool] = ..., next_page_token: _Optional[str] = ..., method: _Optional[_Union[SearchMethod, str]] = ..., candidate_count: _Optional[int] = ..., partial: _Optional[bool] = ..., partial_reasons: _Optional[_Iterable[_Union[PartialReason, str]]] = ..., lexical_weight: _Optional[float] = ..., missing_encoder: _Optional[str] = ..., search_id: _Optional[str] = ...) -> None: ...
+    revisions: _containers.RepeatedCompositeFieldContainer[SearchedRevision]
+    def __init__(self, hits: _Optional[_Iterable[_Union[SearchHit, _Mapping]]] = ..., space: _Optional[str] = ..., exact: _Optional[bool] = ..., searched_chunk_count: _Optional[int] = ..., pending_chunk_count: _Optional[int] = ..., query_truncated: _Optional[bool] = ..., next_page_token: _Optional[str] = ..., method: _Optional[_Union[SearchMethod, str]] = ..., candidate_count: _Optional[int] = ..., partial: _Optional[bool] = ..., partial_reasons: _Optional[_Iterable[_Union[PartialReason, str]]] = ..., lexical_weight: _Optional[float] = ..., missing_encoder: _Optional[str] = ..., search_id: _Optional[str] = ..., revisions: _Optional[_Iterable[_Union[SearchedRevision, _Mapping]]] = ...) -> None: ...
+
+class SearchedRevision(_message.Message):
+    __slots__ = ("codebase_id", "revision")
+    CODEBASE_ID_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    codebase_id: str
+    revision: _revision_pb2.Revision
+    def __init__(self, codebase_id: _Optional[str] = ..., revision: _Optional[_Union[_revision_pb2.Revision, _Mapping]] = ...) -> None: ...
 
 class SearchHit(_message.Message):
     __slots__ = ("chunk_id", "chunk", "score", "codebase_id", "similarity", "lexical_score")

@@ -29,6 +29,7 @@ CodebaseService.CreateCodebase   UUU    UUU      AAO      AAO    AAO    AAO   AA
 CodebaseService.GetCodebase      UUU    UUU      NNN      ONN    ONN    ONN   OON
 CodebaseService.ListCodebases    UUU    UUU      OOO      OOO    OOO    OOO   OOO
 CodebaseService.DeleteCodebase   UUU    UUU      NNN      PNN    PNN    ONN   OON
+CodebaseService.SetRevision      UUU    UUU      NNN      PNN    ONN    ONN   OON
 CodebaseService.SetGrant         UUU    UUU      NNN      PNN    PNN    ONN   OON
 CodebaseService.ListGrants       UUU    UUU      NNN      PNN    PNN    ONN   OON
 CodebaseService.DeleteGrant      UUU    UUU      NNN      PNN    PNN    ONN   OON
@@ -119,6 +120,10 @@ CHUNK = {
 # What makes a good request of each RPC; those that are not here name their codebase, and nothing else.
 REQUESTS: dict[str, Callable[[Subject], dict[str, Any]]] = {
     "CodebaseService.ListCodebases": lambda _: {},
+    "CodebaseService.SetRevision": lambda to: {
+        "codebase_id": to.codebase_id,
+        "revision": {"commit_id": "1c" * 20},
+    },
     "CodebaseService.SetGrant": lambda to: {
         "grant": {"codebase_id": to.codebase_id, "principal_id": to.grantee_id, "role": "ROLE_READ"}
     },

@@ -49,7 +49,7 @@ async def contents(database: Database) -> list[tuple[Any, ...]]:
     """Every row that a write might change."""
     rows: list[tuple[Any, ...]] = []
     async with database.acquire(5) as connection:
-        for table in ("codebases", "chunks", "embeddings", "grants", "principals", "api_keys"):
+        for table in ("codebases", "chunks", "embeddings", "grants", "principals", "api_keys", "revisions"):
             records = await connection.fetch(f"SELECT * FROM {table} ORDER BY 1")
             rows += [tuple(map(str, record.values())) for record in records]
     return rows

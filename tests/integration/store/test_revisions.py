@@ -1,0 +1,105 @@
+"""Which commit a codebase was brought into line with, and whether that still holds."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import pytest
+from store_callers import make_caller, set_role
+from store_samples import make_chunk, make_vectors
+
+from gateway.errors import NotFound, PermissionDenied, RevisionChanged
+from gateway.store.caller import acting_with
+from gateway.store.chunks import ChunkStore
+from gateway.store.codebases import CodebaseStore
+from gateway.store.pool import Database
+from gateway.store.rows import NewRevision, RevisionRow, SpaceRow
+
+NEW = NewRevision(
+    commit_id="1c" * 20, folder="src", branch="main", commit_time=datetime(2026, 11, 1, tzinfo=UTC), modified=False
+)
+
+
+async def record(codebases: CodebaseStore, expected_version: int | None = None, **changes: Any) -> RevisionRow:
+    return await codebases.set_revision("demo", replace(NEW, **changes), expected_version=expected_version, timeout_s=5)
+
+
+async def recorded(codebases: CodebaseStore, space: SpaceRow) -> RevisionRow | None:
+    return (await codebases.get("demo", space_key=space.space_key, timeout_s=5)).revision
+
+
+async def test_what_was_recorded_is_given_wherever_the_codebase_is(
+    codebases: CodebaseStore, space: SpaceRow, codebase_key: int
+) -> None:
+    assert await recorded(codebases, space) is None
+    row = await record(codebases)
+    assert asdict(NEW).items() <= asdict(row).items()
+    assert (row.version, row.outdated) == (1, False)
+    assert await recorded(codebases, space) == row
+    assert [one.revision for one in await codebases.list("", 10, space_key=space.space_key, timeout_s=5)] == [row]
+    assert await codebases.get_keys(["demo"], timeout_s=5) == ({codebase_key: "demo"}, {codebase_key: row})
+    again = await record(codebases, commit_id="2d" * 32, folder="", branch="", commit_time=None, modified=True)
+    assert (again.version, again.commit_id, again.commit_time, again.modified) == (2, "2d" * 32, None, True)
+
+
+async def test_whoever_writes_outdates_it(
+    chunks: ChunkStore, codebases: CodebaseStore, space: SpaceRow, codebase_key: int
+) -> None:
+    """In the same transaction, and whoever it is: an interrupted update must not pass for a whole one."""
+    one, two, space_key = make_chunk(1), make_chunk(2), space.space_key
+    writes: dict[str, Callable[[], Awaitable[object]]] = {
+        "insert": lambda: chunks.insert(codebase_key, space_key, [one], make_vectors(1), timeout_s=5),
+        "insert_reused": lambda: chunks.insert_reused(codebase_key, space_key, [replace(one, path="b")], timeout_s=5),
+        "insert more": lambda: chunks.insert(codebase_key, space_key, [two], make_vectors(1), timeout_s=5),
+        "delete_files": lambda: chunks.delete_files(codebase_key, [(one.path, None)]),
+    }
+    for name, write in writes.items():
+        row = await record(codebases)
+        # What reads outdates nothing.
+        await chunks.find_existing(codebase_key, space_key, [one])
+        assert await recorded(codebases, space) == row, name
+        await write()
+        assert await recorded(codebases, space) == replace(row, outdated=True), name
+
+
+async def test_of_two_updates_at_once_the_later_one_is_told(
+    codebases: CodebaseStore, space: SpaceRow, codebase_key: int
+) -> None:
+    """And nobody takes what the first recorded for true, as the second wrote beside it."""
+    await record(codebases, expected_version=0)
+    await record(codebases, expected_version=1)
+    with pytest.raises(RevisionChanged, match="it has revision 2, and this update began from 1; run it again"):
+        await record(codebases, expected_version=1, commit_id="2d" * 20)
+    row = await recorded(codebases, space)
+    assert row is not None
+    assert (row.version, row.commit_id, row.outdated) == (2, NEW.commit_id, True)
+
+
+async def test_writers_record_and_readers_see(
+    caller_database: Database, database: Database, space: SpaceRow, codebase_key: int
+) -> None:
+    """Row-level security holds the table as it holds chunks."""
+    store, caller = CodebaseStore(caller_database), await make_caller(database, "somebody")
+    with acting_with(caller):
+        with pytest.raises(NotFound):
+            await record(store)
+        await set_role(database, caller, codebase_key, "READ")
+        with pytest.raises(PermissionDenied, match="takes the role WRITE"):
+            await record(store)
+        await set_role(database, caller, codebase_key, "WRITE")
+        row = await record(store)
+        await set_role(database, caller, codebase_key, "READ")
+        assert await recorded(store, space) == row
+        async with caller_database.acquire(5) as connection:
+            assert await connection.execute("UPDATE revisions SET commit_id = repeat('0', 40)") == "UPDATE 0"
+        await set_role(database, caller, codebase_key, None)
+        async with caller_database.acquire(5) as connection:
+            assert await connection.fetch("SELECT FROM revisions") == []
+
+
+async def test_the_database_refuses_what_is_no_commit(codebases: CodebaseStore, codebase_key: int) -> None:
+    for commit_id in ("", "1c", "1C" * 20, "1c" * 20 + "\n", "1c" * 21):
+        with pytest.raises(asyncpg.CheckViolationError):
+            await record(codebases, commit_id=commit_id)
