@@ -25,6 +25,27 @@ if TYPE_CHECKING:
 _RELEASE_TIMEOUT_S = 2.0
 
 
+class _Connection(asyncpg.Connection):
+    """Resets itself before the pool takes it back only where it was used without transaction.
+
+    Everything else ends with its transaction: settings are local to it, so are locks and cursors. The reset is a round
+    trip, a tenth of a millisecond for each of the transactions of a search.
+    """
+
+    __slots__ = ("_is_session",)
+
+    def begin_session(self) -> None:
+        """Settings and locks may outlive a statement from here on; reset it once."""
+        self._is_session = True
+
+    def get_reset_query(self) -> str:
+        """What the pool sends; nothing where there is nothing to undo."""
+        if not getattr(self, "_is_session", False):
+            return ""
+        self._is_session = False
+        return super().get_reset_query()
+
+
 class Database:
     """A bounded pool; waiting for one of its connections is bounded too.
 
@@ -72,7 +93,12 @@ class Database:
             async with asyncio.timeout(timeout_s):
                 with translate_failures():
                     pool = await asyncpg.create_pool(
-                        url, min_size=min_size, max_size=max_size, timeout=timeout_s, init=_register_codecs
+                        url,
+                        min_size=min_size,
+                        max_size=max_size,
+                        timeout=timeout_s,
+                        init=_register_codecs,
+                        connection_class=_Connection,
                     )
         except TimeoutError:
             raise DatabaseUnavailable(f"PostgreSQL did not accept a connection within {timeout_s:g} s") from None
@@ -123,6 +149,7 @@ class Database:
                     try:
                         with statements_traced(connection, running.span):
                             if autocommit:
+                                connection.begin_session()  # type: ignore[attr-defined]  # the proxy hands it on
                                 yield connection
                             else:
                                 async with connection.transaction():

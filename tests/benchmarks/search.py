@@ -3,7 +3,8 @@
 Usage: python tests/benchmarks/search.py [--rows 20000,100000]   (needs the published compact pair in .duovec, once)
 
 Vectors are those of the standard library; more rows than it has chunks are grown from them by noise of the measured
-nearest-neighbour distance. Times are of `SearchStore.search`, without embedding and gRPC.
+nearest-neighbour distance. Times are of `SearchStore.search`; those that begin with `rpc` are of the Search RPC, the
+query embedded each time, by the method that the gateway chooses, and of its share in the database.
 """
 
 import argparse
@@ -22,15 +23,15 @@ from numpy.typing import NDArray
 from pgvector import HalfVector
 from pgvector.asyncpg import register_vector
 from search_corpus import Corpus, grow, load_corpus, nearest_distances
+from search_rpc import Service, requests_of, service
 
 from gateway.local.postgres import Postgres
 from gateway.store.chunks import ChunkStore
 from gateway.store.codebases import CodebaseStore
-from gateway.store.migrations import migrate
 from gateway.store.pool import Database
 from gateway.store.rows import ChunkRow, FilterRow, SearchQuery
 from gateway.store.search import SearchStore
-from gateway.store.search_plan import Method
+from gateway.store.search_plan import Method, index_for
 from gateway.store.search_words import LEXICAL_WEIGHT
 from gateway.store.spaces import SpaceStore
 from gateway.store.word_counts import WordCounts
@@ -51,16 +52,18 @@ HUGE = 200_000
 class Bench:
     """One database with one codebase of a given size."""
 
-    def __init__(self, url: str, corpus: Corpus, vectors_ND: NDArray[np.float16]) -> None:
-        self.url, self.corpus, self.vectors_ND = url, corpus, vectors_ND
+    def __init__(self, url: str, service: Service, corpus: Corpus, vectors_ND: NDArray[np.float16]) -> None:
+        self.url, self.service, self.corpus, self.vectors_ND = url, service, corpus, vectors_ND
         self.figures: dict[str, float | int | str] = {"rows": len(vectors_ND)}
 
     async def load(self) -> None:
         """Migrate, store every chunk as the indexer does, then copy the vectors alone once more into a second space."""
-        await migrate(self.url)
+        async with self.service.gateway(self.url):
+            pass  # It makes the tables and the space.
         self.database = (await Database.connect(self.url, max_size=CONCURRENT_CALLERS)).as_system()
         self.key = (await CodebaseStore(self.database).create("bench", "Bench", timeout_s=9)).codebase_key
-        self.space = (await SpaceStore(self.database).ensure_active("a" * 64, {})).space_key
+        [space] = await SpaceStore(self.database).list()
+        self.space = space.space_key
         store, ids = ChunkStore(self.database), list[int]()
         started = time.perf_counter()
         for start in range(0, len(self.vectors_ND), BATCH):
@@ -109,6 +112,9 @@ class Bench:
     async def measure(self) -> None:
         """Every method, one after the other."""
         await self._measure_method("exact", Method.EXACT, exact_limit=ALWAYS)
+        chosen = index_for(len(self.ids), len(self.ids))
+        if chosen is Method.EXACT:
+            await self._measure_rpc()
         indexes = [("hnsw", Method.HNSW, ALWAYS), ("binary", Method.BINARY, 0)]
         for name, method, above in indexes[len(self.ids) > HUGE :]:
             started = time.perf_counter()
@@ -123,7 +129,17 @@ class Bench:
             self.figures[f"{name}_mib"] = size_bytes / 2**20
             # The narrow filter is to be compared whole, as the planner would have it.
             await self._measure_method(name, method, exact_limit=min(10_000, len(self.ids) // 4))
+            if chosen is method:
+                await self._measure_rpc()
         await self.database.close()
+
+    async def _measure_rpc(self) -> None:
+        async with self.service.gateway(self.url) as stub:
+            for suffix, requests in requests_of(self.corpus.queries).items():
+                for callers in (1, CONCURRENT_CALLERS):
+                    count = TIMED_QUERIES if callers == 1 else 2 * TIMED_QUERIES
+                    times = await self.service.times(stub, requests, callers=callers, count=count)
+                    self.figures |= {f"rpc{suffix}_{callers}_{name}": value for name, value in times.items()}
 
     async def _measure_method(self, name: str, method: Method, *, exact_limit: int) -> None:
         store = SearchStore(self.database, exact_limit=exact_limit)
@@ -202,17 +218,19 @@ async def run(sizes: list[int]) -> list[dict[str, float | int | str]]:
     figures = []
     for size in sizes:
         vectors_ND = grow(corpus.vectors_ND, size, distances)
-        with tempfile.TemporaryDirectory(prefix="duovec-bench-") as folder:
-            os.chmod(folder, 0o755)  # noqa: PTH101 - PostgreSQL's account must be able to enter
-            postgres = Postgres(Path(folder) / "data", log_path=Path(folder) / "postgres.log")
+        with tempfile.TemporaryDirectory(prefix="duovec-bench-") as name:
+            os.chmod(name, 0o755)  # noqa: PTH101 - PostgreSQL's account must be able to enter
+            folder = Path(name)
+            postgres = Postgres(folder / "data", log_path=folder / "postgres.log")
             await postgres.start()
             try:
-                bench = Bench(postgres.url, corpus, vectors_ND)
-                bench.figures["real_rows"] = min(size, len(corpus.vectors_ND))
-                bench.figures["nearest_distance_median"] = float(np.median(distances))
-                bench.figures["load_average"] = os.getloadavg()[0]
-                await bench.load()
-                await bench.measure()
+                async with service(folder) as served:
+                    bench = Bench(postgres.url, served, corpus, vectors_ND)
+                    bench.figures["real_rows"] = min(size, len(corpus.vectors_ND))
+                    bench.figures["nearest_distance_median"] = float(np.median(distances))
+                    bench.figures["load_average"] = os.getloadavg()[0]
+                    await bench.load()
+                    await bench.measure()
             finally:
                 await postgres.stop()
         figures.append({name: round(v, 4) if isinstance(v, float) else v for name, v in bench.figures.items()})

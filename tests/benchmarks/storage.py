@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from search import Bench
 from search_corpus import Corpus, load_corpus
+from search_rpc import service
 
 from gateway.local.postgres import Postgres
 
@@ -37,8 +38,8 @@ async def measure(corpus: Corpus) -> dict[str, float | int]:
         postgres = Postgres(Path(folder) / "data", log_path=Path(folder) / "postgres.log")
         await postgres.start()
         try:
-            bench = Bench(postgres.url, corpus, corpus.vectors_ND)
-            await bench.load()
+            async with service(Path(folder)) as served:
+                await Bench(postgres.url, served, corpus, corpus.vectors_ND).load()
             connection = await asyncpg.connect(postgres.url)
             sizes = await connection.fetch(_SIZES)
             await connection.close()

@@ -1,6 +1,7 @@
 """SQL stands in files and takes its values by parameters: no statement is put together from what somebody sent."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,3 +57,23 @@ def test_queries_are_formatted_with_queries_and_numbers_only() -> None:
                 for keyword in node.keywords:
                     assert is_safe_part(keyword.value), f"{path.name}:{node.lineno} {ast.unparse(keyword.value)}"
     assert found >= 3
+
+
+def test_what_outlives_its_transaction_is_asked_for_without_one() -> None:
+    """A connection is reset only after a block without transaction (`gateway.store.pool`)."""
+    # `UPDATE … SET` stands at the beginning of a line, too; a setting of the session is the whole statement.
+    lasting = {
+        f"{path.name}: {query}"
+        for path in (ROOT / "gateway" / "store" / "sql").glob("*.sql")
+        for query in re.findall(
+            r"^(?:SELECT pg_.*|SELECT set_config.*|SET .*|LISTEN .*)$", path.read_text(), re.MULTILINE
+        )
+        if re.search(r"pg_(try_)?advisory_lock\(|, false\)$|^LISTEN|^SET (?!LOCAL|.*,$|.*\$\d)", query)
+    }
+    assert lasting == {
+        "migrations.sql: SELECT pg_advisory_lock(hashtext('duovec.migrations'))",  # on a connection of its own
+        "recall.sql: SELECT pg_try_advisory_lock(hashtext('duovec.recall'))",
+        "spaces.sql: SELECT pg_try_advisory_lock(hashtext('duovec.hnsw'), $1)",
+        "spaces.sql: SELECT pg_try_advisory_lock(hashtext('duovec.fill'), $1)",
+        "spaces.sql: SELECT set_config('maintenance_work_mem', $1::integer || 'MB', false)",
+    }

@@ -73,6 +73,32 @@ async def test_an_exhausted_pool_says_so_within_its_limit(url: str) -> None:
     await database.close()
 
 
+async def test_nothing_that_a_block_set_is_left_for_the_next(url: str) -> None:
+    """Of the one connection, whether its transaction was committed or undone, or it had none; locks are free, too."""
+    database = (await Database.connect(url, min_size=1, max_size=1)).as_system()
+
+    async def state() -> tuple[str, int]:
+        async with database.acquire(5) as connection:
+            locks = await connection.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
+            return await connection.fetchval("SELECT current_setting('work_mem')"), locks
+
+    usual = await state()
+    async with database.acquire(5) as connection:
+        await connection.execute("SET LOCAL work_mem = '5MB'; SELECT pg_advisory_xact_lock(7)")
+    assert await state() == usual
+    with pytest.raises(ZeroDivisionError):
+        async with database.acquire(5) as connection:
+            await connection.execute("SET work_mem = '6MB'; SELECT pg_advisory_xact_lock(7)")
+            raise ZeroDivisionError
+    assert await state() == usual
+    with pytest.raises(DeadlineExceeded):
+        async with database.acquire(0.2, autocommit=True) as connection:
+            await connection.execute("SET work_mem = '7MB'; SELECT pg_advisory_lock(7)")
+            await connection.execute("SELECT pg_sleep(5)")
+    assert await state() == usual
+    await database.close()
+
+
 async def test_a_second_server_on_the_same_data_is_refused(own_postgres: Postgres, postgres_root: Path) -> None:
     data_dir = own_postgres._data_dir
     second = Postgres(data_dir, log_path=postgres_root / "second.log")

@@ -38,7 +38,10 @@ class BrokenConnection:
     """A pool whose connection broke: it cannot be reset when it comes back."""
 
     async def acquire(self) -> Any:
-        return object()
+        return self
+
+    def begin_session(self) -> None:
+        """As the pool's connections; it will not be reset."""
 
     async def release(self, connection: Any, **options: Any) -> None:
         raise asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress")
