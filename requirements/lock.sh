@@ -27,7 +27,7 @@ compile() {  # compile OUTPUT SOURCE [OPTION…]
 
 for_cpu=(--override "$scratch/override" --find-links "${TORCH_WHEELS:?a folder or a page with the wheel of $torch+cpu}")
 compile dev.txt pyproject.toml --extra dev "${for_cpu[@]}" --no-emit-package torch "$@"
-for extra in client gateway otel local export training ray; do
+for extra in client gateway mcp otel local export training ray; do
     compile "$extra.txt" pyproject.toml --extra "$extra" "${for_cpu[@]}" --no-emit-package torch \
         --constraint requirements/dev.txt
 done

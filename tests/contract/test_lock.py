@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 LOCKS = ROOT / "requirements"
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-EXTRAS = ("client", "gateway", "otel", "local", "export", "training", "ray", "dev")
+EXTRAS = ("client", "gateway", "mcp", "otel", "local", "export", "training", "ray", "dev")
 PIN = re.compile(r"^([a-z0-9][a-z0-9-]*)==(\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.MULTILINE)
 
 
