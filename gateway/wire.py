@@ -6,6 +6,9 @@ without a word, is noticed after the sum of the two. gRPC servers hang up on cli
 allow (`too_many_pings`), which is why the allowance stands beside the interval.
 """
 
+import ipaddress
+from collections.abc import Mapping
+
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """Size of a message; gRPC refuses a larger one with RESOURCE_EXHAUSTED."""
 MAX_REQUEST_BYTES = 8 * 1024 * 1024
@@ -21,7 +24,36 @@ FIRST_RECONNECT_MS, LAST_RECONNECT_MS = 100, 500
 """How long a channel that could not connect fails its calls at once before it tries again, at first and in the end.
 It is less than a client's repetitions of a call take, 0.7 s at least; gRPC's own are 1 s and 2 min."""
 
+ALLOW_INSECURE = "DUOVEC_ALLOW_INSECURE"
+"""The variable by which an operator says that something else encrypts what leaves the machine."""
+
+_UNIX = ("unix:", "unix-abstract:")
+_SCHEMES = ("ipv4:", "ipv6:", "dns:///", "dns:")
+
 Options = list[tuple[str, int]]
+
+
+def is_local(address: str) -> bool:
+    """Whether nobody outside this machine can reach an address: a unix socket, `localhost`, or a loopback number.
+
+    A name is not looked up: what it stands for may change.
+    """
+    if address.startswith(_UNIX):
+        return True
+    for scheme in _SCHEMES:
+        address = address.removeprefix(scheme)
+    host = address.rpartition(":")[0].removeprefix("[").removesuffix("]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def allows_insecure(environment: Mapping[str, str]) -> bool:
+    """Whether `DUOVEC_ALLOW_INSECURE` is true, spelled as the gateway's settings may be."""
+    return environment.get(ALLOW_INSECURE, "").strip().lower() in {"1", "true", "t", "yes", "y", "on"}
 
 
 def client_options() -> Options:

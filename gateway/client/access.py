@@ -13,6 +13,7 @@ from duovec.v1 import codebase_service_pb2 as codebase_pb
 from duovec.v1 import principal_service_pb2 as principal_pb
 from duovec.v1.audit_service_pb2_grpc import AuditServiceStub
 from duovec.v1.principal_service_pb2_grpc import PrincipalServiceStub
+from gateway.client.paging import pages
 
 Role = Literal["read", "write", "owner"]
 
@@ -46,14 +47,9 @@ class Access:
 
     def list_principals(self) -> Iterator[principal_pb.Principal]:
         """Yield the principals that the caller sees by id, page by page."""
-        token = ""
-        while True:
-            request = principal_pb.ListPrincipalsRequest(page_size=1000, page_token=token)
-            response: principal_pb.ListPrincipalsResponse = self._call(self._principals.ListPrincipals, request)
+        request = principal_pb.ListPrincipalsRequest(page_size=1000)
+        for response in pages(self._call, self._principals.ListPrincipals, request):
             yield from response.principals
-            token = response.next_page_token
-            if not token:
-                return
 
     def delete_principal(self, principal_id: str) -> None:
         """Delete a principal with its keys and grants; administrators only."""
@@ -95,14 +91,9 @@ class Access:
 
     def list_api_keys(self, principal_id: str = "") -> Iterator[principal_pb.ApiKey]:
         """Yield the API keys of a principal by id, page by page; revoked and expired ones too."""
-        token = ""
-        while True:
-            request = principal_pb.ListApiKeysRequest(principal_id=principal_id, page_size=1000, page_token=token)
-            response: principal_pb.ListApiKeysResponse = self._call(self._principals.ListApiKeys, request)
+        request = principal_pb.ListApiKeysRequest(principal_id=principal_id, page_size=1000)
+        for response in pages(self._call, self._principals.ListApiKeys, request):
             yield from response.api_keys
-            token = response.next_page_token
-            if not token:
-                return
 
     def rotate_api_key(
         self, key_id: str, *, expire_time: datetime | None = None, old_key_lifetime: timedelta = timedelta(0)
@@ -134,14 +125,9 @@ class Access:
 
     def list_grants(self, codebase_id: str) -> Iterator[codebase_pb.Grant]:
         """Yield the grants on a codebase that the caller owns by principal, page by page."""
-        token = ""
-        while True:
-            request = codebase_pb.ListGrantsRequest(codebase_id=codebase_id, page_size=1000, page_token=token)
-            response: codebase_pb.ListGrantsResponse = self._call(self._codebases.ListGrants, request)
+        request = codebase_pb.ListGrantsRequest(codebase_id=codebase_id, page_size=1000)
+        for response in pages(self._call, self._codebases.ListGrants, request):
             yield from response.grants
-            token = response.next_page_token
-            if not token:
-                return
 
     def delete_grant(self, codebase_id: str, principal_id: str) -> None:
         """Take a principal's role on a codebase away that the caller owns."""
@@ -166,22 +152,16 @@ class Access:
             begin_time: Only from this time on, with a time zone.
             end_time: Only before this time.
         """
-        token = ""
-        while True:
-            request = audit_pb.ListAuditEventsRequest(
-                principal_id=principal_id,
-                about=about,
-                action=action,
-                begin_time=_timestamp(begin_time),
-                end_time=_timestamp(end_time),
-                page_size=1000,
-                page_token=token,
-            )
-            response: audit_pb.ListAuditEventsResponse = self._call(self._audit.ListAuditEvents, request)
+        request = audit_pb.ListAuditEventsRequest(
+            principal_id=principal_id,
+            about=about,
+            action=action,
+            begin_time=_timestamp(begin_time),
+            end_time=_timestamp(end_time),
+            page_size=1000,
+        )
+        for response in pages(self._call, self._audit.ListAuditEvents, request):
             yield from response.events
-            token = response.next_page_token
-            if not token:
-                return
 
 
 def _timestamp(time: datetime | None) -> Timestamp | None:

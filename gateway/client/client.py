@@ -1,13 +1,10 @@
 """A blocking client of the service: one method an RPC."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
-from typing import Any, Literal, Protocol, Self, TypeVar, cast
+from typing import Any, Literal, cast
 
 import grpc
 import numpy as np
-from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 from numpy.typing import NDArray
 
 from duovec.v1 import codebase_service_pb2 as codebase_pb
@@ -24,44 +21,25 @@ from duovec.v1.quality_service_pb2_grpc import QualityServiceStub
 from duovec.v1.search_service_pb2_grpc import SearchServiceStub
 from duovec.v1.status_service_pb2_grpc import StatusServiceStub
 from gateway.client.access import Access
-from gateway.client.backoff import backoff_s
-from gateway.client.credentials import find_api_key
-from gateway.client.errors import ClientError, from_rpc_error
+from gateway.client.connection import Connection
+from gateway.client.errors import ClientError
+from gateway.client.paging import pages
+from gateway.client.replies import Replies
 from gateway.client.spaces import Spaces
-from gateway.client.timing import ASK, stage_times_ms
 from gateway.client.tls import ClientTls
-from gateway.client.tracing import traced
 from gateway.client.training import Training
-from gateway.wire import client_options
 
-DEFAULT_ENDPOINT = "127.0.0.1:50051"
 DIMENSION = 2560
 
 InputType = Literal["query", "passage"]
 Precision = Literal["float32", "float16"]
-HealthStatus = Literal["SERVING", "NOT_SERVING", "UNKNOWN"]
 
-_MAX_ATTEMPTS = 4
 _STREAM_TIMEOUT_S = 24 * 3600.0
 _VECTOR_FORMATS = {"float32": vector_pb.VECTOR_FORMAT_FLOAT32_LE, "float16": vector_pb.VECTOR_FORMAT_FLOAT16_LE}
 _INPUT_TYPES = {"query": vector_pb.INPUT_TYPE_QUERY, "passage": vector_pb.INPUT_TYPE_PASSAGE}
 
-_Reply = TypeVar("_Reply")
 
-
-class ResponseStream(Protocol):
-    """Replies of a running IndexChunks call; iterating raises ClientError when the call fails."""
-
-    def __iter__(self) -> Iterator[index_pb.IndexChunksResponse]:
-        """Yield replies as they come."""
-        ...
-
-    def cancel(self) -> None:
-        """End the call now; safe in any state and from any thread."""
-        ...
-
-
-class Client:
+class Client(Connection):
     """A connection to a duovec service. Safe to share between threads; close it, or use it in a `with`.
 
     Calls that only read, or that may be repeated without harm, are repeated up to three times when the service is
@@ -83,38 +61,8 @@ class Client:
         timeout_s: float = 60.0,
         on_timing: Callable[[dict[str, float]], None] | None = None,
     ) -> None:
-        """Prepare the connection; nothing is sent yet.
-
-        Args:
-            endpoint: `host:port`, or `https://host:port` for TLS; None means 127.0.0.1:50051.
-            api_key: Sent as `authorization: Bearer`; None takes DUOVEC_API_KEY, or else the key that is kept for this
-                endpoint (`gateway.client.credentials`), which `duovec up` does.
-            tls: Certificates for `https://`; None takes those that DUOVEC_CA_FILE, DUOVEC_CLIENT_CERTIFICATE and
-                DUOVEC_CLIENT_KEY name, and without these trusts the public authorities.
-            timeout_s: Deadline of each call with its repetitions, seconds.
-            on_timing: Told after each call that was answered how long the service was about what, in milliseconds, as
-                `gateway.client.timing.stage_times_ms` gives it; not of streams.
-
-        Raises:
-            ClientError: A certificate or key cannot be used, or the endpoint is not one for `tls`.
-        """
-        self.endpoint = endpoint or DEFAULT_ENDPOINT
-        self._timeout_s = timeout_s
-        key = api_key or find_api_key(self.endpoint)
-        self._metadata = (("authorization", f"Bearer {key}"),) if key else ()
-        self._on_timing = on_timing
-        if self.endpoint.startswith("https://"):
-            target = self.endpoint.removeprefix("https://")
-            credentials = (tls or ClientTls.from_environment()).channel_credentials()
-            self._channel = grpc.secure_channel(target, credentials, client_options())
-        elif tls is not None:
-            raise ClientError(
-                f"{self.endpoint} is not encrypted, and certificates were given; use https://HOST:PORT",
-                code=grpc.StatusCode.INVALID_ARGUMENT,
-            )
-        else:
-            self._channel = grpc.insecure_channel(self.endpoint.removeprefix("http://"), client_options())
-        self._channel = traced(self._channel)
+        """Prepare the connection, as `Connection` says; nothing is sent yet."""
+        super().__init__(endpoint, api_key=api_key, tls=tls, timeout_s=timeout_s, on_timing=on_timing)
         # The generated stubs carry no annotations.
         make = cast(Callable[..., Any], lambda stub: stub(self._channel))
         self._embedding = make(EmbeddingServiceStub)
@@ -126,33 +74,6 @@ class Client:
         self.access = Access(self._channel, self._codebases, self._call)
         self.spaces = Spaces(self._channel, self._call)
         self.training = Training(self._channel, self._call)
-
-    def __enter__(self) -> Self:
-        """Give the client itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the connection."""
-        self.close()
-
-    def close(self) -> None:
-        """Close the connection; running calls end."""
-        self._channel.close()
-
-    def health(self) -> HealthStatus:
-        """Ask the standard health service about the server as a whole."""
-        # The wrappers are wire-compatible with grpc.health.v1 (a string and an enum in field 1), and save the client
-        # a dependency.
-        check = self._channel.unary_unary(
-            "/grpc.health.v1.Health/Check",
-            request_serializer=StringValue.SerializeToString,
-            response_deserializer=Int32Value.FromString,
-        )
-        reply: Int32Value = self._call(check, StringValue())
-        statuses: dict[int, HealthStatus] = {1: "SERVING", 2: "NOT_SERVING"}
-        return statuses.get(reply.value, "UNKNOWN")
 
     def status(self) -> status_pb.GetStatusResponse:
         """The state of the cache, of search and of storage, for administrators."""
@@ -312,16 +233,11 @@ class Client:
             space: Only the space of this fingerprint.
             week_count: Weeks to look back, the present one included, 1 to 520.
         """
-        token = ""
-        while True:
-            request = quality_pb.ListQualityRequest(
-                codebase_id=codebase_id, space=space, week_count=week_count, page_size=1000, page_token=token
-            )
-            response: quality_pb.ListQualityResponse = self._call(self._quality.ListQuality, request)
+        request = quality_pb.ListQualityRequest(
+            codebase_id=codebase_id, space=space, week_count=week_count, page_size=1000
+        )
+        for response in pages(self._call, self._quality.ListQuality, request):
             yield from response.rows
-            token = response.next_page_token
-            if not token:
-                return
 
     def create_codebase(self, codebase_id: str, *, display_name: str = "") -> codebase_pb.Codebase:
         """Create a codebase; ALREADY_EXISTS where there is one."""
@@ -339,14 +255,9 @@ class Client:
 
     def list_codebases(self) -> Iterator[codebase_pb.Codebase]:
         """Yield all codebases by id, page by page."""
-        token = ""
-        while True:
-            request = codebase_pb.ListCodebasesRequest(page_size=1000, page_token=token)
-            response: codebase_pb.ListCodebasesResponse = self._call(self._codebases.ListCodebases, request)
+        request = codebase_pb.ListCodebasesRequest(page_size=1000)
+        for response in pages(self._call, self._codebases.ListCodebases, request):
             yield from response.codebases
-            token = response.next_page_token
-            if not token:
-                return
 
     def delete_codebase(self, codebase_id: str) -> int:
         """Delete a codebase with all it holds; gives the number of chunks deleted."""
@@ -358,14 +269,9 @@ class Client:
 
     def list_files(self, codebase_id: str) -> Iterator[index_pb.FileVersion]:
         """Yield the stored versions of files by path, page by page."""
-        token = ""
-        while True:
-            request = index_pb.ListFilesRequest(codebase_id=codebase_id, page_size=10_000, page_token=token)
-            response: index_pb.ListFilesResponse = self._call(self._index.ListFiles, request)
+        request = index_pb.ListFilesRequest(codebase_id=codebase_id, page_size=10_000)
+        for response in pages(self._call, self._index.ListFiles, request):
             yield from response.files
-            token = response.next_page_token
-            if not token:
-                return
 
     def delete_files(self, codebase_id: str, files: Sequence[index_pb.DeleteChunksRequest.FileSelector]) -> int:
         """Delete the chunks of 1 to 1,000 paths, all versions or all but one; gives the number of chunks deleted."""
@@ -373,48 +279,11 @@ class Client:
         response: index_pb.DeleteChunksResponse = self._call(self._index.DeleteChunks, request)
         return response.deleted_chunk_count
 
-    def index_chunks(self, requests: Iterator[index_pb.IndexChunksRequest]) -> ResponseStream:
+    def index_chunks(self, requests: Iterator[index_pb.IndexChunksRequest]) -> Replies:
         """Embed and store chunks as they come; a thread of grpc consumes `requests`, which must end.
 
         Returns:
             Replies in any order. Not repeated on failure: `gateway.client.stream` does that.
         """
         call = self._index.IndexChunks(requests, timeout=_STREAM_TIMEOUT_S, metadata=self._metadata)
-        return _Replies(call, self.endpoint)
-
-    def _call(self, method: Callable[..., _Reply], request: object, *, repeatable: bool = True) -> _Reply:
-        deadline = time.monotonic() + self._timeout_s
-        for attempt in range(1, _MAX_ATTEMPTS + 1):
-            try:
-                reply: _Reply = self._ask(method, request, deadline - time.monotonic())
-                return reply
-            except grpc.RpcError as error:
-                failure = from_rpc_error(error, self.endpoint)
-                delay_s = backoff_s(attempt, failure.retry_delay_s)
-                late = time.monotonic() + delay_s >= deadline
-                if not repeatable or not failure.may_pass or attempt == _MAX_ATTEMPTS or late:
-                    raise failure from error
-                time.sleep(delay_s)
-        raise AssertionError("unreachable")
-
-    def _ask(self, method: Any, request: object, timeout_s: float) -> Any:
-        if self._on_timing is None:
-            return method(request, timeout=timeout_s, metadata=self._metadata)
-        reply, call = method.with_call(request, timeout=timeout_s, metadata=(*self._metadata, ASK))
-        self._on_timing(stage_times_ms(call.trailing_metadata()))
-        return reply
-
-
-class _Replies:
-    def __init__(self, call: Any, endpoint: str) -> None:
-        self._call = call
-        self._endpoint = endpoint
-
-    def __iter__(self) -> Iterator[index_pb.IndexChunksResponse]:
-        try:
-            yield from self._call
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, self._endpoint) from error
-
-    def cancel(self) -> None:
-        self._call.cancel()
+        return Replies(call, self.endpoint)

@@ -7,6 +7,7 @@ import grpc
 
 from duovec.v1 import training_service_pb2 as pb
 from duovec.v1.training_service_pb2_grpc import TrainingServiceStub
+from gateway.client.paging import pages
 
 
 class Training:
@@ -34,14 +35,9 @@ class Training:
 
     def list(self) -> Iterator[pb.TrainingRun]:
         """Yield runs, newest first, page by page."""
-        token = ""
-        while True:
-            request = pb.ListTrainingRunsRequest(page_token=token)
-            response: pb.ListTrainingRunsResponse = self._call(self._stub.ListTrainingRuns, request)
+        request = pb.ListTrainingRunsRequest()
+        for response in pages(self._call, self._stub.ListTrainingRuns, request):
             yield from response.runs
-            token = response.next_page_token
-            if not token:
-                return
 
     def cancel(self, run_id: int) -> pb.TrainingRun:
         """Cancel a run; a running one ends when its worker sees it."""
@@ -60,14 +56,9 @@ class Training:
 
     def list_schedules(self) -> Iterator[pb.TrainingSchedule]:
         """Yield schedules by id, page by page."""
-        token = ""
-        while True:
-            request = pb.ListTrainingSchedulesRequest(page_token=token)
-            response: pb.ListTrainingSchedulesResponse = self._call(self._stub.ListTrainingSchedules, request)
+        request = pb.ListTrainingSchedulesRequest()
+        for response in pages(self._call, self._stub.ListTrainingSchedules, request):
             yield from response.schedules
-            token = response.next_page_token
-            if not token:
-                return
 
     def delete_schedule(self, schedule_id: int) -> None:
         """Delete a schedule; its runs stay."""

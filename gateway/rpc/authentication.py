@@ -6,6 +6,7 @@ from typing import Any
 import grpc
 
 from gateway.errors import ApiKeyMissing, Unauthenticated
+from gateway.rpc.handlers import Stream, Unary, is_own, wrapped
 from gateway.rpc.quotas import Quotas
 from gateway.store.api_key import ApiKey
 from gateway.store.caller import set_api_key
@@ -47,27 +48,18 @@ class AuthenticationInterceptor(grpc.aio.ServerInterceptor):
     ) -> Any:
         """Wrap the handler of a call of duovec's own services; health and reflection are open to all."""
         handler = await continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith("/duovec."):
+        if handler is None or not is_own(handler_call_details.method):
             return handler
-        wrap, method = (
-            (grpc.unary_unary_rpc_method_handler, self._unary(handler.unary_unary))
-            if handler.unary_unary
-            else (grpc.stream_stream_rpc_method_handler, self._stream(handler.stream_stream))
-        )
-        return wrap(
-            method,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
+        return wrapped(handler, unary=self._unary, stream=self._stream)
 
-    def _unary(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    def _unary(self, method: Unary) -> Unary:
         async def call(request: Any, context: Context) -> Any:
             await self._authenticate(context)
             return await method(request, context)
 
         return call
 
-    def _stream(self, method: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+    def _stream(self, method: Stream) -> Stream:
         async def call(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
             await self._authenticate(context)
             async for response in method(requests, context):

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from gateway import errors
+from gateway.rpc.handlers import Stream, Unary, is_own, wrapped
 from gateway.telemetry import stages
 
 logger = logging.getLogger(__name__)
@@ -184,21 +185,16 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return handler
-        if not handler_call_details.method.startswith("/duovec."):
+        if not is_own(handler_call_details.method):
             return _refusing_what_does_not_parse(handler)
-        if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(
-                self._unary(handler.unary_unary),
-                request_deserializer=_lenient(handler.request_deserializer),
-                response_serializer=handler.response_serializer,
-            )
-        return grpc.stream_stream_rpc_method_handler(
-            self._stream(handler.stream_stream),
+        return wrapped(
+            handler,
+            unary=self._unary,
+            stream=self._stream,
             request_deserializer=_lenient(handler.request_deserializer),
-            response_serializer=handler.response_serializer,
         )
 
-    def _unary(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    def _unary(self, method: Unary) -> Unary:
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             try:
                 async with asyncio.timeout(self._timeout_s):
@@ -208,7 +204,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
         return call
 
-    def _stream(self, method: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+    def _stream(self, method: Stream) -> Stream:
         async def call(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             try:
                 async for response in method(_all_parsed(requests), context):

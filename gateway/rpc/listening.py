@@ -1,15 +1,12 @@
 """Where the gateway listens, and what it refuses to: what leaves the machine is encrypted, or the operator said so."""
 
-import ipaddress
 from dataclasses import dataclass
 
 import grpc
 
 from gateway.errors import StartupError
 from gateway.rpc.tls import CERTIFICATE, KEY, TlsFiles
-
-_UNIX = ("unix:", "unix-abstract:")
-_SCHEMES = ("ipv4:", "ipv6:", "dns:///", "dns:")
+from gateway.wire import is_local
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +51,3 @@ class Listener:
             return server.add_secure_port(self.address, self.tls.server_credentials())
         except RuntimeError as exc:
             raise StartupError(f"cannot listen on {self.address}; set {self.setting} to a free address") from exc
-
-
-def is_local(address: str) -> bool:
-    """Whether nobody outside this machine can reach an address: a unix socket, `localhost`, or a loopback number.
-
-    A name is not looked up: what it stands for may change.
-    """
-    if address.startswith(_UNIX):
-        return True
-    for scheme in _SCHEMES:
-        address = address.removeprefix(scheme)
-    host = address.rpartition(":")[0].removeprefix("[").removesuffix("]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

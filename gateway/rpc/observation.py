@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import grpc
 
+from gateway.rpc.handlers import Stream, Unary, is_own, wrapped
 from gateway.store.caller import current_principal_id
 from gateway.telemetry import stages
 from gateway.telemetry.requests import MethodStatistics, RequestStatistics
@@ -52,22 +53,13 @@ class ObservingInterceptor(grpc.aio.ServerInterceptor):
     ) -> Any:
         """Wrap the handler of a call of duovec's own services."""
         handler = await continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith("/duovec."):
+        if handler is None or not is_own(handler_call_details.method):
             return handler
         # /duovec.v1.SearchService/Search: only methods that there are come here, so that their number is bounded.
         method = handler_call_details.method.rpartition("/")[0].rpartition(".")[2]
         method += "/" + handler_call_details.method.rpartition("/")[2]
         watched = _Watch(self, method)
-        wrap, behavior = (
-            (grpc.unary_unary_rpc_method_handler, watched.unary(handler.unary_unary))
-            if handler.unary_unary
-            else (grpc.stream_stream_rpc_method_handler, watched.stream(handler.stream_stream))
-        )
-        return wrap(
-            behavior,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
+        return wrapped(handler, unary=watched.unary, stream=watched.stream)
 
     def begin(self, method: str, statistics: MethodStatistics, context: Context) -> Recorder:
         """A call has come: everything that is done for it from here on is recorded."""
@@ -123,7 +115,7 @@ class _Watch:
         self._method = method
         self._statistics = interceptor._statistics.of(method)
 
-    def unary(self, behavior: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    def unary(self, behavior: Unary) -> Unary:
         async def call(request: Any, context: Context) -> Any:
             recorder = self._interceptor.begin(self._method, self._statistics, context)
             code = "OK"
@@ -140,7 +132,7 @@ class _Watch:
 
         return call
 
-    def stream(self, behavior: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+    def stream(self, behavior: Stream) -> Stream:
         async def call(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
             recorder = self._interceptor.begin(self._method, self._statistics, context)
             item_codes = self._statistics.item_code_counts

@@ -2,16 +2,15 @@
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from gateway.store.pool import Database
 from gateway.store.principals import require_admin
 from gateway.store.queries import load_queries
-from gateway.store.retention import delete_every_hour
+from gateway.store.retention import Keeper
 
 _QUERIES = load_queries("audit.sql")
-_EXPIRED_BATCH = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,34 +80,11 @@ class AuditLog:
         return [AuditRow(**{**record, "details": json.loads(record["details"])}) for record in records]
 
 
-class AuditKeeper:
+class AuditKeeper(Keeper):
     """Deletes events once they are older than the retention period."""
 
     def __init__(self, database: Database, *, retention: timedelta) -> None:
         """Use `database`, as the system: no request may delete an event."""
-        self._database = database
-        self._retention = retention
-
-    async def run(self) -> None:
-        """Delete every hour."""
-        await delete_every_hour(
-            self.delete_expired, what=f"events of the audit log older than {self._retention.days} days"
+        super().__init__(
+            database, delete=_QUERIES["delete_expired"], retention=retention, what="events of the audit log"
         )
-
-    async def delete_expired(self, *, now: datetime | None = None) -> int:
-        """Delete what is older than the retention period, in transactions of 1,000.
-
-        Args:
-            now: The time to count from; None for the present.
-
-        Returns:
-            How many events were deleted.
-        """
-        before = (now or datetime.now(UTC)) - self._retention
-        total = 0
-        while True:
-            async with self._database.acquire(60) as connection:
-                deleted = await connection.fetch(_QUERIES["delete_expired"], before, _EXPIRED_BATCH)
-            total += len(deleted)
-            if len(deleted) < _EXPIRED_BATCH:
-                return total

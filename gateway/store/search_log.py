@@ -21,7 +21,7 @@ from gateway.concurrency import running
 from gateway.errors import DuovecError
 from gateway.store.pool import Database
 from gateway.store.queries import load_queries
-from gateway.store.retention import delete_every_hour
+from gateway.store.retention import Keeper
 
 if TYPE_CHECKING:
     from gateway.store.pool import Connection
@@ -42,7 +42,6 @@ _BATCH = 256
 _WRITE_TIMEOUT_S = 10.0
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 5.0
 _FLUSH_TIMEOUT_S = 5.0
-_EXPIRED_BATCH = 1000
 
 # What a search is refused for that would be refused for ever; it must not hold up the others.
 _NEVER_STORABLE = (asyncpg.DataError, asyncpg.CheckViolationError)
@@ -215,35 +214,12 @@ class SearchLog:
             await _insert(connection, batch)
 
 
-class SearchLogKeeper:
+class SearchLogKeeper(Keeper):
     """Deletes searches, with their feedback, once they are older than the retention period."""
 
     def __init__(self, database: Database, *, retention: timedelta) -> None:
         """Use `database`, as the system."""
-        self._database = database
-        self._retention = retention
-
-    async def run(self) -> None:
-        """Delete every hour."""
-        await delete_every_hour(self.delete_expired, what=f"searches older than {self._retention.days} days")
-
-    async def delete_expired(self, *, now: datetime | None = None) -> int:
-        """Delete what is older than the retention period, in transactions of 1,000.
-
-        Args:
-            now: The time to count from; None for the present.
-
-        Returns:
-            How many searches were deleted.
-        """
-        before = (now or datetime.now(UTC)) - self._retention
-        total = 0
-        while True:
-            async with self._database.acquire(60) as connection:
-                deleted = await connection.fetch(_QUERIES["delete_expired"], before, _EXPIRED_BATCH)
-            total += len(deleted)
-            if len(deleted) < _EXPIRED_BATCH:
-                return total
+        super().__init__(database, delete=_QUERIES["delete_expired"], retention=retention, what="searches")
 
 
 async def _insert(connection: "Connection", batch: Sequence[_Entry]) -> None:

@@ -6,7 +6,8 @@ import grpc
 import pytest
 
 from gateway.errors import StartupError
-from gateway.rpc.listening import Listener, is_local
+from gateway.rpc.listening import Listener
+from gateway.wire import is_local
 
 
 @pytest.mark.parametrize(
