@@ -51,7 +51,7 @@ def index(
     Examples:
 
         duovec-batch s3://code/2026/ --codebase all --codebase-column repo --checkpoint s3://code/done
-        --endpoint one:50051 --endpoint two:50051 --actors 32 --ray-address auto
+        --endpoint https://one:50051 --endpoint https://two:50051 --actors 32 --ray-address auto
     """
     partitions = plan(
         sources,

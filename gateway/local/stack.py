@@ -24,6 +24,7 @@ from gateway.local.process import (
     tail,
 )
 from gateway.local.triton import Triton
+from gateway.wire import ALLOW_INSECURE, allows_insecure, is_local
 
 MAX_GATEWAYS = 4
 """PostgreSQL is set up for so many: each may have 10 of its 50 connections."""
@@ -163,11 +164,12 @@ class Stack:
         """Check the models, start every part, and return when the gateway serves.
 
         Raises:
-            StartupError: Another stack uses the data directory, the port is taken, a model is not intact, or a part
-                does not start. What had started is stopped again.
+            StartupError: Another stack uses the data directory, the port is taken or would be open to others without
+                TLS, a model is not intact, or a part does not start. What had started is stopped again.
             StackFailure: A part that was ready died while another started.
         """
         try:
+            self._refuse_open_port()
             self._lock = claim_data_dir(self._settings.data_dir)
             check_port_is_free(self.endpoint)
             await self._verify_models()
@@ -228,6 +230,15 @@ class Stack:
             await asyncio.gather(watcher, return_exceptions=True)
         if was_running:
             self._emit(PartEvent(name, PartState.STOPPED))
+
+    def _refuse_open_port(self) -> None:
+        """The gateway would refuse it, too, but only once PostgreSQL and Triton had been started."""
+        has_tls = bool(os.environ.get("DUOVEC_TLS_CERTIFICATE"))
+        if not (is_local(self.endpoint) or has_tls or allows_insecure(os.environ)):
+            raise StartupError(
+                f"{self.endpoint} is neither loopback nor a unix socket, and without TLS all could be read on the way; "
+                f"set DUOVEC_TLS_CERTIFICATE and DUOVEC_TLS_KEY, or {ALLOW_INSECURE}=true where something else encrypts"
+            )
 
     async def _verify_models(self) -> None:
         settings = self._settings

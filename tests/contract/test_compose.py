@@ -13,8 +13,9 @@ from dockerfile import stages
 
 from export.spec import load_pair
 from export.tensorrt_script import TRITON_IMAGE
+from gateway.client.client import Client
 from gateway.settings import Settings
-from gateway.wire import triton_arguments
+from gateway.wire import ALLOW_INSECURE, triton_arguments
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
@@ -153,13 +154,20 @@ def test_the_gateway_starts_with_its_variables(profile: str, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("name", [name for name in SERVICES if name.split("-")[0] in {"export", "triton", "worker"}])
-def test_commands_parse(name: str) -> None:
-    """By the programs' own parsers; what the environment gives may be missing on the command line."""
+def test_commands_parse(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the programs' own parsers; what the environment gives may be missing on the command line.
+
+    The client of a worker takes its endpoint, which no certificate guards.
+    """
     words, environment = command_of(name), SERVICES[name].get("environment", {})
+    if ALLOW_INSECURE in environment:
+        monkeypatch.setenv(ALLOW_INSECURE, environment[ALLOW_INSECURE])
     if name.startswith("worker"):
-        read = environment_variables([*words, "--database-url", ""]) | {"DUOVEC_API_KEY"}
+        read = environment_variables([*words, "--database-url", ""]) | {"DUOVEC_API_KEY", ALLOW_INSECURE}
         assert {variable for variable in environment if variable.startswith("DUOVEC_")} <= read
         words = [*words, "--database-url", environment["DUOVEC_DATABASE_URL"]]
+        (endpoint,) = (word.partition("=")[2] for word in words if word.startswith("--endpoint="))
+        Client(endpoint, api_key=environment["DUOVEC_API_KEY"]).close()
     check_command(words)
 
 

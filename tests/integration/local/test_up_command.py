@@ -260,6 +260,18 @@ async def test_a_second_gateway_on_the_port_is_refused_unless_both_share_it(
                 await second.start()
 
 
+def test_a_port_that_would_be_open_to_others_is_refused_before_anything_starts(
+    data_dir: Path, published_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gateway itself would, once the backends had been started for nothing."""
+    for name in ("DUOVEC_TLS_CERTIFICATE", "DUOVEC_ALLOW_INSECURE"):
+        monkeypatch.delenv(name, raising=False)
+    code, stderr = Up(data_dir, published_models, "--listen", "0.0.0.0:0").finish()
+    assert code == 1
+    assert "is neither loopback nor a unix socket, and without TLS all could be read on the way" in stderr
+    assert list(data_dir.iterdir()) == []
+
+
 def test_a_corrupt_model_is_named_before_anything_starts(
     data_dir: Path, published_models: Path, tmp_path: Path
 ) -> None:

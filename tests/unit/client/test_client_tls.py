@@ -83,3 +83,30 @@ def test_variables_stand_in_for_the_argument(folder: Path, monkeypatch: pytest.M
     Client("https://127.0.0.1:1", tls=tls(folder, "ca.pem", None, None)).close()
     # What is not encrypted has no use for them.
     Client("127.0.0.1:1").close()
+
+
+@pytest.mark.parametrize("endpoint", ["search.example:50051", "http://10.0.0.7:50051", "dns:///search.example:50051"])
+def test_a_key_leaves_the_machine_encrypted_or_by_a_plain_word(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise whoever listens on the way has the key."""
+    target = endpoint.removeprefix("http://")
+    monkeypatch.delenv("DUOVEC_ALLOW_INSECURE", raising=False)
+    with pytest.raises(ClientError) as refused:
+        Client(endpoint, api_key="secret")
+    assert str(refused.value) == (
+        f"{target} is another machine, and without TLS the API key could be read on the way there; use "
+        f"https://{target}, or set DUOVEC_ALLOW_INSECURE=true where something else encrypts"
+    )
+    assert refused.value.code == grpc.StatusCode.INVALID_ARGUMENT
+    Client(f"https://{target}", api_key="secret").close()
+    Client(endpoint).close()  # nothing to be read: health is open to all
+    monkeypatch.setenv("DUOVEC_ALLOW_INSECURE", "no")
+    with pytest.raises(ClientError, match="is another machine"):
+        Client(endpoint, api_key="secret")
+    monkeypatch.setenv("DUOVEC_ALLOW_INSECURE", "True")
+    Client(endpoint, api_key="secret").close()
+
+
+@pytest.mark.parametrize("endpoint", ["127.0.0.1:1", "localhost:1", "[::1]:1", "http://127.0.0.1:1", "unix:/run/it"])
+def test_on_this_machine_a_key_needs_no_encryption(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DUOVEC_ALLOW_INSECURE", raising=False)
+    Client(endpoint, api_key="secret").close()
