@@ -16,53 +16,26 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from duovec.v1 import (
-    audit_service_pb2,
-    audit_service_pb2_grpc,
-    codebase_service_pb2,
-    codebase_service_pb2_grpc,
-    embedding_service_pb2,
-    embedding_service_pb2_grpc,
-    index_service_pb2,
-    index_service_pb2_grpc,
-    principal_service_pb2,
-    principal_service_pb2_grpc,
-    quality_service_pb2,
-    quality_service_pb2_grpc,
-    search_service_pb2,
-    search_service_pb2_grpc,
-    space_service_pb2,
-    space_service_pb2_grpc,
-    status_service_pb2,
-    status_service_pb2_grpc,
-    training_service_pb2,
-    training_service_pb2_grpc,
-)
 from gateway.allocator import return_large_buffers
 from gateway.concurrency import running
 from gateway.embedding.embedder import Embedder
 from gateway.embedding.fleet import TritonFleet
 from gateway.embedding.space import Space
 from gateway.errors import DuovecError, SpaceMismatch, SpaceNotReady, StartupError
+from gateway.http.app import build_app
+from gateway.http.door import Door
+from gateway.http.listening import HttpListener
+from gateway.http.server import HttpServer
 from gateway.rpc.admission import Admission
-from gateway.rpc.audit_service import AuditServicer
 from gateway.rpc.authentication import AuthenticationInterceptor
-from gateway.rpc.codebase_service import CodebaseServicer
-from gateway.rpc.embedding_service import EmbeddingServicer
 from gateway.rpc.grpc_log import keep_callers_bytes_out_of_the_log
 from gateway.rpc.health import HealthMonitor
-from gateway.rpc.index_service import IndexServicer
 from gateway.rpc.interceptors import ErrorInterceptor
-from gateway.rpc.listening import Listener, is_local
-from gateway.rpc.observation import ObservingInterceptor, Tracing
-from gateway.rpc.principal_service import PrincipalServicer
-from gateway.rpc.quality_service import QualityServicer
+from gateway.rpc.listening import Listener
+from gateway.rpc.observation import ObservingInterceptor
 from gateway.rpc.quotas import Quotas
-from gateway.rpc.search_service import SearchServicer
-from gateway.rpc.space_service import SpaceServicer
-from gateway.rpc.status_service import StatusServicer
-from gateway.rpc.tls import tls_files
-from gateway.rpc.training_service import TrainingServicer
+from gateway.rpc.tls import TlsFiles, tls_files
+from gateway.services import SERVICES, Parts, build_services
 from gateway.settings import Settings
 from gateway.spaces.catalog import SpaceCatalog
 from gateway.spaces.index_builder import IndexBuilder
@@ -72,50 +45,26 @@ from gateway.spaces.serving import ServedSpace, Serving
 from gateway.store.access import Quota
 from gateway.store.admin import ensure_admin_key
 from gateway.store.api_key import ApiKey
-from gateway.store.api_keys import ApiKeyStore
-from gateway.store.audit import AuditKeeper, AuditLog
+from gateway.store.audit import AuditKeeper
 from gateway.store.cached_embeddings import CachedEmbeddings
-from gateway.store.chunks import ChunkStore
-from gateway.store.codebases import CodebaseStore
-from gateway.store.feedback import FeedbackStore
-from gateway.store.grants import GrantStore
-from gateway.store.maintenance import MaintenanceStore
 from gateway.store.migrations import migrate
 from gateway.store.pool import Database
 from gateway.store.principals import PrincipalStore
-from gateway.store.quality import QualityStore
-from gateway.store.recall_watch import RecallStore, RecallWatch
-from gateway.store.search import SearchStore
+from gateway.store.recall_watch import RecallWatch
 from gateway.store.search_log import SearchLog, SearchLogKeeper
-from gateway.store.space_vectors import SpaceVectorStore
 from gateway.store.spaces import SpaceStore
-from gateway.store.training import TrainingStore
 from gateway.store.word_counts import WordCounts
 from gateway.telemetry.background import BackgroundFacts
 from gateway.telemetry.collector import GatewayCollector
 from gateway.telemetry.exposition import metrics_served
 from gateway.telemetry.logs import configure_logging
 from gateway.telemetry.loop_lag import LoopLag
+from gateway.telemetry.observer import Observer, Tracing
 from gateway.telemetry.requests import RequestStatistics
-from gateway.wire import Options, server_options
+from gateway.wire import Options, is_local, server_options
 
 logger = logging.getLogger(__name__)
 
-SERVICES = tuple(
-    module.DESCRIPTOR.services_by_name[name].full_name
-    for module, name in (
-        (embedding_service_pb2, "EmbeddingService"),
-        (index_service_pb2, "IndexService"),
-        (search_service_pb2, "SearchService"),
-        (codebase_service_pb2, "CodebaseService"),
-        (principal_service_pb2, "PrincipalService"),
-        (quality_service_pb2, "QualityService"),
-        (status_service_pb2, "StatusService"),
-        (space_service_pb2, "SpaceService"),
-        (training_service_pb2, "TrainingService"),
-        (audit_service_pb2, "AuditService"),
-    )
-)
 _PROOF_TIMEOUT_S = 30.0
 
 
@@ -133,7 +82,8 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
         StartupError: A published model, the database or the port is not as it must be.
         DatabaseUnavailable: PostgreSQL cannot be reached.
     """
-    listeners = _listeners(settings)
+    tls = tls_files(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+    listeners, http_listener = _listeners(settings, tls), _http_listener(settings, tls)
     keep_callers_bytes_out_of_the_log()
     async with contextlib.AsyncExitStack() as stack:
         triton = TritonFleet(settings.triton_url, concurrency=settings.triton_concurrency)
@@ -172,18 +122,21 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
         quotas = Quotas(Quota(settings.quota_requests_per_s, settings.quota_tokens_per_minute))
         statistics = RequestStatistics()
         tracing = await stack.enter_async_context(_tracing(settings.otlp_endpoint))
+        principals = PrincipalStore(database)
+        observer = Observer(statistics, tracing=tracing, log_requests=settings.log_requests)
         interceptors = (
-            ObservingInterceptor(statistics, tracing=tracing, log_requests=settings.log_requests),
+            ObservingInterceptor(observer),
             ErrorInterceptor(timeout_s=timeout_s),
-            AuthenticationInterceptor(PrincipalStore(database), quotas, timeout_s=timeout_s),
+            AuthenticationInterceptor(principals, quotas, timeout_s=timeout_s),
         )
         server = grpc.aio.server(interceptors=interceptors, options=_options(settings))
         admission = Admission(
             triton.meter, max_pending_tokens=settings.max_pending_tokens, max_streams=settings.max_streams
         )
-        _add_services(
-            server, settings, catalog, spaces, serving, database, index_builder, admission, quotas, log, statistics
-        )
+        parts = Parts(catalog, spaces, serving, database, index_builder, admission, quotas, log, statistics)
+        services = build_services(settings, parts)
+        for service in services:
+            service.add(service.servicer, server)
         health_servicer = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
         names = ("", *SERVICES)
@@ -199,17 +152,24 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
             collector = GatewayCollector(statistics, triton, serving, admission, database, log, monitor, facts, lag)
             metrics_port = stack.enter_context(metrics_served(settings.metrics_listen, collector))
             logger.info("metrics on port %d of %s", metrics_port, settings.metrics_listen)
+        http = None
+        if http_listener is not None:
+            door = Door(principals, quotas, observer, timeout_s=timeout_s)
+            app = build_app(door, services, is_serving=lambda: bool(monitor.is_serving))
+            http = HttpServer(app, http_listener, timeout_s=timeout_s, drain_s=settings.drain_s)
         await server.start()
-        # The last to start is the first to end: health says NOT_SERVING, then requests in flight finish.
-        stack.push_async_callback(server.stop, settings.drain_s)
+        # The last to start is the first to end: health says NOT_SERVING, then requests in flight finish at both doors.
+        stack.push_async_callback(_drain, server, http, settings.drain_s)
         stack.push_async_callback(health_servicer.enter_graceful_shutdown)
+        if http is not None:
+            await http.start()
+            logger.info("HTTP on port %d of %s", http.port, settings.http_listen)
         await stack.enter_async_context(running(monitor.run()))
         logger.info("listening on %s, space %s", settings.listen, serving.active.fingerprint)
         yield port
 
 
-def _listeners(settings: Settings) -> list[Listener]:
-    tls = tls_files(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+def _listeners(settings: Settings, tls: TlsFiles | None) -> list[Listener]:
     listeners = [Listener(settings.listen, "DUOVEC_LISTEN", tls, settings.allow_insecure)]
     if (own := settings.own_listen) is not None:
         # What probes one process from its own machine needs no certificate, and may not be able to show one.
@@ -218,88 +178,19 @@ def _listeners(settings: Settings) -> list[Listener]:
     return listeners
 
 
+def _http_listener(settings: Settings, tls: TlsFiles | None) -> HttpListener | None:
+    if settings.http_listen is None:
+        return None
+    return HttpListener(settings.http_listen, tls, settings.allow_insecure, settings.reuse_port)
+
+
+async def _drain(server: grpc.aio.Server, http: HttpServer | None, drain_s: float) -> None:
+    await asyncio.gather(server.stop(drain_s), *(() if http is None else (http.stop(),)))
+
+
 def _options(settings: Settings) -> Options:
     # Where processes are not meant to share the port, a second gateway on it is a mistake, and is refused.
     return [*server_options(), ("grpc.so_reuseport", int(settings.reuse_port))]
-
-
-def _add_services(
-    server: grpc.aio.Server,
-    settings: Settings,
-    catalog: SpaceCatalog,
-    spaces: SpaceStore,
-    serving: Serving,
-    database: Database,
-    index_builder: IndexBuilder,
-    admission: Admission,
-    quotas: Quotas,
-    log: SearchLog | None,
-    statistics: RequestStatistics,
-) -> None:
-    timeout_s = settings.request_timeout_s
-    codebases, principals = CodebaseStore(database), PrincipalStore(database)
-    embedding_service_pb2_grpc.add_EmbeddingServiceServicer_to_server(
-        EmbeddingServicer(serving, principals, admission, quotas, timeout_s=timeout_s), server
-    )
-    index_service_pb2_grpc.add_IndexServiceServicer_to_server(
-        IndexServicer(
-            serving,
-            ChunkStore(database),
-            SpaceVectorStore(database),
-            codebases,
-            admission,
-            quotas,
-            timeout_s=timeout_s,
-            on_indexed=index_builder.request,
-        ),
-        server,
-    )
-    search_service_pb2_grpc.add_SearchServiceServicer_to_server(
-        SearchServicer(
-            serving,
-            SearchStore(database),
-            codebases,
-            admission,
-            quotas,
-            log,
-            FeedbackStore(database, log),
-            timeout_s=timeout_s,
-        ),
-        server,
-    )
-    codebase_service_pb2_grpc.add_CodebaseServiceServicer_to_server(
-        CodebaseServicer(codebases, GrantStore(database), serving, timeout_s=timeout_s), server
-    )
-    principal_service_pb2_grpc.add_PrincipalServiceServicer_to_server(
-        PrincipalServicer(principals, ApiKeyStore(database), timeout_s=timeout_s), server
-    )
-    system = database.as_system()
-    space_service_pb2_grpc.add_SpaceServiceServicer_to_server(
-        SpaceServicer(spaces, SpaceVectorStore(system), catalog, serving, principals, timeout_s=timeout_s),
-        server,
-    )
-    training_service_pb2_grpc.add_TrainingServiceServicer_to_server(
-        TrainingServicer(TrainingStore(database), timeout_s=timeout_s), server
-    )
-    audit_service_pb2_grpc.add_AuditServiceServicer_to_server(
-        AuditServicer(AuditLog(database), timeout_s=timeout_s), server
-    )
-    quality_service_pb2_grpc.add_QualityServiceServicer_to_server(
-        QualityServicer(QualityStore(database), timeout_s=timeout_s), server
-    )
-    status_service_pb2_grpc.add_StatusServiceServicer_to_server(
-        StatusServicer(
-            serving,
-            RecallStore(database),
-            MaintenanceStore(system),
-            principals,
-            statistics,
-            admission,
-            cache_max_texts=settings.cache_max_texts,
-            timeout_s=timeout_s,
-        ),
-        server,
-    )
 
 
 async def _begin(spaces: SpaceStore, catalog: SpaceCatalog, served: Space) -> Serving:

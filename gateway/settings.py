@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     own_listen: str | None = None
     """One more address, of this process alone where others share `listen`, such as `unix-abstract:gateway-2`: what asks
     for the health of one process asks there. Not encrypted on loopback and unix sockets, whatever `listen` is."""
+    http_listen: str | None = None
+    """`host:port` of HTTP: the OpenAI-compatible API, and the services as JSON. Encrypted as `listen` is, and shared by
+    the gateways of this machine where `reuse_port` says so. None serves none."""
     admin_key_file: Path | None = None
     """File that holds a valid administrator's key once the gateway has started: one is made where it does not."""
     admin_key: SecretStr | None = None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gateway.local.stack import PartEvent, Stack, StackSettings
 
 DEFAULT_DATA_DIR = Path("~/.local/share/duovec")
+DEFAULT_HTTP_LISTEN = "127.0.0.1:8080"
 DataDir = Annotated[
     Path, typer.Option(envvar="DUOVEC_DATA_DIR", help="Folder for the database, the logs and the models.")
 ]
@@ -48,6 +49,13 @@ MetricsListen = Annotated[
     str,
     typer.Option(help="host:port of the metrics, of more gateways the next ports; port 0 takes free ones."),
 ]
+HttpListen = Annotated[
+    str | None,
+    typer.Option(
+        help="host:port of HTTP: the OpenAI-compatible API. Port 0 takes a free one.",
+        show_default=f"{DEFAULT_HTTP_LISTEN}, or a free port where that is taken",
+    ),
+]
 Report = Callable[[str, dict[str, Any]], None]
 
 _STYLES = {"starting": "yellow", "ready": "green", "stopping": "yellow", "stopped": "bright_black", "failed": "red"}
@@ -60,6 +68,7 @@ def stack_settings(
     pair: Pair,
     gateways: int = 1,
     metrics_listen: str = "127.0.0.1:0",
+    http_listen: str = "127.0.0.1:0",
 ) -> "StackSettings":
     """Settings from a command's options, with `~` expanded.
 
@@ -76,9 +85,11 @@ def stack_settings(
             pair=pair,
             gateways=gateways,
             metrics_listen=metrics_listen,
+            http_listen=http_listen,
         )
     except DuovecError as exc:
-        hint = "--metrics-listen" if repr(metrics_listen) in str(exc) else "--listen"
+        options = {"--metrics-listen": metrics_listen, "--http-listen": http_listen}
+        hint = next((option for option, address in options.items() if repr(address) in str(exc)), "--listen")
         raise typer.BadParameter(str(exc), param_hint=hint) from exc
 
 
@@ -89,6 +100,7 @@ def up(
     pair: WhichPair = Pair.COMPACT,
     gateways: Gateways = 1,
     metrics_listen: MetricsListen = "127.0.0.1:0",
+    http_listen: HttpListen = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for every event.")] = False,
 ) -> None:
     """Run PostgreSQL, Triton and the gateway until Ctrl-C or SIGTERM.
@@ -107,9 +119,22 @@ def up(
 
         duovec up --json | jq -r 'select(.event == "ready").endpoint'
     """
-    settings = stack_settings(data_dir, repository, listen, pair, gateways, metrics_listen)
+    settings = stack_settings(
+        data_dir, repository, listen, pair, gateways, metrics_listen, http_listen or _default_http_listen()
+    )
     report = _report_json if as_json else lines_reporter()
     asyncio.run(_run(settings, report))
+
+
+def _default_http_listen() -> str:
+    """A second `up` on this machine has a port of its own, as long as none was asked for."""
+    from gateway.local.process import check_port_is_free
+
+    try:
+        check_port_is_free(DEFAULT_HTTP_LISTEN)
+    except DuovecError:
+        return "127.0.0.1:0"
+    return DEFAULT_HTTP_LISTEN
 
 
 async def _run(settings: "StackSettings", report: Report) -> None:
@@ -132,6 +157,7 @@ async def _run(settings: "StackSettings", report: Report) -> None:
             elapsed_s = round(time.monotonic() - started_at, 3)
             fields = {
                 "endpoint": stack.endpoint,
+                "http_url": stack.http_url,
                 "metrics_endpoints": stack.metrics_endpoints,
                 "admin_key_file": str(stack.admin_key_file),
                 "elapsed_s": elapsed_s,
@@ -198,6 +224,7 @@ def lines_reporter() -> Report:
             console.print(line)
         elif event == "ready":
             console.print(Text(f"duovec is ready on {fields['endpoint']}", style="bold green"))
+            console.print(Text(f"HTTP is at {fields['http_url']}, OpenAI's API at /v1.", style="bright_black"))
             metrics = ", ".join(f"http://{endpoint}/metrics" for endpoint in fields["metrics_endpoints"])
             console.print(Text(f"Metrics are at {metrics}.", style="bright_black"))
             console.print(Text(f"The administrator's key is in {fields['admin_key_file']}.", style="bright_black"))

@@ -219,10 +219,14 @@ def split_address(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def check_port_is_free(address: str) -> None:
+def check_port_is_free(address: str, *, option: str = "--listen") -> None:
     """Check that nobody listens on an address yet.
 
     gRPC would share the port with another gRPC server without a word, and calls would go to either.
+
+    Args:
+        address: `host:port`.
+        option: What chooses another one.
 
     Raises:
         StartupError: Somebody does, or the host is not one of this machine; names the process where it may be seen.
@@ -239,7 +243,7 @@ def check_port_is_free(address: str) -> None:
             raise StartupError(f"cannot listen on {address}: {exc.strerror}") from exc
         holder = port_holder(port)
         by = f" by process {holder}" if holder else ""
-        raise StartupError(f"port {port} is in use{by}: stop that, or choose another port with --listen") from exc
+        raise StartupError(f"port {port} is in use{by}: stop that, or choose another port with {option}") from exc
 
 
 def port_holder(port: int) -> str:

@@ -83,6 +83,7 @@ class StackSettings:
         pair: Which two encoders to serve, a key of `gateway.local.models.PAIRS`.
         gateways: Gateway processes behind `listen`, 1 to `MAX_GATEWAYS`.
         metrics_listen: `host:port` of the first gateway's metrics; port 0 takes free ones, others the next numbers.
+        http_listen: `host:port` of HTTP, which all gateways share; port 0 takes a free one.
     """
 
     data_dir: Path
@@ -91,10 +92,11 @@ class StackSettings:
     pair: str = "compact"
     gateways: int = 1
     metrics_listen: str = "127.0.0.1:0"
+    http_listen: str = "127.0.0.1:0"
 
     def __post_init__(self) -> None:
-        split_address(self.listen)
-        split_address(self.metrics_listen)
+        for address in (self.listen, self.metrics_listen, self.http_listen):
+            split_address(address)
         if not 1 <= self.gateways <= MAX_GATEWAYS:
             raise StartupError(f"{self.gateways} gateways were asked for; use 1 to {MAX_GATEWAYS}")
 
@@ -124,6 +126,7 @@ class Stack:
         endpoint: `host:port` of the gateway.
         reachable_at: The same, with an address of this machine where the gateway listens on all of them.
         metrics_endpoints: `host:port` of each gateway's metrics.
+        http_endpoint: `host:port` of HTTP.
         admin_key_file: Where the gateway leaves the key of its administrator.
         api_key: That key; empty before the start.
     """
@@ -137,19 +140,24 @@ class Stack:
         """
         self._settings = settings
         self._emit = on_event
-        host, port = split_address(settings.listen)
-        self.endpoint = f"{host}:{port or free_port()}"
+        self.endpoint = _numbered(settings.listen)
+        self.http_endpoint = _numbered(settings.http_listen)
         self._gateways = ["gateway", *(f"gateway-{number}" for number in range(2, settings.gateways + 1))]
         host, port = split_address(settings.metrics_listen)
         self.metrics_endpoints = [
             f"{host}:{port + number if port else free_port()}" for number in range(settings.gateways)
         ]
-        self.reachable_at = f"{WILDCARDS.get(host, host)}:{self.endpoint.rpartition(':')[2]}"
+        self.reachable_at = _reachable(self.endpoint)
         self.api_key = ""
         self.admin_key_file = settings.data_dir / "admin.key"
         self._parts: dict[str, _Part] = {}
         self._watchers: dict[str, asyncio.Task[int]] = {}
         self._lock: IO[str] | None = None
+
+    @property
+    def http_url(self) -> str:
+        """Of HTTP, as this machine reaches it."""
+        return f"{'https' if _has_tls() else 'http'}://{_reachable(self.http_endpoint)}"
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -172,6 +180,7 @@ class Stack:
             self._refuse_open_port()
             self._lock = claim_data_dir(self._settings.data_dir)
             check_port_is_free(self.endpoint)
+            check_port_is_free(self.http_endpoint, option="--http-listen")
             await self._verify_models()
             await self._start_backends()
             await self._unless_a_part_dies(self._start_gateways())
@@ -233,12 +242,13 @@ class Stack:
 
     def _refuse_open_port(self) -> None:
         """The gateway would refuse it, too, but only once PostgreSQL and Triton had been started."""
-        has_tls = bool(os.environ.get("DUOVEC_TLS_CERTIFICATE"))
-        if not (is_local(self.endpoint) or has_tls or allows_insecure(os.environ)):
-            raise StartupError(
-                f"{self.endpoint} is neither loopback nor a unix socket, and without TLS all could be read on the way; "
-                f"set DUOVEC_TLS_CERTIFICATE and DUOVEC_TLS_KEY, or {ALLOW_INSECURE}=true where something else encrypts"
-            )
+        for address in (self.endpoint, self.http_endpoint):
+            if not (is_local(address) or _has_tls() or allows_insecure(os.environ)):
+                raise StartupError(
+                    f"{address} is neither loopback nor a unix socket, and without TLS all could be read on the way; "
+                    f"set DUOVEC_TLS_CERTIFICATE and DUOVEC_TLS_KEY, or {ALLOW_INSECURE}=true where something else "
+                    "encrypts"
+                )
 
     async def _verify_models(self) -> None:
         settings = self._settings
@@ -273,6 +283,7 @@ class Stack:
             "DUOVEC_TRITON_URL": triton.url,
             "DUOVEC_MODEL_REPOSITORY": str(self._settings.repository.resolve()),
             "DUOVEC_LISTEN": self.endpoint,
+            "DUOVEC_HTTP_LISTEN": self.http_endpoint,
             "DUOVEC_ADMIN_KEY_FILE": str(self.admin_key_file),
             "DUOVEC_CODE_ENCODER": self._settings.encoders[0],
             "DUOVEC_TEXT_ENCODER": self._settings.encoders[1],
@@ -327,6 +338,22 @@ class Stack:
             failures.append(StackFailure(name, f"died ({exit_status})", log_path=self._log_path(name)))
             self._emit(PartEvent(name, PartState.FAILED, str(failures[-1])))
         return failures
+
+
+def _has_tls() -> bool:
+    return bool(os.environ.get("DUOVEC_TLS_CERTIFICATE"))
+
+
+def _numbered(address: str) -> str:
+    """An address with a port that is free now in place of 0."""
+    host, port = split_address(address)
+    return f"{host}:{port or free_port()}"
+
+
+def _reachable(address: str) -> str:
+    """An address with one of this machine where it stands for all of them."""
+    host, port = split_address(address)
+    return f"{WILDCARDS.get(host, host)}:{port}"
 
 
 async def _wait_for(event: asyncio.Event) -> None:

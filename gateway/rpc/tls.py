@@ -1,9 +1,11 @@
-"""TLS on the gateway's port: its certificate, its key, and whose clients it trusts, as they stand in files.
+"""TLS on the gateway's ports: their certificate, its key, and whose clients it trusts, as they stand in files.
 
-gRPC asks for them before every handshake, so that replaced files hold from the next connection on, without a restart.
+They are asked for before every handshake, so that replaced files hold from the next connection on, without a restart.
 """
 
 import logging
+import os
+import ssl
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,10 +25,38 @@ CERTIFICATE, KEY, CLIENT_CA = "DUOVEC_TLS_CERTIFICATE", "DUOVEC_TLS_KEY", "DUOVE
 
 
 @dataclass(frozen=True, slots=True)
-class _Loaded:
-    configuration: grpc.ServerCertificateConfiguration
+class Loaded:
+    """What the files held at a time, checked."""
+
+    chain_pem: bytes
+    key_pem: bytes
+    ca_pem: bytes | None
     subject: str
     end_time: datetime
+
+    def configuration(self) -> grpc.ServerCertificateConfiguration:
+        """What gRPC takes."""
+        return grpc.ssl_server_certificate_configuration([(self.key_pem, self.chain_pem)], self.ca_pem)
+
+    def context(self) -> ssl.SSLContext:
+        """What everything else takes."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
+        # A session that goes on by a ticket would be asked for no certificate, whatever became of its authority.
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
+        # OpenSSL's interface to Python reads files alone; this one is in memory.
+        descriptor = os.memfd_create("duovec-tls")
+        try:
+            os.write(descriptor, self.key_pem + b"\n" + self.chain_pem)
+            context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+        finally:
+            os.close(descriptor)
+        if self.ca_pem is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(cadata=self.ca_pem.decode())
+        return context
 
 
 class TlsFiles:
@@ -49,6 +79,7 @@ class TlsFiles:
         self._seen = self._signature()
         self._loaded = self._load()
         self._expiry_was_told = False
+        self._context: tuple[Loaded, ssl.SSLContext] | None = None
 
     def __repr__(self) -> str:
         return f"TlsFiles({self._certificate}, client_ca={self._client_ca}, until={self._loaded.end_time:%Y-%m-%d})"
@@ -60,27 +91,54 @@ class TlsFiles:
 
     def server_credentials(self) -> grpc.ServerCredentials:
         """What a gRPC server listens with; follows the files from then on."""
+        given = self._loaded
+
+        def changed() -> grpc.ServerCertificateConfiguration | None:
+            """What is to be used from this handshake on; None for what was. Runs in a thread of gRPC's."""
+            nonlocal given
+            if (loaded := self.current()) is given:
+                return None
+            given = loaded
+            return loaded.configuration()
+
         return grpc.dynamic_ssl_server_credentials(
-            self._loaded.configuration,
-            self._changed,  # type: ignore[arg-type]  # None means no change, which the stub does not know
+            given.configuration(),
+            changed,  # type: ignore[arg-type]  # None means no change, which the stub does not know
             require_client_authentication=self.asks_for_client_certificates,
         )
 
-    def _changed(self) -> grpc.ServerCertificateConfiguration | None:
-        """What is to be used from this handshake on; None for what was. Runs in a thread of gRPC's."""
+    def ssl_context(self) -> ssl.SSLContext:
+        """What another server listens with; follows the files from then on."""
+        base = self._loaded.context()
+
+        def follow(connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+            # Called in every handshake, with the name that the client asks for or None.
+            connection.context = self._current_context()
+
+        base.sni_callback = follow
+        return base
+
+    def _current_context(self) -> ssl.SSLContext:
+        loaded = self.current()
+        if self._context is None or self._context[0] is not loaded:
+            self._context = loaded, loaded.context()
+        return self._context[1]
+
+    def current(self) -> "Loaded":
+        """What is to be used from this handshake on, from any thread; the same object until the files change."""
         with self._lock:
             if (signature := self._signature()) == self._seen:
                 self._tell_expiry()
-                return None
+                return self._loaded
             self._seen = signature
             try:
                 self._loaded = self._load()
             except StartupError as exc:
                 logger.error("the new TLS files are not used, the old ones go on: %s", exc)
-                return None
-            self._expiry_was_told = False
-            logger.info("new TLS certificate of %s, until %s", self._loaded.subject, _shown(self._loaded.end_time))
-            return self._loaded.configuration
+            else:
+                self._expiry_was_told = False
+                logger.info("new TLS certificate of %s, until %s", self._loaded.subject, _shown(self._loaded.end_time))
+            return self._loaded
 
     def _tell_expiry(self) -> None:
         if self._loaded.end_time <= datetime.now(UTC) and not self._expiry_was_told:
@@ -90,7 +148,7 @@ class TlsFiles:
     def _signature(self) -> tuple[tuple[int, ...] | None, ...]:
         return tuple(_signature(path) for path in (self._certificate, self._key, self._client_ca))
 
-    def _load(self) -> _Loaded:
+    def _load(self) -> Loaded:
         chain_pem, key_pem = _read(CERTIFICATE, self._certificate), _read(KEY, self._key)
         chain = _certificates(CERTIFICATE, self._certificate, chain_pem)
         for certificate in chain:
@@ -101,8 +159,10 @@ class TlsFiles:
             ca_pem = _read(CLIENT_CA, self._client_ca)
             for authority in _certificates(CLIENT_CA, self._client_ca, ca_pem):
                 _check_times(CLIENT_CA, self._client_ca, authority)
-        return _Loaded(
-            grpc.ssl_server_certificate_configuration([(key_pem, chain_pem)], ca_pem),
+        return Loaded(
+            chain_pem,
+            key_pem,
+            ca_pem,
             chain[0].subject.rfc4514_string(),
             min(certificate.not_valid_after_utc for certificate in chain),
         )

@@ -60,12 +60,15 @@ class Tracing:
             None where the call is not sampled.
         """
         service, _, name = method.partition("/")
-        span = self._tracer.start_span(
-            method,
-            _PROPAGATOR.extract(metadata, Context()),
-            SpanKind.SERVER,
-            {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name},
-        )
+        return self._begin(method, metadata, {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name})
+
+    def begin_http(self, method: str, headers: Mapping[str, str]) -> Span | None:
+        """Begin the span of an HTTP request, such as `POST /v1/embeddings`; as `begin`."""
+        verb, _, route = method.partition(" ")
+        return self._begin(method, headers, {"http.request.method": verb, "http.route": route})
+
+    def _begin(self, name: str, carrier: Mapping[str, str], attributes: Mapping[str, str]) -> Span | None:
+        span = self._tracer.start_span(name, _PROPAGATOR.extract(carrier, Context()), SpanKind.SERVER, attributes)
         return _Span(self._tracer, span) if span.is_recording() else None
 
     def close(self) -> None:

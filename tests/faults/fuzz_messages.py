@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from hypothesis import strategies as st
 
 from duovec.v1 import embedding_service_pb2
-from gateway.server import SERVICES
+from gateway.services import SERVICES
 
 Values = Mapping[str, Sequence[Any]]
 """By name of a field, what it could be meant to hold."""

@@ -23,6 +23,7 @@ from gateway.rpc.interceptors import ErrorInterceptor
 from gateway.rpc.observation import ObservingInterceptor
 from gateway.telemetry import stages
 from gateway.telemetry.logs import JsonFormatter
+from gateway.telemetry.observer import Observer
 from gateway.telemetry.requests import RequestStatistics
 from gateway.telemetry.stages import Stage, stage
 
@@ -72,6 +73,8 @@ class Spans:
         self.begun.append(RecordedSpan(method, dict(metadata)))
         return self.begun[-1]
 
+    begin_http = begin
+
 
 @pytest.fixture
 def servicer() -> Servicer:
@@ -91,7 +94,7 @@ def spans() -> Spans:
 @pytest.fixture
 async def channel(servicer: Servicer, statistics: RequestStatistics, spans: Spans) -> AsyncIterator[grpc.aio.Channel]:
     """A channel to a real server whose calls may take 5 s."""
-    observing = ObservingInterceptor(statistics, tracing=spans, log_requests=False)
+    observing = ObservingInterceptor(Observer(statistics, tracing=spans, log_requests=False))
     server = grpc.aio.server(interceptors=[observing, ErrorInterceptor(timeout_s=5)])
     codebase_grpc.add_CodebaseServiceServicer_to_server(servicer, server)
     embedding_grpc.add_EmbeddingServiceServicer_to_server(servicer, server)

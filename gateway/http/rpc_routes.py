@@ -1,0 +1,64 @@
+"""The gateway's own services as JSON over HTTP: `POST /duovec.v1.SearchService/Search` with the request as a message.
+
+A message is written as protobuf's JSON mapping says: lowerCamelCase names, enums by name, bytes in base64, 64-bit
+numbers as strings. The servicers are those of gRPC, so that both doors check, permit and log alike. Streams are gRPC's
+alone, and so are vectors: for these there is /v1/embeddings.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.errors import InvalidInput
+from gateway.http.door import Call, Door, Handler
+from gateway.rpc.service import Service
+
+# A message that is read or written in more than a millisecond or so has a thread of its own.
+_LARGE_BYTES = 16 * 1024
+_MAX_DEPTH = 16
+_MAX_MESSAGE_CHARS = 300
+
+
+def rpc_routes(door: Door, services: Iterable[Service]) -> Iterator[Route]:
+    """A route for each method with one request and one reply."""
+    for service in services:
+        for method in service.descriptor.methods:
+            if not method.client_streaming and not method.server_streaming:
+                path = f"/{service.descriptor.full_name}/{method.name}"
+                yield door.route(path, _handler(method, getattr(service.servicer, method.name)), verb="POST")
+
+
+def _handler(method: MethodDescriptor, call: Callable[[Message, None], Awaitable[Message]]) -> Handler:
+    request_class: type[Message] = GetMessageClass(method.input_type)
+
+    async def handle(http_call: Call) -> Response:
+        body = http_call.body
+        request = request_class()
+        await _maybe_in_thread(_read, body, request, size_bytes=len(body))
+        reply = await call(request, None)
+        data = await _maybe_in_thread(_written, reply, size_bytes=reply.ByteSize())
+        return Response(data, media_type="application/json")
+
+    return handle
+
+
+def _read(body: bytes, request: Message) -> None:
+    try:
+        json_format.Parse(body or b"{}", request, max_recursion_depth=_MAX_DEPTH)
+    except (json_format.ParseError, ValueError, RecursionError) as exc:
+        raise InvalidInput("body", f"is no such message in JSON: {str(exc)[:_MAX_MESSAGE_CHARS]}") from exc
+
+
+def _written(reply: Message) -> str:
+    return json_format.MessageToJson(reply, always_print_fields_with_no_presence=True, indent=None)
+
+
+async def _maybe_in_thread(work: Callable[..., Any], *arguments: Any, size_bytes: int) -> Any:
+    return work(*arguments) if size_bytes < _LARGE_BYTES else await asyncio.to_thread(work, *arguments)
