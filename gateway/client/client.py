@@ -11,6 +11,7 @@ from duovec.v1 import codebase_service_pb2 as codebase_pb
 from duovec.v1 import embedding_service_pb2 as embedding_pb
 from duovec.v1 import index_service_pb2 as index_pb
 from duovec.v1 import quality_service_pb2 as quality_pb
+from duovec.v1 import revision_pb2 as revision_pb
 from duovec.v1 import search_service_pb2 as search_pb
 from duovec.v1 import status_service_pb2 as status_pb
 from duovec.v1 import vector_pb2 as vector_pb
@@ -153,6 +154,7 @@ class Client(Connection):
         lexical_weight: float | None = None,
         allow_degraded: bool = False,
         truncate: bool = False,
+        unlogged: bool = False,
     ) -> search_pb.SearchResponse:
         """Rank the chunks of codebases by similarity to a query; gives one page, whose reply says how it came about.
 
@@ -171,6 +173,7 @@ class Client(Connection):
             lexical_weight: The share of matching words in the score, 0 to 1; None leaves it to the service.
             allow_degraded: When one encoder is down, search by the other; the reply says so.
             truncate: Cut a query that exceeds an encoder's token limit instead of refusing it.
+            unlogged: Keep no log of it; the reply has no `search_id`.
         """
         request = search_pb.SearchRequest(
             codebase_ids=[codebase_ids] if isinstance(codebase_ids, str) else codebase_ids,
@@ -182,6 +185,7 @@ class Client(Connection):
             lexical_weight=lexical_weight,
             allow_degraded=allow_degraded,
             truncate=truncate,
+            unlogged=unlogged,
         )
         if sum((bool(query), bool(code), like_chunk_id is not None)) > 1:
             raise ClientError(
@@ -259,6 +263,19 @@ class Client(Connection):
         for response in pages(self._call, self._codebases.ListCodebases, request):
             yield from response.codebases
 
+    def set_revision(
+        self, codebase_id: str, revision: revision_pb.Revision, *, expected_version: int | None = None
+    ) -> revision_pb.Revision:
+        """Record the commit that a codebase holds; FAILED_PRECONDITION where another version is recorded by now."""
+        request = codebase_pb.SetRevisionRequest(
+            codebase_id=codebase_id, revision=revision, expected_version=expected_version
+        )
+        # Repeated after a reply that was lost, it would find its own version and take it for another's.
+        response: codebase_pb.SetRevisionResponse = self._call(
+            self._codebases.SetRevision, request, repeatable=expected_version is None
+        )
+        return response.revision
+
     def delete_codebase(self, codebase_id: str) -> int:
         """Delete a codebase with all it holds; gives the number of chunks deleted."""
         request = codebase_pb.DeleteCodebaseRequest(codebase_id=codebase_id)
@@ -272,6 +289,12 @@ class Client(Connection):
         request = index_pb.ListFilesRequest(codebase_id=codebase_id, page_size=10_000)
         for response in pages(self._call, self._index.ListFiles, request):
             yield from response.files
+
+    def get_chunk(self, codebase_id: str, chunk_id: int, *, neighbor_count: int = 0) -> index_pb.GetChunkResponse:
+        """Get a stored chunk, and up to 20 before and after it in its file."""
+        request = index_pb.GetChunkRequest(codebase_id=codebase_id, chunk_id=chunk_id, neighbor_count=neighbor_count)
+        response: index_pb.GetChunkResponse = self._call(self._index.GetChunk, request)
+        return response
 
     def delete_files(self, codebase_id: str, files: Sequence[index_pb.DeleteChunksRequest.FileSelector]) -> int:
         """Delete the chunks of 1 to 1,000 paths, all versions or all but one; gives the number of chunks deleted."""

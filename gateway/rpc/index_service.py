@@ -15,6 +15,7 @@ from gateway.embedding.triton import Priority
 from gateway.errors import DuovecError, InvalidInput, NotFound, SpaceMismatch
 from gateway.rpc import paging, validation
 from gateway.rpc.admission import Admission
+from gateway.rpc.chunk_messages import chunk_message
 from gateway.rpc.interceptors import status_of
 from gateway.rpc.quotas import Quotas
 from gateway.rpc.streaming import in_batches
@@ -29,6 +30,7 @@ from gateway.store.space_vectors import SpaceVectorStore
 Context = grpc.aio.ServicerContext[Any, Any]
 
 MAX_SELECTORS = 1000
+MAX_NEIGHBORS = 20
 
 # Four times what ordinary code has for both encoders, so that only what they cut is counted by characters.
 _CHARS_PER_TOKEN = 8
@@ -265,6 +267,18 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
             ],
             next_page_token=paging.encode(files[-1].path, files[-1].file_sha256.hex()) if more else "",
         )
+
+    async def GetChunk(self, request: pb.GetChunkRequest, context: Context) -> pb.GetChunkResponse:  # noqa: N802
+        """Get a chunk and those around it."""
+        if not 0 <= request.neighbor_count <= MAX_NEIGHBORS:
+            raise InvalidInput("neighbor_count", f"is {request.neighbor_count}; use 0 to {MAX_NEIGHBORS}")
+        codebase_key = await self._key(request.codebase_id, role="READ")
+        rows = await self._chunks.get_with_neighbors(
+            codebase_key, request.chunk_id, request.neighbor_count, timeout_s=self._timeout_s
+        )
+        chunks = [pb.StoredChunk(chunk_id=chunk_id, chunk=chunk_message(row)) for chunk_id, row in rows.items()]
+        at = list(rows).index(request.chunk_id)
+        return pb.GetChunkResponse(chunk=chunks[at], chunks_before=chunks[:at], chunks_after=chunks[at + 1 :])
 
     async def DeleteChunks(  # noqa: N802
         self, request: pb.DeleteChunksRequest, context: Context

@@ -5,7 +5,6 @@ from typing import Any
 
 import grpc
 
-from duovec.v1 import chunk_pb2
 from duovec.v1 import search_service_pb2 as pb
 from duovec.v1 import search_service_pb2_grpc as pb_grpc
 from gateway.embedding.blend import CODE_WEIGHT, reweighted
@@ -13,6 +12,7 @@ from gateway.embedding.embedder import NO_TEXTS, QueryVector, TokenizedTexts
 from gateway.embedding.space import InputType
 from gateway.rpc import feedback_request
 from gateway.rpc.admission import SEARCH_TOKENS, Admission
+from gateway.rpc.chunk_messages import chunk_message
 from gateway.rpc.quotas import Quotas
 from gateway.rpc.revisions import revision_message
 from gateway.rpc.search_request import (
@@ -28,7 +28,7 @@ from gateway.spaces.serving import ServedSpace, Serving
 from gateway.store.caller import current_key_id
 from gateway.store.codebases import CodebaseStore
 from gateway.store.feedback import FeedbackStore
-from gateway.store.rows import ChunkRow, HitRow, SearchQuery
+from gateway.store.rows import HitRow, SearchQuery
 from gateway.store.search import SearchStore
 from gateway.store.search_log import AnsweredSearch, QueryKind, SearchLog, ShownHit
 from gateway.store.search_plan import Method
@@ -132,7 +132,7 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
             )
         reasons = partial_reasons(result, vector.missing_encoder)
         search_id = ""
-        if self._log is not None and page is None:
+        if self._log is not None and page is None and not request.unlogged:
             search_id = self._log.add(_answered(checked, space.fingerprint, vector, list(ids_by_key), result.hits))
         return pb.SearchResponse(
             hits=[_hit(hit, ids_by_key) for hit in result.hits],
@@ -201,24 +201,9 @@ def _answered(
 def _hit(hit: HitRow, ids_by_key: Mapping[int, str]) -> pb.SearchHit:
     return pb.SearchHit(
         chunk_id=hit.chunk_id,
-        chunk=_chunk(hit.chunk),
+        chunk=chunk_message(hit.chunk),
         score=hit.score,
         codebase_id=ids_by_key[hit.codebase_key],
         similarity=hit.similarity,
         lexical_score=hit.lexical_score,
-    )
-
-
-def _chunk(row: ChunkRow) -> chunk_pb2.Chunk:
-    return chunk_pb2.Chunk(
-        path=row.path,
-        language=row.language,
-        symbol=row.symbol,
-        kind=row.kind,
-        start_line=row.start_line,
-        end_line=row.end_line,
-        content=row.content,
-        file_sha256=row.file_sha256,
-        ordinal=row.ordinal,
-        file_chunk_count=row.file_chunk_count,
     )

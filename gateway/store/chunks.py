@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pgvector import HalfVector
 
-from gateway.errors import DatabaseUnavailable, NotFound
+from gateway.errors import ChunkNotFound, DatabaseUnavailable, NotFound
 from gateway.store.codebases import outdate_revision
 from gateway.store.pool import Database
 from gateway.store.queries import load_queries
@@ -174,6 +174,30 @@ class ChunkStore:
         async with self._database.acquire(timeout_s) as connection:
             records = await connection.fetch(_QUERIES["list_files"], codebase_key, space_key, path, file_sha256, limit)
         return [FileVersionRow(**record) for record in records]
+
+    async def get_with_neighbors(
+        self, codebase_key: int, chunk_id: int, neighbor_count: int, *, timeout_s: float = _DEFAULT_TIMEOUT_S
+    ) -> dict[int, ChunkRow]:
+        """Get a chunk, and those around it in the same version of its file.
+
+        Args:
+            codebase_key: The codebase.
+            chunk_id: The chunk.
+            neighbor_count: Chunks before it at most, and after it.
+            timeout_s: Deadline, seconds.
+
+        Returns:
+            Chunks by id, in the order of the file.
+
+        Raises:
+            ChunkNotFound: The codebase has no chunk of this id.
+        """
+        async with self._database.acquire(timeout_s) as connection:
+            records = await connection.fetch(_QUERIES["get_with_neighbors"], codebase_key, chunk_id, neighbor_count)
+        if not records:
+            raise ChunkNotFound(f"the codebase has no chunk {chunk_id}")
+        rows = [dict(record) for record in records]
+        return {row.pop("chunk_id"): ChunkRow(**row) for row in rows}
 
     async def delete_files(
         self,

@@ -83,6 +83,16 @@ GROUP BY c.path, c.file_sha256
 ORDER BY c.path, c.file_sha256
 LIMIT $5
 
+-- name: get_with_neighbors
+-- Gets a chunk of a codebase and up to so many before and after it of the same version of its file, in their order.
+SELECT near.chunk_id, near.path, near.language, near.symbol, near.kind, near.start_line, near.end_line, near.content,
+       near.content_sha256 AS text_sha256, near.file_sha256, near.ordinal, near.file_chunk_count
+FROM chunks c
+JOIN chunks near ON near.codebase_key = c.codebase_key AND near.path = c.path AND near.file_sha256 = c.file_sha256
+                AND near.ordinal BETWEEN c.ordinal - $3::integer AND c.ordinal + $3::integer
+WHERE c.chunk_id = $2 AND c.codebase_key = $1
+ORDER BY near.ordinal
+
 -- name: delete_files
 -- Deletes the chunks of files but for the version to keep, locking them in the order that inserts lock them.
 WITH doomed AS MATERIALIZED (

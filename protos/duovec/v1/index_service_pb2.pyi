@@ -83,6 +83,34 @@ class FileVersion(_message.Message):
     file_chunk_count: int
     def __init__(self, path: _Optional[str] = ..., file_sha256: _Optional[bytes] = ..., stored_chunk_count: _Optional[int] = ..., file_chunk_count: _Optional[int] = ...) -> None: ...
 
+class GetChunkRequest(_message.Message):
+    __slots__ = ("codebase_id", "chunk_id", "neighbor_count")
+    CODEBASE_ID_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_ID_FIELD_NUMBER: _ClassVar[int]
+    NEIGHBOR_COUNT_FIELD_NUMBER: _ClassVar[int]
+    codebase_id: str
+    chunk_id: int
+    neighbor_count: int
+    def __init__(self, codebase_id: _Optional[str] = ..., chunk_id: _Optional[int] = ..., neighbor_count: _Optional[int] = ...) -> None: ...
+
+class GetChunkResponse(_message.Message):
+    __slots__ = ("chunk", "chunks_before", "chunks_after")
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_AFTER_FIELD_NUMBER: _ClassVar[int]
+    chunk: StoredChunk
+    chunks_before: _containers.RepeatedCompositeFieldContainer[StoredChunk]
+    chunks_after: _containers.RepeatedCompositeFieldContainer[StoredChunk]
+    def __init__(self, chunk: _Optional[_Union[StoredChunk, _Mapping]] = ..., chunks_before: _Optional[_Iterable[_Union[StoredChunk, _Mapping]]] = ..., chunks_after: _Optional[_Iterable[_Union[StoredChunk, _Mapping]]] = ...) -> None: ...
+
+class StoredChunk(_message.Message):
+    __slots__ = ("chunk_id", "chunk")
+    CHUNK_ID_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    chunk_id: int
+    chunk: _chunk_pb2.Chunk
+    def __init__(self, chunk_id: _Optional[int] = ..., chunk: _Optional[_Union[_chunk_pb2.Chunk, _Mapping]] = ...) -> None: ...
+
 class DeleteChunksRequest(_message.Message):
     __slots__ = ("codebase_id", "files")
     class FileSelector(_message.Message):

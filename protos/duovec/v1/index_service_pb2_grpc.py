@@ -46,6 +46,11 @@ class IndexServiceStub:
                 request_serializer=duovec_dot_v1_dot_index__service__pb2.ListFilesRequest.SerializeToString,
                 response_deserializer=duovec_dot_v1_dot_index__service__pb2.ListFilesResponse.FromString,
                 _registered_method=True)
+        self.GetChunk = channel.unary_unary(
+                '/duovec.v1.IndexService/GetChunk',
+                request_serializer=duovec_dot_v1_dot_index__service__pb2.GetChunkRequest.SerializeToString,
+                response_deserializer=duovec_dot_v1_dot_index__service__pb2.GetChunkResponse.FromString,
+                _registered_method=True)
         self.DeleteChunks = channel.unary_unary(
                 '/duovec.v1.IndexService/DeleteChunks',
                 request_serializer=duovec_dot_v1_dot_index__service__pb2.DeleteChunksRequest.SerializeToString,
@@ -79,6 +84,13 @@ class IndexServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetChunk(self, request, context):
+        """Gets a stored chunk, and those around it in its file. Takes ROLE_READ.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteChunks(self, request, context):
         """Deletes the chunks of up to 1,000 files. A file that is not there is no
         error. Takes ROLE_WRITE.
@@ -99,6 +111,11 @@ def add_IndexServiceServicer_to_server(servicer, server):
                     servicer.ListFiles,
                     request_deserializer=duovec_dot_v1_dot_index__service__pb2.ListFilesRequest.FromString,
                     response_serializer=duovec_dot_v1_dot_index__service__pb2.ListFilesResponse.SerializeToString,
+            ),
+            'GetChunk': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetChunk,
+                    request_deserializer=duovec_dot_v1_dot_index__service__pb2.GetChunkRequest.FromString,
+                    response_serializer=duovec_dot_v1_dot_index__service__pb2.GetChunkResponse.SerializeToString,
             ),
             'DeleteChunks': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteChunks,
@@ -162,6 +179,33 @@ class IndexService:
             '/duovec.v1.IndexService/ListFiles',
             duovec_dot_v1_dot_index__service__pb2.ListFilesRequest.SerializeToString,
             duovec_dot_v1_dot_index__service__pb2.ListFilesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetChunk(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/duovec.v1.IndexService/GetChunk',
+            duovec_dot_v1_dot_index__service__pb2.GetChunkRequest.SerializeToString,
+            duovec_dot_v1_dot_index__service__pb2.GetChunkResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,7 +43,7 @@ FEEDBACK_SIGNAL_USEFUL: FeedbackSignal
 FEEDBACK_SIGNAL_NOT_USEFUL: FeedbackSignal
 
 class SearchRequest(_message.Message):
-    __slots__ = ("codebase_ids", "query", "code", "like_chunk_id", "page_size", "truncate", "page_token", "filter", "min_score", "blend", "lexical_weight", "allow_degraded", "space")
+    __slots__ = ("codebase_ids", "query", "code", "like_chunk_id", "page_size", "truncate", "page_token", "filter", "min_score", "blend", "lexical_weight", "allow_degraded", "space", "unlogged")
     CODEBASE_IDS_FIELD_NUMBER: _ClassVar[int]
     QUERY_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
@@ -57,6 +57,7 @@ class SearchRequest(_message.Message):
     LEXICAL_WEIGHT_FIELD_NUMBER: _ClassVar[int]
     ALLOW_DEGRADED_FIELD_NUMBER: _ClassVar[int]
     SPACE_FIELD_NUMBER: _ClassVar[int]
+    UNLOGGED_FIELD_NUMBER: _ClassVar[int]
     codebase_ids: _containers.RepeatedScalarFieldContainer[str]
     query: str
     code: str
@@ -70,7 +71,8 @@ class SearchRequest(_message.Message):
     lexical_weight: float
     allow_degraded: bool
     space: str
-    def __init__(self, codebase_ids: _Optional[_Iterable[str]] = ..., query: _Optional[str] = ..., code: _Optional[str] = ..., like_chunk_id: _Optional[int] = ..., page_size: _Optional[int] = ..., truncate: _Optional[bool] = ..., page_token: _Optional[str] = ..., filter: _Optional[_Union[SearchFilter, _Mapping]] = ..., min_score: _Optional[float] = ..., blend: _Optional[float] = ..., lexical_weight: _Optional[float] = ..., allow_degraded: _Optional[bool] = ..., space: _Optional[str] = ...) -> None: ...
+    unlogged: bool
+    def __init__(self, codebase_ids: _Optional[_Iterable[str]] = ..., query: _Optional[str] = ..., code: _Optional[str] = ..., like_chunk_id: _Optional[int] = ..., page_size: _Optional[int] = ..., truncate: _Optional[bool] = ..., page_token: _Optional[str] = ..., filter: _Optional[_Union[SearchFilter, _Mapping]] = ..., min_score: _Optional[float] = ..., blend: _Optional[float] = ..., lexical_weight: _Optional[float] = ..., allow_degraded: _Optional[bool] = ..., space: _Optional[str] = ..., unlogged: _Optional[bool] = ...) -> None: ...
 
 class SearchFilter(_message.Message):
     __slots__ = ("path_globs", "languages", "kinds")

@@ -35,6 +35,7 @@ CodebaseService.ListGrants       UUU    UUU      NNN      PNN    PNN    ONN   OO
 CodebaseService.DeleteGrant      UUU    UUU      NNN      PNN    PNN    ONN   OON
 IndexService.IndexChunks         UUU    UUU      NNN      PNN    ONN    ONN   OON
 IndexService.ListFiles           UUU    UUU      NNN      ONN    ONN    ONN   OON
+IndexService.GetChunk            UUU    UUU      NNN      ONN    ONN    ONN   OON
 IndexService.DeleteChunks        UUU    UUU      NNN      PNN    ONN    ONN   OON
 SearchService.Search             UUU    UUU      NNN      ONN    ONN    ONN   OON
 SearchService.RecordFeedback     UUU    UUU      NNN      ONN    ONN    ONN   ONN
@@ -129,6 +130,7 @@ REQUESTS: dict[str, Callable[[Subject], dict[str, Any]]] = {
     },
     "CodebaseService.DeleteGrant": lambda to: {"codebase_id": to.codebase_id, "principal_id": to.grantee_id},
     "IndexService.IndexChunks": lambda to: {"codebase_id": to.codebase_id, "item_id": "1", "chunk": CHUNK},
+    "IndexService.GetChunk": lambda to: {"codebase_id": to.codebase_id, "chunk_id": to.chunk_id},
     "IndexService.DeleteChunks": lambda to: {"codebase_id": to.codebase_id, "files": [{"path": "a.py"}]},
     "SearchService.Search": lambda to: {"codebase_ids": [to.codebase_id], "query": "x"},
     "SearchService.RecordFeedback": lambda to: {
@@ -165,6 +167,9 @@ REQUESTS: dict[str, Callable[[Subject], dict[str, Any]]] = {
     "PrincipalService.RotateApiKey": lambda to: {"key_id": to.key_id},
     "PrincipalService.RevokeApiKey": lambda to: {"key_id": to.key_id},
 }
+
+
+NEED_CHUNKS = {"IndexService.GetChunk", "SearchService.RecordFeedback"}
 
 
 def outcome(channel: grpc.Channel, name: str, fields: dict[str, Any], key: str | None) -> tuple[str, str]:
@@ -259,7 +264,7 @@ def test_the_table_has_every_rpc() -> None:
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_a_call_ends_with_the_code_of_the_table(channel: grpc.Channel, world: World, name: str, role: str) -> None:
     """Own, another's, missing; and who has no key learns nothing else, whatever the call."""
-    key, subjects = world.caller(role, with_searches=name == "SearchService.RecordFeedback")
+    key, subjects = world.caller(role, with_searches=name in NEED_CHUNKS)
     make = REQUESTS.get(name, lambda to: {"codebase_id": to.codebase_id})
     # The own comes last: it may be the caller's own end.
     got = {index: outcome(channel, name, make(subjects[index]), key) for index in (2, 1, 0)}
