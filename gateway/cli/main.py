@@ -20,10 +20,12 @@ from gateway.cli.quality import quality
 from gateway.cli.search import search
 from gateway.cli.space import space
 from gateway.cli.status import status
+from gateway.cli.sync import sync
 from gateway.cli.tls import add_tls_options
 from gateway.cli.training import training
 from gateway.cli.tune import tune
 from gateway.cli.up import up
+from gateway.cli.watch import watch
 from gateway.errors import DuovecError
 
 FAILURE, INTERRUPTED = 1, 130  # wrong use is 2, which click sees to
@@ -70,7 +72,7 @@ def _options(
     """Code search by two encoders at once."""
 
 
-for command in (up, demo, index, search, feedback, quality, embed, status, health, doctor, tune, audit):
+for command in (up, demo, index, sync, watch, search, feedback, quality, embed, status, health, doctor, tune, audit):
     app.command()(command)
 for name, group in (("principal", principal), ("key", key), ("grant", grant), ("space", space), ("training", training)):
     app.add_typer(group, name=name)

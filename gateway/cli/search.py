@@ -1,32 +1,19 @@
 """`duovec search`: find code by what it does."""
 
 import json
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import grpc
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.syntax import Syntax
 
 from duovec.v1 import search_service_pb2 as search_pb
 from gateway.cli.failures import one_line_failures
+from gateway.cli.hits import print_files, print_hits, to_dict
+from gateway.cli.locating import locate, source_folders
 from gateway.cli.options import DEFAULT_ENDPOINT, ApiKey, AsJson, Endpoint
-from gateway.cli.terminal import harmless
 from gateway.client.client import Client
 from gateway.client.errors import ClientError
-
-_PREVIEW_LINES = 6
-_METHODS = {
-    search_pb.SEARCH_METHOD_EXACT: "exact",
-    search_pb.SEARCH_METHOD_HNSW: "hnsw",
-    search_pb.SEARCH_METHOD_BINARY: "binary",
-}
-_REASONS = {
-    search_pb.PARTIAL_REASON_PENDING_CHUNKS: "pending_chunks",
-    search_pb.PARTIAL_REASON_CANDIDATES_EXHAUSTED: "candidates_exhausted",
-    search_pb.PARTIAL_REASON_ENCODER_DOWN: "encoder_down",
-}
 
 
 @one_line_failures
@@ -54,6 +41,16 @@ def search(
     truncate: Annotated[
         bool, typer.Option("--truncate", help="Cut a query that is too long, instead of failing.")
     ] = False,
+    interactive: Annotated[
+        bool, typer.Option("--interactive", "-i", help="Search while you type; Enter opens the hit in $EDITOR.")
+    ] = False,
+    root: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="With -i: the folder that was indexed; by default this one."),
+    ] = None,
+    files_with_matches: Annotated[
+        bool, typer.Option("--files-with-matches", "-l", help="Print the files of the hits, one a line, and no code.")
+    ] = False,
     full: Annotated[bool, typer.Option("--full", help="Show whole chunks, not their first lines.")] = False,
     timing: Annotated[bool, typer.Option("--timing", help="Say what the service was about, and how long.")] = False,
     endpoint: Endpoint = DEFAULT_ENDPOINT,
@@ -71,15 +68,37 @@ def search(
         duovec search --like 4711 --codebase linux
 
         duovec search - --code --codebase linux < snippet.py
+
+        duovec search -i
+
+        vim $(duovec search "parse a header" -l)
     """
-    if (query is None) == (like is None):
+    if interactive:
+        if query == "-" or like is not None or code or as_json or files_with_matches:
+            raise typer.BadParameter("takes words alone, and prints nothing", param_hint="--interactive")
+    elif (query is None) == (like is None):
         raise typer.BadParameter("give a query or --like, and not both", param_hint="QUERY")
     if lexical is not None and not hybrid:
         raise typer.BadParameter("--no-hybrid leaves no share for words", param_hint="--lexical")
+    if files_with_matches and as_json:
+        raise typer.BadParameter("--json has the paths, too; give one of the two", param_hint="--files-with-matches")
     text = typer.get_text_stream("stdin").read() if query == "-" else query or ""
+    filters: dict[str, Any] = {
+        "paths": path or (),
+        "languages": language or (),
+        "kinds": kind or (),
+        "min_score": min_score,
+        "blend": blend,
+        "lexical_weight": lexical if hybrid else 0.0,
+        "allow_degraded": allow_degraded,
+        "truncate": truncate,
+    }
     times: list[dict[str, float]] = []
     with Client(endpoint, api_key=api_key, on_timing=times.append if timing else None) as client:
         codebase_ids = codebase or [_only_codebase(client)]
+        if interactive:
+            _pick(client, codebase_ids, text, limit=min(limit, page_size), root=root, filters=filters)
+            return
         times.clear()
         pages: list[search_pb.SearchResponse] = []
         while not pages or (pages[-1].next_page_token and _hit_count(pages) < limit):
@@ -91,31 +110,38 @@ def search(
                     like_chunk_id=like,
                     limit=min(page_size, limit - _hit_count(pages)),
                     page_token=pages[-1].next_page_token if pages else "",
-                    paths=path or (),
-                    languages=language or (),
-                    kinds=kind or (),
-                    min_score=min_score,
-                    blend=blend,
-                    lexical_weight=lexical if hybrid else 0.0,
-                    allow_degraded=allow_degraded,
-                    truncate=truncate,
+                    **filters,
                 )
             )
     if as_json:
-        typer.echo(json.dumps(_to_dict(codebase_ids, text, pages) | ({"timing_ms": times} if timing else {})))
+        typer.echo(json.dumps(to_dict(codebase_ids, text, pages) | ({"timing_ms": times} if timing else {})))
+    elif files_with_matches:
+        print_files(pages, several=len(codebase_ids) > 1)
     else:
-        _print_hits(pages, full=full, several=len(codebase_ids) > 1)
+        print_hits(pages, full=full, several=len(codebase_ids) > 1)
         for page, stages in enumerate(times, 1):
             told = ", ".join(f"{stage} {duration:.1f} ms" for stage, duration in stages.items())
             typer.echo(f"page {page}: {told or 'the service does not say'}", err=True)
 
 
+def _pick(
+    client: Client, codebase_ids: list[str], text: str, *, limit: int, root: Path | None, filters: dict[str, Any]
+) -> None:
+    """Search while somebody types."""
+    # The screen's packages are loaded by no other command.
+    from gateway.cli.interactive import Asked, Picker
+
+    folders = source_folders(root)
+    asked = Asked(
+        search=lambda query, logged: client.search(codebase_ids, query, limit=limit, unlogged=not logged, **filters),
+        opened=lambda response, hit: client.record_feedback(response.search_id, opened=[hit.chunk_id]),
+        locate=lambda hit: locate(hit.chunk.path, folders),
+    )
+    Picker(asked, several=len(codebase_ids) > 1, text=text).run()
+
+
 def _hit_count(pages: list[search_pb.SearchResponse]) -> int:
     return sum(len(page.hits) for page in pages)
-
-
-def _reasons(pages: list[search_pb.SearchResponse]) -> list[str]:
-    return [_REASONS.get(reason, str(reason)) for reason in sorted({r for page in pages for r in page.partial_reasons})]
 
 
 def _only_codebase(client: Client) -> str:
@@ -124,83 +150,3 @@ def _only_codebase(client: Client) -> str:
         return ids[0]
     listed = f"choose one with --codebase: {', '.join(ids)}" if ids else "there is none; make one with `duovec index`"
     raise ClientError(f"which codebase? {listed}", code=grpc.StatusCode.INVALID_ARGUMENT)
-
-
-def _to_dict(codebase_ids: list[str], query: str, pages: list[search_pb.SearchResponse]) -> dict[str, object]:
-    last = pages[-1]
-    return {
-        "search_id": pages[0].search_id,
-        "codebase_ids": codebase_ids,
-        "query": query,
-        "space": last.space,
-        "exact": all(page.exact for page in pages),
-        "method": _METHODS.get(last.method, str(last.method)),
-        "candidate_count": last.candidate_count,
-        "searched_chunk_count": last.searched_chunk_count,
-        "pending_chunk_count": last.pending_chunk_count,
-        "partial": any(page.partial for page in pages),
-        "partial_reasons": _reasons(pages),
-        "lexical_weight": last.lexical_weight,
-        "missing_encoder": last.missing_encoder,
-        "query_truncated": last.query_truncated,
-        "more": bool(last.next_page_token),
-        "hits": [
-            {
-                "score": hit.score,
-                "similarity": hit.similarity,
-                "lexical_score": hit.lexical_score,
-                "codebase_id": hit.codebase_id,
-                "chunk_id": hit.chunk_id,
-                "path": hit.chunk.path,
-                "start_line": hit.chunk.start_line,
-                "end_line": hit.chunk.end_line,
-                "symbol": hit.chunk.symbol,
-                "kind": hit.chunk.kind,
-                "language": hit.chunk.language,
-                "content": hit.chunk.content,
-            }
-            for page in pages
-            for hit in page.hits
-        ],
-    }
-
-
-def _print_hits(pages: list[search_pb.SearchResponse], *, full: bool, several: bool) -> None:
-    console = Console()
-    hits = [hit for page in pages for hit in page.hits]
-    if not hits:
-        console.print("no hits")
-    for rank, hit in enumerate(hits, 1):
-        chunk = hit.chunk
-        place = f"{hit.codebase_id}: {chunk.path}" if several else chunk.path
-        where = escape(harmless(f"{place}:{chunk.start_line}-{chunk.end_line}"))
-        console.print(
-            f"[bold]{rank:2}  {hit.score:.3f}[/]  [cyan]{where}[/]  {escape(harmless(chunk.symbol))}  "
-            f"[dim]{hit.chunk_id}[/]",
-            highlight=False,
-            soft_wrap=True,
-        )
-        lines = harmless(chunk.content).split("\n")
-        shown = lines if full else lines[:_PREVIEW_LINES]
-        code = Syntax(
-            "\n".join(shown), chunk.language, line_numbers=True, start_line=chunk.start_line, background_color="default"
-        )
-        console.print(code)
-        if len(shown) < len(lines):
-            console.print(f"     [dim]… {len(lines) - len(shown)} more lines[/]", highlight=False)
-        console.print()
-    if hits and pages[0].search_id:
-        console.print(
-            f"[dim]useful? duovec feedback {pages[0].search_id} --useful {hits[0].chunk_id}[/]",
-            highlight=False,
-            soft_wrap=True,
-        )
-    last = pages[-1]
-    if last.query_truncated:
-        typer.echo("note: the query was cut at an encoder's limit", err=True)
-    if last.missing_encoder:
-        typer.echo(f"note: encoder {last.missing_encoder} is down; these are the hits of the other alone", err=True)
-    if last.pending_chunk_count:
-        typer.echo(f"note: {last.pending_chunk_count} chunks have no vector yet and could not be found", err=True)
-    if search_pb.PARTIAL_REASON_CANDIDATES_EXHAUSTED in last.partial_reasons:
-        typer.echo("note: the index gave no more candidates; there may be more hits, a filter finds them", err=True)

@@ -4,16 +4,17 @@ import errno
 import os
 import re
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.client.gitignore import IgnoreFileTooLarge, ignores_above, is_ignored, read_ignore_file
+from gateway.client.gitignore import IgnoreFile, IgnoreFileTooLarge, ignores_above, is_ignored, read_ignore_file
 
 MAX_FILE_BYTES = 1_000_000
 _MAX_PATH_CHARS, _MAX_PATH_BYTES = 1024, 2048  # Chunk.path
 _REFUSED_IN_PATHS = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 _BINARY_PROBE_BYTES = 8192
-_NEVER_ENTERED = frozenset({".git", ".hg", ".svn", ".jj", ".bzr", "node_modules", "__pycache__", ".venv"})
+NEVER_ENTERED = frozenset({".git", ".hg", ".svn", ".jj", ".bzr", "node_modules", "__pycache__", ".venv"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class SkippedFile:
     Attributes:
         path: Relative to the root, with `/`; a folder ends in `/`.
         reason: "binary", "too large", "empty", "not UTF-8", "unreadable", "symbolic link", "not a regular file",
-            "name not UTF-8", "name with a control character or backslash" or "path too long".
+            "name not UTF-8", "name with a control character or backslash", "path too long" or "submodule".
     """
 
     path: str
@@ -68,10 +69,74 @@ def find_files(root: Path) -> FileTree:
         _add(tree, root)
         return tree
     tree = FileTree(root)
+    _walk(tree, root, _ignores_of(root))
+    return tree
+
+
+def find_changed(root: Path, changed: Iterable[str]) -> FileTree:
+    """Find what `find_files` would of some paths, and of what is below them.
+
+    Args:
+        root: A folder.
+        changed: Paths relative to it, with `/`. What is there may be a file, a folder or nothing.
+
+    Returns:
+        As `find_files`. What is gone, ignored or behind a link is not in it.
+
+    Raises:
+        As `find_files`.
+    """
+    root = root.resolve(strict=True)
+    tree = FileTree(root)
+    inside = {root: [*_ignores_of(root), *read_ignore_file(root)]}
+    for relative in sorted(set(changed)):
+        path = root / relative
+        try:
+            is_folder = _is_reached(root, path, inside)
+        except OSError:
+            tree.skipped.append(SkippedFile(_printable(relative), "unreadable"))
+            continue
+        if is_folder:
+            _walk(tree, path, inside[path.parent])
+        elif is_folder is not None:
+            _add(tree, path)
+    # Of a folder and what is in it both may be named.
+    tree.paths = list(dict.fromkeys(tree.paths))
+    return tree
+
+
+def _is_reached(root: Path, path: Path, inside: dict[Path, list[IgnoreFile]]) -> bool | None:
+    """Tell whether a path that the walk comes to is a folder; None where it does not come to it.
+
+    `inside` has the ignore files that hold in a folder, and is filled on the way.
+    """
+    here = root
+    for part in path.relative_to(root).parts:
+        folder, here = here, here / part
+        try:
+            is_folder = stat.S_ISDIR(here.lstat().st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if (is_folder and part in NEVER_ENTERED) or is_ignored(here, inside[folder], is_folder=is_folder):
+            return None
+        if here == path:
+            return is_folder
+        if not is_folder:
+            return None
+        if here not in inside:
+            inside[here] = [*inside[folder], *read_ignore_file(here)]
+    return True
+
+
+def _ignores_of(root: Path) -> list[IgnoreFile]:
     above = ignores_above(root)
-    if is_ignored(root, above, is_folder=True):
-        above = []  # Whoever names an ignored folder wants what is in it.
-    stack = [(root, above)]
+    # Whoever names an ignored folder wants what is in it.
+    return [] if is_ignored(root, above, is_folder=True) else above
+
+
+def _walk(tree: FileTree, start: Path, above: list[IgnoreFile]) -> None:
+    root = tree.folder
+    stack = [(start, above)]
     while stack:
         folder, ignores = stack.pop()
         try:
@@ -87,14 +152,13 @@ def find_files(root: Path) -> FileTree:
         for entry in entries:
             path = Path(entry.path)
             is_folder = entry.is_dir(follow_symlinks=False)
-            if (is_folder and entry.name in _NEVER_ENTERED) or is_ignored(path, ignores, is_folder=is_folder):
+            if (is_folder and entry.name in NEVER_ENTERED) or is_ignored(path, ignores, is_folder=is_folder):
                 continue
             if is_folder:
                 folders.append((path, ignores))
             else:
                 _add(tree, path)
         stack.extend(reversed(folders))
-    return tree
 
 
 def read_source(tree: FileTree, path: str) -> bytes | SkippedFile:
@@ -119,6 +183,11 @@ def read_source(tree: FileTree, path: str) -> bytes | SkippedFile:
             os.close(descriptor)
     except OSError as error:
         return SkippedFile(path, "symbolic link" if error.errno == errno.ELOOP else "unreadable")
+    return source_of(path, data)
+
+
+def source_of(path: str, data: bytes) -> bytes | SkippedFile:
+    """Give the bytes of a file if they can be indexed, or say why not; of a large file the first megabyte and one."""
     if not data:
         return SkippedFile(path, "empty")
     if b"\0" in data[:_BINARY_PROBE_BYTES]:
@@ -165,6 +234,11 @@ def _unusable(path: Path, relative: str) -> str | None:
         return "symbolic link"
     if not stat.S_ISREG(mode):
         return "not a regular file"
+    return unusable_name(relative)
+
+
+def unusable_name(relative: str) -> str | None:
+    """Say why a file of this path cannot be stored; None where it can."""
     if _printable(relative) != relative:
         return "name not UTF-8"
     if _REFUSED_IN_PATHS.search(relative):

@@ -20,6 +20,7 @@ from duovec.v1 import (
     embedding_service_pb2,
     index_service_pb2,
     quality_service_pb2,
+    revision_pb2,
     search_service_pb2,
     vector_pb2,
 )
@@ -46,6 +47,9 @@ class FakeService(
         received: Every chunk that came, repeated ones too.
         break_after: The stream breaks once after so many chunks.
         break_always: Every stream breaks at once.
+        refuse_deletes: DeleteChunks is PERMISSION_DENIED.
+        refuse_searches: Search is INTERNAL.
+        matching: Search gives only chunks that contain the query, by path.
         fail_items: Error code by content of a chunk; only for the first if `fail_once`.
         silent: Chunks are taken and never answered.
         searches: Every Search request that came.
@@ -54,6 +58,7 @@ class FakeService(
         feedback: Every RecordFeedback request that came.
         quality: What ListQuality gives, two rows a page.
         quality_requests: Every ListQuality request that came.
+        revisions: What SetRevision recorded, by codebase; whoever writes outdates it, as in the real service.
         unlisted: So many ListFiles calls do not see the codebase.
         overloaded: So many Search and Embed calls are refused with RESOURCE_EXHAUSTED.
         cancelled: So many Search and Embed calls are not begun, as those that come while a server of gRPC shuts down.
@@ -69,6 +74,10 @@ class FakeService(
         self.fail_once = False
         self.silent = False
         self.break_always = False
+        self.refuse_deletes = False
+        self.refuse_searches = False
+        self.matching = False
+        self.revisions: dict[str, revision_pb2.Revision] = {}
         self.unlisted = 0
         self.overloaded = 0
         self.cancelled = 0
@@ -106,6 +115,8 @@ class FakeService(
             else:
                 key = (chunk.path, chunk.file_sha256, chunk.ordinal)
                 there = key in self.stored[request.codebase_id]
+                if not there:
+                    self._outdate(request.codebase_id)
                 self.stored[request.codebase_id][key] = chunk
                 disposition = "UNCHANGED" if there else "EMBEDDED"
                 reply.indexed.disposition = index_service_pb2.IndexedChunk.Disposition.Value(
@@ -132,7 +143,10 @@ class FakeService(
 
     def DeleteChunks(self, request: Any, context: Any) -> Any:
         chunks = self.stored[request.codebase_id]
+        if self.refuse_deletes:
+            abort(context, grpc.StatusCode.PERMISSION_DENIED, "this takes the role WRITE", "ROLE_REQUIRED")
         self.deletes.extend(request.files)
+        self._outdate(request.codebase_id)
         doomed = [
             key
             for key in chunks
@@ -150,15 +164,45 @@ class FakeService(
         self.stored[request.codebase_id] = {}
         return codebase_service_pb2.CreateCodebaseResponse(codebase={"codebase_id": request.codebase_id})
 
+    def GetCodebase(self, request: Any, context: Any) -> Any:
+        self.calls.append("GetCodebase")
+        if request.codebase_id not in self.stored:
+            abort(context, grpc.StatusCode.NOT_FOUND, "no such codebase", "CODEBASE_NOT_FOUND")
+        codebase = codebase_service_pb2.Codebase(
+            codebase_id=request.codebase_id, revision=self.revisions.get(request.codebase_id)
+        )
+        return codebase_service_pb2.GetCodebaseResponse(codebase=codebase)
+
+    def SetRevision(self, request: Any, context: Any) -> Any:
+        self.calls.append("SetRevision")
+        before = self.revisions.get(request.codebase_id, revision_pb2.Revision())
+        if request.HasField("expected_version") and request.expected_version != before.version:
+            self._outdate(request.codebase_id)
+            abort(context, grpc.StatusCode.FAILED_PRECONDITION, "another update ended", "REVISION_CHANGED")
+        request.revision.version = before.version + 1
+        request.revision.record_time.FromSeconds(1_790_000_000)
+        self.revisions[request.codebase_id] = request.revision
+        return codebase_service_pb2.SetRevisionResponse(revision=request.revision)
+
+    def _outdate(self, codebase_id: str) -> None:
+        if codebase_id in self.revisions:
+            self.revisions[codebase_id].outdated = True
+
     def ListCodebases(self, request: Any, context: Any) -> Any:
         response = codebase_service_pb2.ListCodebasesResponse()
         for codebase_id in sorted(self.stored):
-            response.codebases.add(codebase_id=codebase_id, chunk_count=len(self.stored[codebase_id]))
+            response.codebases.add(
+                codebase_id=codebase_id,
+                chunk_count=len(self.stored[codebase_id]),
+                revision=self.revisions.get(codebase_id),
+            )
         return response
 
     def Search(self, request: Any, context: Any) -> Any:
         self.calls.append("Search")
         self.searches.append(request)
+        if self.refuse_searches:
+            abort(context, grpc.StatusCode.INTERNAL, "it is refused", "INTERNAL")
         self._refuse_when_told(context)
         response = search_service_pb2.SearchResponse(
             space="ab" * 32,
@@ -168,9 +212,14 @@ class FakeService(
             partial=True,
             partial_reasons=[search_service_pb2.PARTIAL_REASON_PENDING_CHUNKS],
             missing_encoder=self.missing_encoder,
-            search_id="" if request.page_token else self.search_id,
+            search_id="" if request.page_token or request.unlogged else self.search_id,
         )
+        for codebase_id in request.codebase_ids:
+            if codebase_id in self.revisions:
+                response.revisions.add(codebase_id=codebase_id, revision=self.revisions[codebase_id])
         start, chunks = int(request.page_token or 0), list(self.stored[request.codebase_ids[0]].values())
+        if self.matching:
+            chunks = sorted((one for one in chunks if request.query in one.content), key=lambda one: one.path)
         end = start + request.page_size
         response.next_page_token = str(end) if end < len(chunks) else ""
         for number, chunk in enumerate(chunks[start:end], start):

@@ -95,7 +95,7 @@ def test_creation_is_not_repeated(service: FakeService, client: Client) -> None:
 
 def test_an_unimplemented_method_is_a_client_error(client: Client) -> None:
     with pytest.raises(ClientError) as failure:
-        client.get_codebase("x")
+        client.status()
     assert failure.value.code == grpc.StatusCode.UNIMPLEMENTED
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.client.files import SkippedFile, find_files, read_source
+from gateway.client.files import SkippedFile, find_changed, find_files, read_source
 
 
 def make(root: Path, *paths: str) -> None:
@@ -185,3 +185,22 @@ def test_one_file_is_a_root_too(tmp_path: Path) -> None:
 def test_a_missing_root_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         find_files(tmp_path / "nothing")
+
+
+def test_of_changed_paths_those_are_found_that_the_walk_finds(tmp_path: Path) -> None:
+    """Asked of every path there is, and of every folder, it gives what the walk gives."""
+    make(tmp_path, "a.py", "x.log", "src/b.py", "src/c.py", "src/deep/d.log", "src/deep/e.py", "build/f.py")
+    make(tmp_path, "node_modules/m/g.js", ".git/h", "src/keep/i.log")
+    (tmp_path / ".gitignore").write_text("*.log\nbuild/\n")
+    (tmp_path / "src" / ".gitignore").write_text("c.py\n!keep/*.log\n")
+    (tmp_path / "away").symlink_to("src")
+    os.mkfifo(tmp_path / "pipe")
+    walked = find_files(tmp_path)
+    every = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")]
+    found = find_changed(tmp_path, every)
+    assert sorted(found.paths) == sorted(walked.paths)
+    assert set(found.skipped) == set(walked.skipped)
+    alone = [path for one in every if not (tmp_path / one).is_dir() for path in find_changed(tmp_path, [one]).paths]
+    assert sorted(alone) == sorted(walked.paths)
+    assert find_changed(tmp_path, ["src"]).paths == [path for path in walked.paths if path.startswith("src/")]
+    assert find_changed(tmp_path, ["away/b.py", "gone.py", "a.py/under", "node_modules/m", "build/f.py"]).paths == []

@@ -1,0 +1,287 @@
+"""One run of an indexer: files in, chunks sent, old versions deleted once the new ones are complete."""
+
+import hashlib
+import itertools
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import grpc
+
+from duovec.v1 import chunk_pb2 as chunk_pb
+from duovec.v1 import index_service_pb2 as index_pb
+from gateway.client.chunking import DEFAULT_MAX_CHARS, chunk_file
+from gateway.client.client import Client
+from gateway.client.errors import ClientError
+from gateway.client.files import SkippedFile
+from gateway.client.report import ChunkFailure, IndexReport, NoProgress, Progress
+from gateway.client.stream import ChunkStream
+
+StoredVersions = dict[str, list[index_pb.FileVersion]]
+"""What the server has of each path, as far as it is known."""
+
+_Selector = index_pb.DeleteChunksRequest.FileSelector
+_SELECTORS_PER_CALL = 1000
+_EXAMPLES_KEPT = 5
+_FAILURES_KEPT = 50
+
+
+class IndexingFailed(ClientError):
+    """The run could not go on; `report` says what is done. Running again resumes."""
+
+    def __init__(self, cause: ClientError, report: IndexReport) -> None:
+        """Wrap the error that ended the run."""
+        done = report.chunks_embedded + report.chunks_reused + report.chunks_unchanged
+        super().__init__(
+            f"{cause} ({done} chunks are stored; run again to resume)",
+            code=cause.code,
+            reason=cause.reason,
+            violations=cause.violations,
+            retry_delay_s=cause.retry_delay_s,
+        )
+        self.report = report
+
+
+@dataclass(slots=True)
+class _FileState:
+    """A file whose chunks are on the way."""
+
+    file_sha256: bytes
+    chunk_count: int
+    waiting: int
+    failed: bool = False
+
+
+class IndexRun:
+    """Sends files, and deletes others; for use in a `with`, where ClientError becomes IndexingFailed.
+
+    Nothing is sent of a file that the server has in full. Old versions of a file are deleted once the new one is
+    complete. All methods belong to one thread.
+
+    Attributes:
+        report: What was done so far.
+        stored: What the server has, kept up to date with what this run does.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        codebase_id: str,
+        *,
+        stored: StoredVersions | None = None,
+        max_chars: int = DEFAULT_MAX_CHARS,
+        window: int = 512,
+        stall_timeout_s: float = 600.0,
+        progress: Progress | None = None,
+    ) -> None:
+        """Prepare; nothing is sent yet.
+
+        Args:
+            client: Where to.
+            codebase_id: The codebase.
+            stored: What the server has of the files that will be taken or removed; None, then call `load_stored`.
+            max_chars: Longest chunk, characters.
+            window: Chunks at most on the way.
+            stall_timeout_s: How long to wait for any reply to a chunk, seconds.
+            progress: Told of what happens.
+        """
+        self.report = IndexReport(codebase_id)
+        self.stored = stored if stored is not None else {}
+        self.progress = progress or NoProgress()
+        self._client = client
+        self._codebase_id = codebase_id
+        self._max_chars = max_chars
+        self._stream = ChunkStream(client, self._on_reply, window=window, stall_timeout_s=stall_timeout_s)
+        self._sending: dict[str, _FileState] = {}
+        self._deletions: list[_Selector] = []
+        self._item_ids = itertools.count()
+        self._started = time.monotonic()
+
+    def __enter__(self) -> Self:
+        """Give the run itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the call; what is unanswered is given up."""
+        self._stream.close()
+        self.report.elapsed_s = time.monotonic() - self._started
+        if isinstance(error, ClientError):
+            raise IndexingFailed(error, self.report) from error
+
+    def load_stored(self) -> None:
+        """Ask what the server has, and create the codebase where it is missing."""
+        try:
+            self._list_stored()
+        except ClientError as error:
+            if error.code != grpc.StatusCode.NOT_FOUND:
+                raise
+            self._create_codebase()
+
+    def take(self, path: str, source: bytes | SkippedFile) -> bool:
+        """Send what the server lacks of a file.
+
+        Args:
+            path: Path in the codebase.
+            source: Its bytes, or why it is skipped, which is reported.
+
+        Returns:
+            Whether the file belongs into the codebase; what is stored of one that does not may be given to `remove`.
+        """
+        if isinstance(source, SkippedFile):
+            self.skip(source)
+            self.progress.file_done(path)
+            return False
+        self._index_file(path, source)
+        return True
+
+    def skip(self, skipped: SkippedFile) -> None:
+        """Report a file that is not indexed."""
+        self.report.skipped[skipped.reason] += 1
+        examples = self.report.skipped_examples.setdefault(skipped.reason, [])
+        if len(examples) < _EXAMPLES_KEPT:
+            examples.append(skipped.path)
+
+    def drain(self) -> None:
+        """Wait until all that was sent is answered."""
+        self._stream.drain()
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Delete files that are stored."""
+        for path in paths:
+            if self.stored.pop(path, None) is not None:
+                self.report.files_removed += 1
+                self._deletions.append(_Selector(path=path))
+                self._delete(at_least=_SELECTORS_PER_CALL)
+
+    def finish(self) -> None:
+        """Wait until all that was sent is answered, and all that is to go is deleted."""
+        self.drain()
+        self._delete(at_least=1)
+
+    def _on_reply(self, request: index_pb.IndexChunksRequest, reply: index_pb.IndexChunksResponse) -> None:
+        chunk, report = request.chunk, self.report
+        state = self._sending[chunk.path]
+        disposition = reply.indexed.disposition
+        if reply.WhichOneof("outcome") != "indexed":
+            state.failed = True
+            report.chunks_failed += 1
+            if len(report.failures) < _FAILURES_KEPT:
+                code, message = _code_name(reply.error.code), reply.error.message or "the reply is empty"
+                report.failures.append(ChunkFailure(chunk.path, chunk.start_line, code, message))
+        elif disposition == index_pb.IndexedChunk.DISPOSITION_REUSED:
+            report.chunks_reused += 1
+        elif disposition == index_pb.IndexedChunk.DISPOSITION_UNCHANGED:
+            report.chunks_unchanged += 1
+        else:
+            report.chunks_embedded += 1
+        report.chunks_truncated += reply.indexed.truncated
+        self.progress.chunk_done()
+        state.waiting -= 1
+        if state.waiting == 0:
+            self._finish_file(chunk.path, self._sending.pop(chunk.path))
+
+    def _list_stored(self) -> None:
+        for version in self._client.list_files(self._codebase_id):
+            self.stored.setdefault(version.path, []).append(version)
+
+    def _create_codebase(self) -> None:
+        try:
+            self._client.create_codebase(self._codebase_id)
+            self.report.created = True
+        except ClientError as taken:
+            if taken.code != grpc.StatusCode.ALREADY_EXISTS:
+                raise
+            # By another indexer in the same moment, or by somebody who does not show it to this one.
+            try:
+                self._list_stored()
+            except ClientError as error:
+                raise (taken if error.code == grpc.StatusCode.NOT_FOUND else error) from error
+
+    def _index_file(self, path: str, source: bytes) -> None:
+        self.report.files_scanned += 1
+        file_sha256 = hashlib.sha256(source).digest()
+        same = [version for version in self.stored.get(path, ()) if version.file_sha256 == file_sha256]
+        if any(_is_complete(version) for version in same):
+            self.report.files_unchanged += 1
+            self._delete_old(path, same[:1])
+            self.progress.file_done(path)
+            return
+        chunks = list(self._chunks(path, source, file_sha256))
+        if any(version.file_chunk_count != len(chunks) for version in same):
+            # Left by an interrupted run that cut the file otherwise: the two would never make a complete version.
+            # An old version that is complete stays findable until the new one is.
+            old = [version for version in self.stored[path] if version not in same and _is_complete(version)]
+            selector = _Selector(path=path, keep_file_sha256=old[0].file_sha256 if old else b"")
+            self.report.chunks_deleted += self._client.delete_files(self._codebase_id, [selector])
+            self.stored[path] = old[:1]
+        if not chunks:
+            self.report.files_without_chunks += 1
+            self._delete_old(path, [])
+            self.progress.file_done(path)
+            return
+        self._sending[path] = _FileState(file_sha256, len(chunks), waiting=len(chunks))
+        for chunk in chunks:
+            item_id = str(next(self._item_ids))
+            self._stream.send(
+                index_pb.IndexChunksRequest(codebase_id=self._codebase_id, item_id=item_id, chunk=chunk, truncate=True)
+            )
+
+    def _chunks(self, path: str, source: bytes, file_sha256: bytes) -> Iterator[chunk_pb.Chunk]:
+        chunks = chunk_file(path, source, max_chars=self._max_chars)
+        for ordinal, chunk in enumerate(chunks):
+            yield chunk_pb.Chunk(
+                path=path,
+                language=chunk.language,
+                symbol=chunk.symbol,
+                kind=chunk.kind,
+                start_line=chunk.start_line,
+                end_line=chunk.end_line,
+                content=chunk.content,
+                file_sha256=file_sha256,
+                ordinal=ordinal,
+                file_chunk_count=len(chunks),
+            )
+
+    def _finish_file(self, path: str, state: _FileState) -> None:
+        if state.failed:
+            # The old version stays findable until the new one is complete.
+            self.report.files_incomplete += 1
+        else:
+            self.report.files_changed += 1
+            version = index_pb.FileVersion(
+                path=path,
+                file_sha256=state.file_sha256,
+                stored_chunk_count=state.chunk_count,
+                file_chunk_count=state.chunk_count,
+            )
+            self._delete_old(path, [version])
+        self.progress.file_done(path)
+
+    def _delete_old(self, path: str, kept: Sequence[index_pb.FileVersion]) -> None:
+        """Delete all versions of a file but the one that is kept, if any."""
+        keep_file_sha256 = kept[0].file_sha256 if kept else b""
+        if any(version.file_sha256 != keep_file_sha256 for version in self.stored.get(path, ())):
+            self._deletions.append(_Selector(path=path, keep_file_sha256=keep_file_sha256))
+            self._delete(at_least=_SELECTORS_PER_CALL)
+        if kept:
+            self.stored[path] = list(kept)
+        else:
+            self.stored.pop(path, None)
+
+    def _delete(self, *, at_least: int) -> None:
+        if len(self._deletions) >= at_least:
+            deletions, self._deletions = self._deletions, []
+            self.report.chunks_deleted += self._client.delete_files(self._codebase_id, deletions)
+
+
+def _is_complete(version: index_pb.FileVersion) -> bool:
+    return version.stored_chunk_count == version.file_chunk_count
+
+
+def _code_name(code: int) -> str:
+    names = {status.value[0]: status.name for status in grpc.StatusCode}
+    return names.get(code, str(code))

@@ -1,0 +1,183 @@
+"""Brings a codebase into line with a git commit: of what was recorded before, only what differs is read and sent."""
+
+from collections.abc import Generator, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import grpc
+
+from duovec.v1 import codebase_service_pb2 as codebase_pb
+from duovec.v1 import index_service_pb2 as index_pb
+from duovec.v1 import revision_pb2 as revision_pb
+from gateway.client.chunking import DEFAULT_MAX_CHARS
+from gateway.client.client import Client
+from gateway.client.errors import ClientError
+from gateway.client.files import NEVER_ENTERED, FileTree, SkippedFile, find_changed, read_source, unusable_name
+from gateway.client.git import Changes, Commit, TrackedFile, WorkTree
+from gateway.client.index_run import IndexRun
+from gateway.client.report import IndexReport, Progress
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReport:
+    """What a sync did.
+
+    Attributes:
+        index: What was sent and deleted. Where only the difference was looked at, `files_scanned` counts its files, and
+            `files_removed` those, too, of which nothing was stored.
+        commit_id: What the codebase was brought into line with.
+        base_commit_id: What it held before, and only the difference was looked at; empty where every file was.
+        compared_because: Why every file was looked at; empty where only the difference was.
+        renamed_count: Files that only have a new name, or nearly so.
+        uncommitted_count: Paths with changes that are in no commit, where these were asked for.
+        recorded: Whether the commit was recorded; not where a chunk failed.
+    """
+
+    index: IndexReport
+    commit_id: str
+    base_commit_id: str
+    compared_because: str
+    renamed_count: int
+    uncommitted_count: int
+    recorded: bool
+
+    def to_dict(self) -> dict[str, object]:
+        """Give the report as plain values, for JSON."""
+        return {name: getattr(self, name) for name in self.__slots__ if name != "index"} | self.index.to_dict()
+
+
+def sync_tree(
+    client: Client,
+    folder: Path,
+    codebase_id: str,
+    *,
+    uncommitted: bool = False,
+    max_chars: int = DEFAULT_MAX_CHARS,
+    progress: Progress | None = None,
+) -> SyncReport:
+    """Bring a codebase into line with the commit that is checked out, and record the commit once all is stored.
+
+    Files come from the commit, not from the disk, and whatever git tracks is taken, be it named in a `.gitignore`.
+    Where it is known what the codebase holds, only files that differ between the two commits are looked at; a text that
+    the codebase has already, as that of a file with a new name, gets the vector that is there. Interrupted at any
+    point, the next sync looks at every file, and sends what is missing.
+
+    Args:
+        client: Where to.
+        folder: A folder in the work tree of a git repository; files get paths relative to it.
+        codebase_id: The codebase, which is created where it is missing.
+        uncommitted: Take files that differ from the commit from the disk, and new ones that are not ignored, too.
+        max_chars: Longest chunk, characters.
+        progress: Told of what happens.
+
+    Raises:
+        GitError: The folder is in no work tree, nothing was committed yet, or git fails (a ClientError).
+        IndexingFailed: As `gateway.client.indexer.index_tree`.
+        ClientError: FAILED_PRECONDITION, REVISION_CHANGED: another sync ended meanwhile. Sync again.
+    """
+    tree = WorkTree(folder)
+    commit = tree.head()
+    changed_on_disk = tree.uncommitted() if uncommitted else []
+    held = _held(client, codebase_id)
+    because = _why_compare(tree, held)
+    on_disk = find_changed(tree.folder, changed_on_disk)
+    if because:
+        changes = Changes(list(tree.files(commit.commit_id)), [], 0)
+    else:
+        changes = tree.changes(held.commit_id, commit.commit_id)
+    uncommitted_paths = set(changed_on_disk)
+    files = [file for file in changes.written if file.path not in uncommitted_paths and _is_entered(file.path)]
+    touched = (*changes.gone, *changed_on_disk, *(file.path for file in files))
+    stored = None if because else {path: [_unknown(path)] for path in touched if unusable_name(path) is None}
+    with IndexRun(client, codebase_id, stored=stored, max_chars=max_chars, progress=progress) as run:
+        if because:
+            run.load_stored()
+        run.progress.files_found(len(files) + len(on_disk.paths))
+        with closing(_sources(tree, files, on_disk)) as sources:
+            kept = {path for path, source in sources if run.take(path, source)}
+        run.drain()
+        run.remove([path for path in run.stored if path not in kept])
+        run.finish()
+        recorded = not (run.report.chunks_failed or run.report.files_incomplete)
+        if recorded and _differs(held, tree, commit, changed_on_disk, run.report):
+            client.set_revision(
+                codebase_id, _revision(tree, commit, modified=bool(changed_on_disk)), expected_version=held.version
+            )
+    return SyncReport(
+        run.report,
+        commit.commit_id,
+        "" if because else held.commit_id,
+        because,
+        changes.renamed_count,
+        len(changed_on_disk),
+        recorded,
+    )
+
+
+def _held(client: Client, codebase_id: str) -> revision_pb.Revision:
+    """What is recorded of the codebase; without commit where nothing is, or where there is no codebase yet."""
+    try:
+        return client.get_codebase(codebase_id).revision
+    except ClientError as error:
+        if error.code != grpc.StatusCode.NOT_FOUND:
+            raise
+    return codebase_pb.Codebase().revision
+
+
+def _why_compare(tree: WorkTree, held: revision_pb.Revision) -> str:
+    short = held.commit_id[:10]
+    if not held.commit_id:
+        return "no commit was recorded yet"
+    if held.outdated:
+        return f"it was changed since {short} was recorded"
+    if held.modified:
+        return f"beside {short} it holds changes that were not committed"
+    if held.folder != tree.prefix:
+        return f"it holds the folder {held.folder or '/'} of the repository, this is {tree.prefix or '/'}"
+    if not tree.has(held.commit_id):
+        return f"commit {short}, which it holds, is not in this repository (a shallow clone lacks most)"
+    return ""
+
+
+def _sources(
+    tree: WorkTree, files: Iterable[TrackedFile], on_disk: FileTree
+) -> Generator[tuple[str, bytes | SkippedFile]]:
+    with tree.blobs() as blobs:
+        for file in files:
+            unusable = unusable_name(file.path)
+            # A name that is not UTF-8 cannot be shown as it is.
+            path = file.path.encode("utf-8", "replace").decode()
+            yield (path, SkippedFile(path, unusable)) if unusable else (path, blobs.read(file))
+    for skipped in on_disk.skipped:
+        yield skipped.path, skipped
+    for path in on_disk.paths:
+        yield path, read_source(on_disk, path)
+
+
+def _unknown(path: str) -> index_pb.FileVersion:
+    """A version of which nothing is known but that the server may have it."""
+    return index_pb.FileVersion(path=path, file_sha256=bytes(32), file_chunk_count=1)
+
+
+def _is_entered(path: str) -> bool:
+    return NEVER_ENTERED.isdisjoint(PurePosixPath(path).parts[:-1])
+
+
+def _differs(
+    held: revision_pb.Revision, tree: WorkTree, commit: Commit, uncommitted: list[str], report: IndexReport
+) -> bool:
+    """Whether there is anything to record."""
+    return bool(
+        held.outdated
+        or report.chunks_embedded + report.chunks_reused + report.chunks_deleted
+        or (held.commit_id, held.folder, held.modified) != (commit.commit_id, tree.prefix, bool(uncommitted))
+    )
+
+
+def _revision(tree: WorkTree, commit: Commit, *, modified: bool) -> revision_pb.Revision:
+    revision = revision_pb.Revision(
+        commit_id=commit.commit_id, folder=tree.prefix, branch=tree.branch()[:256], modified=modified
+    )
+    revision.commit_time.FromDatetime(commit.time)
+    return revision

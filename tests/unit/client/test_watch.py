@@ -1,0 +1,166 @@
+"""What a watch sends and deletes when files change; how soon that is found is shown by tests/integration."""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.client.client import Client
+from gateway.client.errors import ClientError
+from gateway.client.report import IndexReport
+from gateway.client.watch import watch_tree
+
+from .fake_service import FakeService, serving
+
+TIMEOUT_S = 30
+
+
+@pytest.fixture
+def service() -> FakeService:
+    return FakeService()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    root = tmp_path / "tree"
+    (root / "pkg" / "deep").mkdir(parents=True)
+    (root / "a.py").write_text("def a():\n    return 1\n")
+    (root / "pkg" / "b.py").write_text("def b():\n    return 2\n")
+    (root / "pkg" / "deep" / "c.py").write_text("def c():\n    return 3\n")
+    (root / ".gitignore").write_text("*.log\nbuild/\n")
+    (root / ".git").mkdir()
+    return root
+
+
+def paths(service: FakeService) -> list[str]:
+    """What is stored, but for the `.gitignore` that is a file like others, too."""
+    return [path for path in service.paths("x") if path != ".gitignore"]
+
+
+class Watcher:
+    """A watch in a thread; `next` waits for its next report."""
+
+    def __init__(self, endpoint: str, tree: Path) -> None:
+        self.stop = threading.Event()
+        self.away: queue.Queue[ClientError] = queue.Queue()
+        self._reports: queue.Queue[IndexReport | BaseException] = queue.Queue()
+        self._thread = threading.Thread(target=self._run, args=(endpoint, tree))
+        self._thread.start()
+
+    def next(self) -> IndexReport:
+        report = self._reports.get(timeout=TIMEOUT_S)
+        if isinstance(report, BaseException):
+            raise report
+        return report
+
+    def end(self) -> None:
+        self.stop.set()
+        self._thread.join(TIMEOUT_S)
+        assert not self._thread.is_alive()
+
+    def _run(self, endpoint: str, tree: Path) -> None:
+        try:
+            with Client(endpoint) as client:
+                watch_tree(
+                    client,
+                    tree,
+                    "x",
+                    on_report=self._reports.put,
+                    on_away=lambda error, _: self.away.put(error),
+                    stop=self.stop,
+                )
+        except (ClientError, OSError) as error:
+            self._reports.put(error)
+
+
+@pytest.fixture
+def watching(service: FakeService, tree: Path) -> Iterator[Callable[[], Watcher]]:
+    """Starts a watch, and gives it once the tree is indexed."""
+    watchers = []
+    with serving(service) as endpoint:
+
+        def start() -> Watcher:
+            watcher = Watcher(endpoint, tree)
+            watchers.append(watcher)
+            return watcher
+
+        yield start
+        for watcher in watchers:
+            watcher.end()
+
+
+def test_what_is_written_deleted_and_moved_follows(
+    service: FakeService, tree: Path, watching: Callable[[], Watcher]
+) -> None:
+    watcher = watching()
+    assert watcher.next().files_changed == 4
+    service.received.clear()
+    (tree / "a.py").write_text("def a():\n    return 10\n")
+    report = watcher.next()
+    assert (report.files_scanned, report.files_changed) == (1, 1)
+    assert [chunk.path for chunk in service.received] == ["a.py"]
+    assert paths(service) == ["a.py", "pkg/b.py", "pkg/deep/c.py"]
+    # Of a folder that moves, the system may tell no more than its names.
+    (tree / "pkg").rename(tree / "lib")
+    report = watcher.next()
+    while paths(service) != ["a.py", "lib/b.py", "lib/deep/c.py"]:
+        report = watcher.next()
+    (tree / "a.py").unlink()
+    report = watcher.next()
+    assert (report.files_removed, paths(service)) == (1, ["lib/b.py", "lib/deep/c.py"])
+
+
+def test_what_is_ignored_is_not_sent_and_wakes_nobody(
+    service: FakeService, tree: Path, watching: Callable[[], Watcher]
+) -> None:
+    """The rules are those of `duovec index`, and hold anew when they change."""
+    watcher = watching()
+    watcher.next()
+    (tree / "x.log").write_text("line\n")
+    (tree / "build").mkdir()
+    (tree / "build" / "out.py").write_text("def out():\n    return 4\n")
+    (tree / ".git" / "index.py").write_text("def index():\n    return 5\n")
+    (tree / "node_modules" / "m").mkdir(parents=True)
+    (tree / "node_modules" / "m" / "m.js").write_text("function m() { return 6; }\n")
+    (tree / "link.py").symlink_to("a.py")
+    (tree / "last.py").write_text("def last():\n    return 7\n")
+    while "last.py" not in paths(service):
+        watcher.next()
+    assert paths(service) == ["a.py", "last.py", "pkg/b.py", "pkg/deep/c.py"]
+    (tree / ".gitignore").write_text("a.py\n")
+    while "a.py" in paths(service):
+        watcher.next()
+    assert paths(service) == ["build/out.py", "last.py", "pkg/b.py", "pkg/deep/c.py", "x.log"]
+
+
+def test_a_service_that_goes_away_is_waited_for(service: FakeService, tree: Path, tmp_path: Path) -> None:
+    """What changed meanwhile is stored when it is back, be it that the connection broke in the middle."""
+    with serving(service) as endpoint:
+        watcher = Watcher(endpoint, tree)
+        watcher.next()
+    try:
+        # A deletion is given up sooner than a chunk.
+        (tree / "pkg" / "b.py").unlink()
+        error = watcher.away.get(timeout=TIMEOUT_S)
+        assert error.may_pass
+        (tree / "a.py").write_text("def a():\n    return 10\n")
+        (tree / "new.py").write_text("def new():\n    return 8\n")
+        with serving(service, int(endpoint.split(":")[1])):
+            while paths(service) != ["a.py", "new.py", "pkg/deep/c.py"]:
+                watcher.next()
+            assert {chunk.content for chunk in service.stored["x"].values()} >= {"def a():\n    return 10"}
+            watcher.end()
+    finally:
+        watcher.stop.set()
+
+
+def test_what_does_not_pass_ends_the_watch(service: FakeService, tree: Path, watching: Callable[[], Watcher]) -> None:
+    """Such as a role that was taken away: waiting would change nothing."""
+    watcher = watching()
+    watcher.next()
+    service.refuse_deletes = True
+    (tree / "a.py").unlink()
+    with pytest.raises(ClientError, match="takes the role WRITE"):
+        watcher.next()
