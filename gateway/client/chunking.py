@@ -12,6 +12,8 @@ DEFAULT_MAX_CHARS = 1500
 
 # Text between definitions that is shorter than this says nothing: `else:`, `#endif`, a lone name.
 _MIN_TEXT_CHARS = 10
+# Minified files: definitions that share a row with others own none, and to parse a megabyte of them takes up to 11 s.
+_MINIFIED_BYTES, _MINIFIED_ROW_BYTES = 100_000, 1000
 _SCAFFOLD = re.compile(
     r"\s*#\s*(if|ifdef|ifndef|elif|else|endif|pragma|undef)\b"  # preprocessor conditions
     r"|\s*#\s*define\s+\w+\s*$"  # include guards
@@ -57,7 +59,8 @@ def chunk_file(path: str, source: bytes, *, max_chars: int = DEFAULT_MAX_CHARS) 
     Functions and methods are a chunk each, with their decorators and the comments directly above. A class is a chunk of
     what is between its methods; methods of one line stay in it. What is longer than the budget is cut between
     statements. Imports, comments and blank lines between definitions make no chunk. Files of other languages are cut
-    between paragraphs. A syntax error costs the symbols around it, not the text.
+    between paragraphs, and so are those that a program has written into a few long lines. A syntax error costs the
+    symbols around it, not the text.
 
     Args:
         path: Path of the file; its suffix names the language.
@@ -76,11 +79,12 @@ def chunk_file(path: str, source: bytes, *, max_chars: int = DEFAULT_MAX_CHARS) 
     text = source.decode("utf-8-sig").replace("\r\n", "\n")
     rows = Rows(text)
     grammar = grammar_of(path, text)
-    if grammar is None:
-        language, ranks = plain_language(path), paragraph_ranks(rows)
-        ranges = [_Range(0, len(rows.texts) - 1, "text", "")]
+    data = text.encode()
+    is_minified = len(data) > max(_MINIFIED_BYTES, _MINIFIED_ROW_BYTES * len(rows.texts))
+    if grammar is None or is_minified:
+        language = plain_language(path) if grammar is None else grammar.name
+        ranks, ranges = paragraph_ranks(rows), [_Range(0, len(rows.texts) - 1, "text", "")]
     else:
-        data = text.encode()
         tree = parser_for(grammar).parse(data)
         found = outline(tree.root_node, data.split(b"\n"), grammar, max_chars=max_chars)
         language, ranges = grammar.name, list(_code_ranges(rows, found))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.client import chunking
 from gateway.client.chunking import SourceChunk, chunk_file
 
 Row = tuple[int, int, str, str]
@@ -476,6 +477,19 @@ def test_a_line_of_a_million_characters_is_cut_by_characters(name: str) -> None:
     assert "".join(chunk.content for chunk in chunks) == source
     assert max(len(chunk.content) for chunk in chunks) == 1500
     assert {(chunk.start_line, chunk.end_line) for chunk in chunks} == {(1, 1)}
+
+
+def test_minified_code_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parser would take seconds for rows of which no definition owns one; rows below a thousand bytes are parsed."""
+    row = "function f(a){return a+1}" * 50 + "\n"
+    expected = row * 100
+    monkeypatch.setattr(chunking, "parser_for", lambda grammar: pytest.fail("it was parsed"))
+    chunks = chunk_file("a.js", expected.encode())
+    assert "\n".join(chunk.content for chunk in chunks) + "\n" == expected
+    assert {(chunk.language, chunk.kind, chunk.symbol) for chunk in chunks} == {("javascript", "text", "")}
+    assert [chunk.start_line for chunk in chunks] == list(range(1, 101))
+    with pytest.raises(pytest.fail.Exception, match="it was parsed"):
+        chunk_file("a.js", (row[:900] + "\n").encode() * 150)
 
 
 def test_definitions_that_share_a_line_lose_no_text() -> None:
