@@ -1,10 +1,10 @@
-"""How bulk work shares an encoder with those who wait for an answer, and its own requests with each other."""
+"""How all who ask an encoder share its requests, and how bulk work makes room for those who wait for an answer."""
 
 import asyncio
 import contextvars
 import math
 import time
-from bisect import bisect_left, insort
+from bisect import insort
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ Infer = Callable[[Encoder, list[NDArray[np.int64]], InputType, float], Awaitable
 
 @dataclass(frozen=True, slots=True)
 class Quantum:
-    """What bulk work gives an encoder at a time.
+    """What a lane gives an encoder at a time.
 
     Attributes:
         budgets: Micro-batches of the backend that a request is made for.
@@ -35,18 +35,52 @@ class Quantum:
 
 # What runs is not interrupted, and Triton merges what waits: whoever comes is next after these. By
 # `tests/benchmarks/interference.py`, see DECISIONS.md.
+INTERACTIVE = Quantum(budgets=1, in_flight=2)
 ALONE = Quantum(budgets=2, in_flight=2)
 BESIDE_CALLERS = Quantum(budgets=1, in_flight=1)
 _CALLER_S = 0.5
 """For how long after a caller the next one is expected. The canary of the health check calls every 5 s."""
+CALLER_S_PER_TOKEN, CALLER_MOST_S = 5e-3, 5.0
+"""How much longer than a shorter call a call waits for its turn, and at most: fifty times what its tokens take. A query
+passes calls of a few texts that have waited for a second, and a large call waits seconds for those that come later."""
+
+
+def caller_postponed_s(tokens: int) -> float:
+    """How much later the turn of a call of so many tokens is, seconds."""
+    return min(tokens * CALLER_S_PER_TOKEN, CALLER_MOST_S)
+
+
+class Callers:
+    """Whether somebody waits for an answer of an encoder."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._called_at = -math.inf
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Somebody does, for the length of the block."""
+        self._count += 1
+        try:
+            yield
+        finally:
+            self._count -= 1
+            self._called_at = time.monotonic()
+
+    @property
+    def bulk_quantum(self) -> Quantum:
+        """What bulk work may ask for at this moment."""
+        called = self._count > 0 or time.monotonic() - self._called_at < _CALLER_S
+        return BESIDE_CALLERS if called else ALONE
 
 
 @dataclass(eq=False, slots=True)
 class _Batch:
-    """What one caller waits for."""
+    """What one caller waits for; whose turn is earliest goes first."""
 
     vectors_BD: NDArray[np.float32]
     left: int
+    turn: float
     deadline: float
     begun: asyncio.Future[None]
     done: asyncio.Future[None]
@@ -63,15 +97,19 @@ class _Row:
 class _Pool:
     """Rows that wait for one version of an encoder with one task, by length.
 
-    They are taken from the shortest to the longest and then from the shortest again: neighbours in length make
-    micro-batches with little padding, and no row waits for more than one turn through all of them.
+    Each time the batch whose turn it is goes on, from its shortest row, and the rows of others that are as long or a
+    little longer go with it: neighbours in length make micro-batches with little padding.
     """
 
     def __init__(self, encoder: Encoder, input_type: InputType) -> None:
         self.encoder = encoder
         self.input_type = input_type
         self.rows: list[_Row] = []
-        self._next_length = 0
+
+    @property
+    def turn(self) -> float:
+        """The earliest of its batches."""
+        return min(row.batch.turn for row in self.rows)
 
     def add(self, rows: Sequence[NDArray[np.int64]], batch: _Batch) -> None:
         for index, ids_T in enumerate(rows):
@@ -82,7 +120,7 @@ class _Pool:
 
     def take(self, budgets: int) -> list[_Row]:
         """Take the rows of so many micro-batches, cut as the backend cuts them: what is over would make a small one."""
-        start = bisect_left(self.rows, self._next_length, key=_length) % len(self.rows)
+        start = min(range(len(self.rows)), key=lambda index: self.rows[index].batch.turn)
         end, in_group = start, 0
         while end < len(self.rows) and end - start < self.encoder.max_batch_size:
             if in_group and (in_group + 1) * _length(self.rows[end]) > self.encoder.token_budget:
@@ -93,42 +131,28 @@ class _Pool:
             in_group += 1
             end += 1
         taken, self.rows[start:end] = self.rows[start:end], []
-        self._next_length = _length(taken[-1])
         return taken
 
 
-class BulkLane:
-    """The bulk work of one encoder: the rows of all batches together, in fewer and smaller requests while somebody else
-    asks the encoder."""
+class Lane:
+    """The work of one encoder that is as urgent: the rows of all batches together, a few requests at a time."""
 
-    def __init__(self, infer: Infer) -> None:
+    def __init__(
+        self, infer: Infer, quantum: Callable[[], Quantum], *, postponed_s: Callable[[int], float] = lambda tokens: 0.0
+    ) -> None:
         """Nobody has asked yet.
 
         Args:
             infer: Makes one request.
+            quantum: How much may be asked for at this moment.
+            postponed_s: How much later the turn of a batch of so many tokens is, seconds; by default first come, first
+                served.
         """
         self._infer = infer
-        self._callers = 0
-        self._called_at = -math.inf
-        # In turns: the first is next.
+        self._quantum = quantum
+        self._postponed_s = postponed_s
         self._pools: dict[tuple[int, InputType], _Pool] = {}
         self._running: dict[asyncio.Task[None], list[_Row]] = {}
-
-    @property
-    def quantum(self) -> Quantum:
-        """The one of this moment."""
-        called = self._callers > 0 or time.monotonic() - self._called_at < _CALLER_S
-        return BESIDE_CALLERS if called else ALONE
-
-    @contextmanager
-    def caller(self) -> Iterator[None]:
-        """Somebody waits for an answer for the length of the block."""
-        self._callers += 1
-        try:
-            yield
-        finally:
-            self._callers -= 1
-            self._called_at = time.monotonic()
 
     async def encode(
         self, encoder: Encoder, rows: Sequence[NDArray[np.int64]], input_type: InputType, timeout_s: float
@@ -145,7 +169,9 @@ class BulkLane:
         if not rows:
             return vectors_BD
         loop = asyncio.get_running_loop()
-        batch = _Batch(vectors_BD, len(rows), loop.time() + timeout_s, loop.create_future(), loop.create_future())
+        now = loop.time()
+        turn = now + self._postponed_s(sum(len(ids_T) for ids_T in rows))
+        batch = _Batch(vectors_BD, len(rows), turn, now + timeout_s, loop.create_future(), loop.create_future())
         self._pools.setdefault((encoder.version, input_type), _Pool(encoder, input_type)).add(rows, batch)
         self._start()
         try:
@@ -159,12 +185,11 @@ class BulkLane:
 
     def _start(self) -> None:
         """Ask for more where there is room."""
-        while self._pools and len(self._running) < self.quantum.in_flight:
-            key = next(iter(self._pools))
-            pool = self._pools.pop(key)
-            taken = pool.take(self.quantum.budgets)
-            if pool.rows:
-                self._pools[key] = pool
+        while self._pools and len(self._running) < self._quantum().in_flight:
+            key, pool = min(self._pools.items(), key=lambda item: item[1].turn)
+            taken = pool.take(self._quantum().budgets)
+            if not pool.rows:
+                del self._pools[key]
             # In no caller's task: another caller's rows must not go when it does. Its trace shows the request.
             task = asyncio.create_task(self._run(pool, taken), context=taken[0].batch.context)
             self._running[task] = taken

@@ -6,7 +6,7 @@ Shapes: B rows of a request, T tokens of the longest row, D numbers of an encode
 import asyncio
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
 from gateway.concurrency import run_all
-from gateway.embedding.lane import BulkLane
+from gateway.embedding.lane import INTERACTIVE, Callers, Lane, caller_postponed_s
 from gateway.embedding.load import BackendStatistics, EncoderLoad
 from gateway.embedding.meter import TokenMeter
 from gateway.embedding.space import Encoder, InputType
@@ -68,6 +68,20 @@ class Work:
     asked_tokens: Counter[str] = field(default_factory=Counter)
 
 
+class _Lanes:
+    """The lanes of one encoder."""
+
+    def __init__(self, infer: Callable[..., Awaitable[NDArray[np.float32]]]) -> None:
+        self.callers = Callers()
+        self._interactive = Lane(
+            partial(infer, priority=Priority.INTERACTIVE), lambda: INTERACTIVE, postponed_s=caller_postponed_s
+        )
+        self._bulk = Lane(partial(infer, priority=Priority.BULK), lambda: self.callers.bulk_quantum)
+
+    def of(self, priority: Priority) -> Lane:
+        return self._interactive if priority is Priority.INTERACTIVE else self._bulk
+
+
 class TritonClient:
     """Runs encoders on a Triton server, with a bounded number of requests in flight to each.
 
@@ -93,7 +107,7 @@ class TritonClient:
         self._client = triton_grpc.InferenceServerClient(url, channel_args=client_options())
         self._concurrency = concurrency
         self._slots: dict[tuple[str, Priority], asyncio.Semaphore] = {}
-        self._lanes: dict[str, BulkLane] = {}
+        self._lanes: dict[str, _Lanes] = {}
         self.lost_count = 0
         self._watching: asyncio.Task[None] | None = None
 
@@ -173,15 +187,16 @@ class TritonClient:
         """
         if self._watching is None:
             self._watching = asyncio.create_task(self._watch_connection())
-        lane = self._lanes.get(encoder.name)
-        if lane is None:
-            lane = self._lanes[encoder.name] = BulkLane(partial(self._infer_awake, priority=Priority.BULK))
+        lanes = self._lanes.get(encoder.name)
+        if lanes is None:
+            lanes = self._lanes[encoder.name] = _Lanes(self._infer_awake)
+        callers = lanes.callers.waiting() if priority is Priority.INTERACTIVE else nullcontext()
         try:
             async with asyncio.timeout(timeout_s):
-                if priority is Priority.BULK and encoder.token_budget > 0:
-                    vectors_BD = await lane.encode(encoder, rows, input_type, timeout_s)
-                else:
-                    with lane.caller() if priority is Priority.INTERACTIVE else nullcontext():
+                with callers:
+                    if encoder.token_budget > 0:
+                        vectors_BD = await lanes.of(priority).encode(encoder, rows, input_type, timeout_s)
+                    else:
                         vectors_BD = await self._encode_now(encoder, rows, input_type, timeout_s, priority)
         except TimeoutError as exc:
             raise DeadlineExceeded(f"encoder {encoder.name} did not answer in {timeout_s:.3g} s") from exc
@@ -195,7 +210,7 @@ class TritonClient:
         timeout_s: float,
         priority: Priority,
     ) -> NDArray[np.float32]:
-        """Ask for all rows at once, in requests of rows of similar length."""
+        """Ask for all rows at once, in requests of rows of similar length: who has no micro-batches merges them."""
         vectors_BD = np.empty((len(rows), encoder.dimension), dtype=np.float32)
         slots = self._slots.setdefault((encoder.name, priority), asyncio.Semaphore(self._concurrency))
         max_rows = min(ROWS_PER_REQUEST, encoder.max_batch_size)

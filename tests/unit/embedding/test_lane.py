@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gateway.embedding.lane import ALONE, BulkLane
+from gateway.embedding.lane import ALONE, INTERACTIVE, Lane, caller_postponed_s
 from gateway.embedding.space import Encoder, InputType
 from gateway.errors import TritonUnavailable
 
@@ -69,8 +69,8 @@ async def backend() -> Backend:
 
 
 @pytest.fixture
-def lane(backend: Backend) -> BulkLane:
-    return BulkLane(backend.infer)
+def lane(backend: Backend) -> Lane:
+    return Lane(backend.infer, lambda: ALONE)
 
 
 def rows(first_id: int, *lengths: int) -> list[NDArray[np.int64]]:
@@ -78,14 +78,14 @@ def rows(first_id: int, *lengths: int) -> list[NDArray[np.int64]]:
 
 
 async def encode(
-    lane: BulkLane, first_id: int, *lengths: int, encoder: Encoder = ENCODER, input_type: InputType = PASSAGE
+    lane: Lane, first_id: int, *lengths: int, encoder: Encoder = ENCODER, input_type: InputType = PASSAGE
 ) -> None:
     """Encode, and see that the vectors are those of the rows."""
     found = await lane.encode(encoder, rows(first_id, *lengths), input_type, 60.0)
     np.testing.assert_array_equal(found, [[first_id + index, length] for index, length in enumerate(lengths)])
 
 
-async def test_batches_share_requests_by_length(lane: BulkLane, backend: Backend) -> None:
+async def test_batches_share_requests_by_length(lane: Lane, backend: Backend) -> None:
     """Alone each would leave half a micro-batch at every length."""
     backend.gate.clear()
     first = asyncio.create_task(encode(lane, 0, 12, 12, 12, 12))  # fills what may be in flight
@@ -104,7 +104,7 @@ async def test_batches_share_requests_by_length(lane: BulkLane, backend: Backend
     ]
 
 
-async def test_no_row_waits_for_more_than_a_turn(lane: BulkLane, backend: Backend) -> None:
+async def test_no_row_waits_for_who_comes_later(lane: Lane, backend: Backend) -> None:
     """Short rows keep coming; the long one is not put off for them."""
     batches = [asyncio.create_task(encode(lane, 0, *[2] * 40, 12))]
 
@@ -121,7 +121,7 @@ async def test_no_row_waits_for_more_than_a_turn(lane: BulkLane, backend: Backen
     await asyncio.gather(*batches)
 
 
-async def test_versions_and_tasks_are_not_mixed_and_take_turns(lane: BulkLane, backend: Backend) -> None:
+async def test_versions_and_tasks_are_not_mixed_and_first_come_first(lane: Lane, backend: Backend) -> None:
     backend.gate.clear()
     newer = replace(ENCODER, version=8)
     first = asyncio.create_task(encode(lane, 0, *[12] * 4))
@@ -135,10 +135,27 @@ async def test_versions_and_tasks_are_not_mixed_and_take_turns(lane: BulkLane, b
     backend.gate.set()
     await asyncio.gather(first, *others)
     asked = [(encoder.version, input_type) for encoder, input_type, _ in backend.requests[2:]]
-    assert asked == [(7, PASSAGE), (8, PASSAGE), (7, QUERY)] * 2
+    assert asked == [(7, PASSAGE)] * 2 + [(8, PASSAGE)] * 2 + [(7, QUERY)] * 2
 
 
-async def test_a_failure_is_that_of_the_batches_it_had_rows_of(lane: BulkLane, backend: Backend) -> None:
+async def test_a_short_call_passes_long_ones_and_not_for_ever(backend: Backend) -> None:
+    """A query waits for what runs; a call of many texts, for those whose turn is before its own."""
+    lane = Lane(backend.infer, lambda: INTERACTIVE, postponed_s=caller_postponed_s)
+    tokens = 60
+    long = asyncio.create_task(encode(lane, 0, *[12] * (tokens // 12)))
+    while not backend.requests:
+        await asyncio.sleep(0)
+    await encode(lane, 5000, 1, input_type=QUERY)
+    assert [lengths for _, _, lengths in backend.requests].index([1]) <= INTERACTIVE.in_flight + 1
+    assert not long.done()
+    ended = asyncio.get_running_loop().time() + 2 * caller_postponed_s(tokens)
+    while asyncio.get_running_loop().time() < ended:
+        await asyncio.gather(*(encode(lane, 6000 + number, 1, input_type=QUERY) for number in range(4)))
+    assert long.done()
+    await long
+
+
+async def test_a_failure_is_that_of_the_batches_it_had_rows_of(lane: Lane, backend: Backend) -> None:
     """Nothing more is asked for a batch that has failed."""
     backend.failing = {2}
     backend.gate.clear()
@@ -154,7 +171,7 @@ async def test_a_failure_is_that_of_the_batches_it_had_rows_of(lane: BulkLane, b
     assert sum(lengths.count(11) for _, _, lengths in backend.requests) <= 2 * ALONE.in_flight
 
 
-async def test_requests_of_who_has_left_are_cancelled(lane: BulkLane, backend: Backend) -> None:
+async def test_requests_of_who_has_left_are_cancelled(lane: Lane, backend: Backend) -> None:
     backend.gate.clear()
     gone = asyncio.create_task(encode(lane, 0, *[12] * 6))
     await asyncio.sleep(0)
@@ -169,7 +186,7 @@ async def test_requests_of_who_has_left_are_cancelled(lane: BulkLane, backend: B
     assert backend.cancelled == ALONE.in_flight
 
 
-async def test_a_request_goes_on_while_it_has_a_row_that_somebody_waits_for(lane: BulkLane, backend: Backend) -> None:
+async def test_a_request_goes_on_while_it_has_a_row_that_somebody_waits_for(lane: Lane, backend: Backend) -> None:
     backend.gate.clear()
     first = asyncio.create_task(encode(lane, 0, *[12] * 4))
     await asyncio.sleep(0)
@@ -189,7 +206,7 @@ async def test_a_request_goes_on_while_it_has_a_row_that_somebody_waits_for(lane
     assert backend.cancelled == 0
 
 
-async def test_a_request_has_the_longest_budget_of_its_batches(lane: BulkLane, backend: Backend) -> None:
+async def test_a_request_has_the_longest_budget_of_its_batches(lane: Lane, backend: Backend) -> None:
     """The batch that has less ends by its own deadline."""
     short = asyncio.create_task(lane.encode(ENCODER, rows(0, 6), PASSAGE, 1.0))
     long = asyncio.create_task(lane.encode(ENCODER, rows(1, 6), PASSAGE, 60.0))
@@ -197,7 +214,7 @@ async def test_a_request_has_the_longest_budget_of_its_batches(lane: BulkLane, b
     assert max(backend.timeouts_s) > 50
 
 
-async def test_who_waits_for_a_request_that_is_cut_off_is_told(lane: BulkLane, backend: Backend) -> None:
+async def test_who_waits_for_a_request_that_is_cut_off_is_told(lane: Lane, backend: Backend) -> None:
     """gRPC cancels the calls of a channel that is closed."""
     backend.gate.clear()
     waiting = asyncio.create_task(encode(lane, 0, 6))
@@ -208,6 +225,6 @@ async def test_who_waits_for_a_request_that_is_cut_off_is_told(lane: BulkLane, b
         await waiting
 
 
-async def test_an_empty_batch_asks_for_nothing(lane: BulkLane, backend: Backend) -> None:
+async def test_an_empty_batch_asks_for_nothing(lane: Lane, backend: Backend) -> None:
     assert (await lane.encode(ENCODER, [], PASSAGE, 60.0)).shape == (0, 2)
     assert backend.requests == []

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tritonclient.grpc.service_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 
 from export.python_backend.host import group_by_length
-from gateway.embedding.lane import ALONE, BESIDE_CALLERS
+from gateway.embedding.lane import ALONE, BESIDE_CALLERS, INTERACTIVE
 from gateway.embedding.space import Encoder, InputType
 from gateway.embedding.triton import ROWS_PER_REQUEST, Priority, TritonClient
 from gateway.errors import BackendFault, BadVector, DeadlineExceeded, DuovecError, Overloaded, TritonUnavailable
@@ -122,9 +122,31 @@ async def test_bulk_requests_are_cut_by_what_the_backend_runs_at_a_time(
     assert [len(group_by_length(one, budget)) for one in lengths[:-1]] == [ALONE.budgets] * (len(lengths) - 1)
     assert len(group_by_length(lengths[-1], budget)) <= ALONE.budgets
     assert triton.most_in_flight == ALONE.in_flight
-    triton.calls.clear()
-    await encode(client, rows, encoder=encoder, priority=Priority.INTERACTIVE)
-    assert [len(call.ids_BT) for call in triton.calls] == [ROWS_PER_REQUEST] * (DIMENSION // ROWS_PER_REQUEST)
+
+
+async def test_calls_share_requests_that_are_cut_so_too(client: TritonClient, triton: FakeTriton) -> None:
+    """Of 32 callers with two texts each, one short and one long; each by itself would pad the short one."""
+    budget = 48
+    encoder = replace(ENCODER, token_budget=budget)
+
+    async def answer_late(call: Call, context: Any) -> NDArray[Any]:
+        await asyncio.sleep(0.002)
+        return await one_hot(call, context)
+
+    triton.answer = answer_late
+
+    async def ask(number: int) -> None:
+        rows = [row(2 * number, 4), row(2 * number + 1, 24)]
+        vectors_BD, _ = await encode(client, rows, encoder=encoder, priority=Priority.INTERACTIVE)
+        np.testing.assert_array_equal(vectors_BD.argmax(axis=1), [2 * number, 2 * number + 1])
+
+    await asyncio.gather(*(ask(number) for number in range(32)))
+    lengths = [call.mask_BT.sum(axis=1) for call in triton.calls]
+    assert sum(map(len, lengths)) == 64
+    # The first went as they came.
+    assert all(len(set(one)) == 1 for one in lengths[INTERACTIVE.in_flight :])
+    assert all(len(group_by_length(one, budget)) <= INTERACTIVE.budgets for one in lengths)
+    assert triton.most_in_flight == INTERACTIVE.in_flight
 
 
 async def test_bulk_requests_are_fewer_and_smaller_while_somebody_asks(
