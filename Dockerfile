@@ -38,11 +38,12 @@ COPY --from=gateway-packages /opt/duovec /opt/duovec
 # Health is asked on a socket of the container's own, which no certificate is needed for.
 ENV PATH=/opt/duovec/bin:$PATH \
     DUOVEC_LISTEN=0.0.0.0:50051 \
+    DUOVEC_HTTP_LISTEN=0.0.0.0:8080 \
     DUOVEC_OWN_LISTEN=unix-abstract:duovec \
     DUOVEC_MODEL_REPOSITORY=/models
 USER 10001:10001
 WORKDIR /tmp
-EXPOSE 50051
+EXPOSE 50051 8080
 HEALTHCHECK --interval=10s --timeout=8s --start-period=120s --retries=3 \
     CMD ["duovec", "health", "--endpoint", "unix-abstract:duovec"]
 CMD ["python", "-m", "gateway.server"]

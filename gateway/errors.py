@@ -104,6 +104,12 @@ class SearchNotFound(NotFound):
     reason = "SEARCH_NOT_FOUND"
 
 
+class ModelNotFound(NotFound):
+    """No model of this name."""
+
+    reason = "MODEL_NOT_FOUND"
+
+
 class TrainingRunNotFound(NotFound):
     """No such training run."""
 

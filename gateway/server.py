@@ -24,10 +24,13 @@ from gateway.embedding.space import Space
 from gateway.errors import DuovecError, SpaceMismatch, SpaceNotReady, StartupError
 from gateway.http.app import build_app
 from gateway.http.door import Door
+from gateway.http.embeddings import Embeddings
 from gateway.http.listening import HttpListener
+from gateway.http.models import Models
 from gateway.http.server import HttpServer
 from gateway.rpc.admission import Admission
 from gateway.rpc.authentication import AuthenticationInterceptor
+from gateway.rpc.embedding_call import EmbeddingCalls
 from gateway.rpc.grpc_log import keep_callers_bytes_out_of_the_log
 from gateway.rpc.health import HealthMonitor
 from gateway.rpc.interceptors import ErrorInterceptor
@@ -155,7 +158,14 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
         http = None
         if http_listener is not None:
             door = Door(principals, quotas, observer, timeout_s=timeout_s)
-            app = build_app(door, services, is_serving=lambda: bool(monitor.is_serving))
+            calls = EmbeddingCalls(serving, principals, admission, quotas, timeout_s=timeout_s)
+            app = build_app(
+                door,
+                services,
+                Embeddings(serving, calls),
+                Models(serving, spaces),
+                is_serving=lambda: bool(monitor.is_serving),
+            )
             http = HttpServer(app, http_listener, timeout_s=timeout_s, drain_s=settings.drain_s)
         await server.start()
         # The last to start is the first to end: health says NOT_SERVING, then requests in flight finish at both doors.

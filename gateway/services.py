@@ -28,6 +28,7 @@ from duovec.v1 import (
 from gateway.rpc.admission import Admission
 from gateway.rpc.audit_service import AuditServicer
 from gateway.rpc.codebase_service import CodebaseServicer
+from gateway.rpc.embedding_call import EmbeddingCalls
 from gateway.rpc.embedding_service import EmbeddingServicer
 from gateway.rpc.index_service import IndexServicer
 from gateway.rpc.principal_service import PrincipalServicer
@@ -37,6 +38,7 @@ from gateway.rpc.search_service import SearchServicer
 from gateway.rpc.service import Service
 from gateway.rpc.space_service import SpaceServicer
 from gateway.rpc.status_service import StatusServicer
+from gateway.rpc.tei_service import TeiEmbedServicer, TeiInfoServicer
 from gateway.rpc.training_service import TrainingServicer
 from gateway.settings import Settings
 from gateway.spaces.catalog import SpaceCatalog
@@ -59,6 +61,7 @@ from gateway.store.space_vectors import SpaceVectorStore
 from gateway.store.spaces import SpaceStore
 from gateway.store.training import TrainingStore
 from gateway.telemetry.requests import RequestStatistics
+from tei.v1 import tei_pb2, tei_pb2_grpc
 
 _MODULES = {
     "EmbeddingService": (embedding_service_pb2, embedding_service_pb2_grpc),
@@ -71,6 +74,8 @@ _MODULES = {
     "SpaceService": (space_service_pb2, space_service_pb2_grpc),
     "TrainingService": (training_service_pb2, training_service_pb2_grpc),
     "AuditService": (audit_service_pb2, audit_service_pb2_grpc),
+    "Info": (tei_pb2, tei_pb2_grpc),
+    "Embed": (tei_pb2, tei_pb2_grpc),
 }
 SERVICES = tuple(stubs.DESCRIPTOR.services_by_name[name].full_name for name, (stubs, _) in _MODULES.items())
 
@@ -91,7 +96,7 @@ class Parts:
 
 
 def build_services(settings: Settings, parts: Parts) -> tuple[Service, ...]:
-    """Every service of duovec.v1."""
+    """Every service of duovec.v1, and those of tei.v1."""
     timeout_s = settings.request_timeout_s
     database, serving, admission, quotas = parts.database, parts.serving, parts.admission, parts.quotas
     system = database.as_system()
@@ -136,6 +141,8 @@ def build_services(settings: Settings, parts: Parts) -> tuple[Service, ...]:
         ),
         "TrainingService": TrainingServicer(TrainingStore(database), timeout_s=timeout_s),
         "AuditService": AuditServicer(AuditLog(database), timeout_s=timeout_s),
+        "Info": TeiInfoServicer(serving, admission),
+        "Embed": TeiEmbedServicer(EmbeddingCalls(serving, principals, admission, quotas, timeout_s=timeout_s)),
     }
     return tuple(
         Service(

@@ -1,4 +1,4 @@
-"""Generate the Python stubs of protos/duovec beside their sources, or into another folder.
+"""Generate the Python stubs of protos/duovec and protos/tei beside their sources, or into another folder.
 
 Usage: python protos/generate.py [OUTPUT_DIR]
 """
@@ -11,6 +11,7 @@ from google.rpc import status_pb2
 from grpc_tools import protoc
 
 PROTOS_DIR = Path(__file__).parent
+PACKAGES = ("duovec", "tei")
 
 
 def generate(output_dir: Path) -> None:
@@ -20,7 +21,7 @@ def generate(output_dir: Path) -> None:
         RuntimeError: protoc found an error; it has printed which.
     """
     googleapis_dir = Path(status_pb2.__file__).parents[2]
-    sources = sorted(str(path) for path in PROTOS_DIR.glob("duovec/**/*.proto"))
+    sources = sorted(str(path) for package in PACKAGES for path in PROTOS_DIR.glob(f"{package}/**/*.proto"))
     includes = (PROTOS_DIR, googleapis_dir, files("grpc_tools") / "_proto")
     code = protoc.main(
         [

@@ -16,6 +16,7 @@ from gateway.concurrency import run_all
 from gateway.embedding.blend import CODE_WEIGHT, reweighted
 from gateway.embedding.cache import CachedEncoding, VectorCache
 from gateway.embedding.fleet import TritonFleet
+from gateway.embedding.half import HalfEmbedder, Role
 from gateway.embedding.proof import ProvenEncoders
 from gateway.embedding.space import CODE_DIM, VECTOR_DIM, Encoder, InputType, Space
 from gateway.embedding.tokenizer import Tokenizer, Tokens
@@ -112,15 +113,16 @@ class Embedder:
             index: Which of them.
             field: Name of the text in the caller's request.
         """
-        for encoder, rows in ((self.space.code, tokenized.code), (self.space.text, tokenized.text)):
-            excess = rows[index].excess
-            if excess is not None:
-                return TextTooLong(
-                    field,
-                    f"{excess}, but encoder {encoder.name} reads at most {encoder.max_tokens} tokens; "
-                    "split the text or set truncate",
-                )
+        for tokenizer, rows in ((self._code_tokenizer, tokenized.code), (self._text_tokenizer, tokenized.text)):
+            if error := tokenizer.excess(rows[index], field):
+                return error
         return None
+
+    def half(self, role: Role) -> HalfEmbedder:
+        """What embeds by one of the encoders alone."""
+        if role == "code":
+            return HalfEmbedder(self.space.code, self._code_tokenizer, self._encoders)
+        return HalfEmbedder(self.space.text, self._text_tokenizer, self._encoders)
 
     async def embed(self, tokenized: TokenizedTexts, *, priority: Priority, timeout_s: float) -> Vectors:
         """As `encode`, but no text twice for one caller: what it had embedded before is read from the cache.

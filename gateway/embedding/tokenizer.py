@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer as HubTokenizer
 
 from gateway.embedding.space import Encoder, InputType
-from gateway.errors import StartupError
+from gateway.errors import InvalidInput, StartupError, TextTooLong
 
 # Code has 2 to 5 characters a token. A text of more than 64 a token of the limit is not tokenized beyond
 # them, so that a text of a million characters costs no more than one that fits.
@@ -48,6 +48,10 @@ class Tokenizer:
         self._encoder = encoder
         # The ids that must close a sequence also when its middle is cut.
         self._tail_ids = self._closing_ids()
+        added = self._tokenizer.get_added_tokens_decoder()
+        self._special_ids = {number for number, token in added.items() if token.special}
+        unknown = getattr(self._tokenizer.model, "unk_token", None)
+        self._unknown_id = None if unknown is None else self._tokenizer.token_to_id(unknown)
         self._eos_ids: list[int] = []
         if encoder.append_eos is not None:
             eos_id = self._tokenizer.token_to_id(encoder.append_eos)
@@ -62,6 +66,51 @@ class Tokenizer:
         while count and encoding.special_tokens_mask[count - 1]:
             count -= 1
         return encoding.ids[count:]
+
+    def excess(self, tokens: Tokens, field: str) -> TextTooLong | None:
+        """The error for a text that the encoder cannot read to its end, or None.
+
+        Args:
+            tokens: Of the text.
+            field: Name of the text in the caller's request.
+        """
+        if tokens.excess is None:
+            return None
+        encoder = self._encoder
+        return TextTooLong(
+            field,
+            f"{tokens.excess}, but encoder {encoder.name} reads at most {encoder.max_tokens} tokens; "
+            "split the text or set truncate",
+        )
+
+    async def texts_of(self, rows: Sequence[Sequence[int]], fields: Sequence[str]) -> list[str]:
+        """The texts that rows of token ids stand for, in a thread.
+
+        Args:
+            rows: Ids of this tokenizer, of any number of texts; special tokens but the unknown one are skipped.
+            fields: Their names in the caller's request.
+
+        Raises:
+            InvalidInput: Ids are none of this tokenizer, or of no text: tokenized, it would have others.
+        """
+        return await asyncio.to_thread(self._texts_of, rows, fields)
+
+    def _texts_of(self, rows: Sequence[Sequence[int]], fields: Sequence[str]) -> list[str]:
+        size, name = self._tokenizer.get_vocab_size(), self._encoder.name
+        plain_rows = []
+        for ids, field in zip(rows, fields, strict=True):
+            for position, number in enumerate(ids):
+                if not 0 <= number < size:
+                    raise InvalidInput(f"{field}[{position}]", f"is {number}; ids of {name} are 0 to {size - 1}")
+                if number == self._unknown_id:
+                    raise InvalidInput(f"{field}[{position}]", f"is {number}, which to {name} is any unknown character")
+            plain_rows.append([number for number in ids if number not in self._special_ids])
+        texts = [str(text) for text in self._tokenizer.decode_batch(plain_rows)]
+        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        for field, ids, encoding in zip(fields, plain_rows, encodings, strict=True):
+            if encoding.ids != ids:
+                raise InvalidInput(field, f"are not the ids of {name} of any text; send the text itself")
+        return texts
 
     async def tokenize(self, texts: Sequence[str], input_type: InputType) -> list[Tokens]:
         """Tokenize texts in a thread; the library releases the GIL and uses every core.

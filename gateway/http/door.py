@@ -1,7 +1,7 @@
 """Every request of ours comes through here: it is watched, proves its key, has a time, and its failure has a status."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -82,7 +82,7 @@ class Door:
     async def refuse(self, request: Request, exc: Exception) -> Response:
         """The reply where there is no such route, or not for this verb."""
         method = "HTTP without a route"
-        recorder = self._observer.begin(method, _headers(request.scope), is_http=True)
+        recorder = self._begin(method, request.scope)
         failure = Failure.of(exc)
         recorder.reason = failure.reason
         self._observer.end(method, recorder, failure.code)
@@ -105,7 +105,7 @@ class Door:
         self, method: str, handle: Handler, scope: Scope, receive: Receive, send: Send, *, needs_key: bool
     ) -> None:
         """Answer one request of a route."""
-        recorder = self._observer.begin(method, _headers(scope), is_http=True)
+        recorder = self._begin(method, scope)
         code = "CANCELLED"
         try:
             try:
@@ -124,6 +124,10 @@ class Door:
             await _told(response, recorder)(scope, receive, send)
         finally:
             self._observer.end(method, recorder, code)
+
+    def _begin(self, method: str, scope: Scope) -> Recorder:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        return self._observer.begin(method, headers, span=lambda tracing: tracing.begin_http(method, headers))
 
     async def _authenticate(self, request: Request) -> None:
         values = (("authorization", value) for value in request.headers.getlist("authorization"))
@@ -194,10 +198,6 @@ async def _until_the_client_is_gone(receive: Receive) -> AsyncIterator[None]:
         raise ClientGone from None
     finally:
         watcher.cancel()
-
-
-def _headers(scope: Scope) -> Mapping[str, str]:
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
 
 
 def _told(response: Response, recorder: Recorder) -> Response:

@@ -22,6 +22,9 @@ from gateway.rpc.service import Service
 
 # A message that is read or written in more than a millisecond or so has a thread of its own.
 _LARGE_BYTES = 16 * 1024
+_PACKAGE = "duovec.v1."
+# Of its messages no form in JSON is short or fast.
+_VECTORS = "duovec.v1.EmbeddingService"
 _MAX_DEPTH = 16
 _MAX_MESSAGE_CHARS = 300
 
@@ -29,6 +32,8 @@ _MAX_MESSAGE_CHARS = 300
 def rpc_routes(door: Door, services: Iterable[Service]) -> Iterator[Route]:
     """A route for each method with one request and one reply."""
     for service in services:
+        if service.name == _VECTORS or not service.name.startswith(_PACKAGE):
+            continue
         for method in service.descriptor.methods:
             if not method.client_streaming and not method.server_streaming:
                 path = f"/{service.descriptor.full_name}/{method.name}"

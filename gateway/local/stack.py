@@ -283,7 +283,6 @@ class Stack:
             "DUOVEC_TRITON_URL": triton.url,
             "DUOVEC_MODEL_REPOSITORY": str(self._settings.repository.resolve()),
             "DUOVEC_LISTEN": self.endpoint,
-            "DUOVEC_HTTP_LISTEN": self.http_endpoint,
             "DUOVEC_ADMIN_KEY_FILE": str(self.admin_key_file),
             "DUOVEC_CODE_ENCODER": self._settings.encoders[0],
             "DUOVEC_TEXT_ENCODER": self._settings.encoders[1],
@@ -297,7 +296,8 @@ class Stack:
 
     async def _start_gateway(self, name: str) -> None:
         environment = self._gateway_environment | {
-            "DUOVEC_METRICS_LISTEN": self.metrics_endpoints[self._gateways.index(name)]
+            "DUOVEC_METRICS_LISTEN": self.metrics_endpoints[self._gateways.index(name)],
+            "DUOVEC_HTTP_LISTEN": self.http_endpoint,
         }
         if len(self._gateways) > 1:
             environment = environment | {"DUOVEC_REUSE_PORT": "true"}

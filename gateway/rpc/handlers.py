@@ -10,8 +10,8 @@ Stream = Callable[..., AsyncIterator[Any]]
 
 
 def is_own(method: str) -> bool:
-    """Whether a method, `/package.Service/Method`, is one of duovec's, not of health or reflection."""
-    return method.startswith("/duovec.")
+    """Whether a method, `/package.Service/Method`, is one that duovec answers, not of health or reflection."""
+    return method.startswith(("/duovec.", "/tei."))
 
 
 def wrapped(

@@ -32,9 +32,7 @@ class ObservingInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or not is_own(handler_call_details.method):
             return handler
         # /duovec.v1.SearchService/Search: only methods that there are come here, so that their number is bounded.
-        method = handler_call_details.method.rpartition("/")[0].rpartition(".")[2]
-        method += "/" + handler_call_details.method.rpartition("/")[2]
-        watched = _Watch(self._observer, method)
+        watched = _Watch(self._observer, handler_call_details.method.removeprefix("/"))
         return wrapped(handler, unary=watched.unary, stream=watched.stream)
 
 
@@ -43,8 +41,9 @@ class _Watch:
 
     def __init__(self, observer: Observer, method: str) -> None:
         self._observer = observer
-        self._method = method
-        self._statistics = observer.statistics.of(method)
+        self._full_method = method
+        self._method = method.removeprefix("duovec.v1.")
+        self._statistics = observer.statistics.of(self._method)
 
     def unary(self, behavior: Unary) -> Unary:
         async def call(request: Any, context: Context) -> Any:
@@ -70,7 +69,7 @@ class _Watch:
             code = "OK"
             try:
                 async for response in behavior(requests, context):
-                    item_codes[_NAMES.get(response.error.code, "UNKNOWN")] += 1
+                    item_codes[_item_code(response)] += 1
                     yield response
                 if timing := stages.trailing_timing():
                     context.set_trailing_metadata(timing)
@@ -84,7 +83,14 @@ class _Watch:
 
     def _begin(self, context: Context) -> Recorder:
         metadata = {name: str(value) for name, value in context.invocation_metadata() or ()}
-        return self._observer.begin(self._method, metadata)
+        return self._observer.begin(
+            self._method, metadata, span=lambda tracing: tracing.begin(self._full_method, metadata)
+        )
+
+
+def _item_code(response: Any) -> str:
+    """That of a reply in a stream; where replies have no room for an error, one that fails ends the stream."""
+    return _NAMES.get(response.error.code, "UNKNOWN") if "error" in response.DESCRIPTOR.fields_by_name else "OK"
 
 
 def _failure(context: Context) -> str:

@@ -28,6 +28,7 @@ async def in_batches(
     process: Callable[[list[Request]], Awaitable[Sequence[Response]]],
     *,
     size_bytes: Callable[[Request], int],
+    batches_in_flight: int = BATCHES_IN_FLIGHT,
 ) -> AsyncIterator[Response]:
     """Answer a stream of requests batch by batch.
 
@@ -39,6 +40,7 @@ async def in_batches(
         requests: The caller's items.
         process: Answers a batch. What it raises ends the stream.
         size_bytes: The size of an item.
+        batches_in_flight: Worked on at once; with one, replies come in the order of the requests.
 
     Yields:
         The replies, batch by batch in order of completion.
@@ -46,7 +48,7 @@ async def in_batches(
     arrived: asyncio.Queue[Request | None] = asyncio.Queue(maxsize=BATCH_ITEMS)
     # Bounded by the slots: a batch keeps its own until its replies were taken.
     finished: asyncio.Queue[Sequence[Response] | None] = asyncio.Queue()
-    slots = asyncio.Semaphore(BATCHES_IN_FLIGHT)
+    slots = asyncio.Semaphore(batches_in_flight)
     waiting_bytes, taken = 0, asyncio.Event()
 
     async def read() -> None:

@@ -3,7 +3,7 @@
 import logging
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from gateway.store.caller import current_principal_id
@@ -43,19 +43,19 @@ class Observer:
         self._tracing = tracing
         self._log_requests = log_requests
 
-    def begin(self, method: str, metadata: Mapping[str, str], *, is_http: bool = False) -> Recorder:
+    def begin(self, method: str, metadata: Mapping[str, str], *, span: Callable[[Tracing], Span | None]) -> Recorder:
         """A call has come: everything that is done for it in this task from here on is recorded.
 
         Args:
             method: One of a bounded number of names: it labels the statistics.
             metadata: Of the call, with lower-case names.
-            is_http: Whether it came by HTTP, and `method` is a verb and a route.
+            span: Begins its span, where spans are made.
         """
         statistics = self.statistics.of(method)
         request_id = metadata.get(REQUEST_ID_KEY, "")
         recorder = Recorder(
             request_id if _REQUEST_ID.fullmatch(request_id) else secrets.token_hex(8),
-            self._span(method, metadata, is_http=is_http),
+            None if self._tracing is None else span(self._tracing),
             is_told=metadata.get(TIMING_KEY) == "1",
             on_batch=statistics.observe_batch,
         )
@@ -72,15 +72,6 @@ class Observer:
             recorder.span.end_call(code)
         if code != "OK" or self._log_requests:
             _log(method, recorder, code)
-
-    def _span(self, method: str, metadata: Mapping[str, str], *, is_http: bool) -> Span | None:
-        if self._tracing is None:
-            return None
-        return (
-            self._tracing.begin_http(method, metadata)
-            if is_http
-            else self._tracing.begin(f"duovec.v1.{method}", metadata)
-        )
 
 
 def _log(method: str, recorder: Recorder, code: str) -> None:

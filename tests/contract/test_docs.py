@@ -21,7 +21,10 @@ from duovec.v1 import (
     principal_service_pb2,
     search_service_pb2,
 )
+from gateway.cli.up import DEFAULT_HTTP_LISTEN
 from gateway.client.client import Client
+from gateway.http.embeddings_request import read_request
+from gateway.http.openapi import openapi_document
 
 ROOT = Path(__file__).parents[2]
 DOCS = ("README.md", "CONTRIBUTING.md")
@@ -108,9 +111,26 @@ def test_grpcurl_call_matches_the_protos(words: list[str]) -> None:
     assert request.ByteSize() > 0
 
 
+@pytest.mark.parametrize("words", of_program("curl"))
+def test_curl_call_matches_the_routes(words: list[str]) -> None:
+    """Of OpenAI's API and of the services as JSON; `tests/integration/gateway/test_openai.py` runs them."""
+    (url,) = (word for word in words if word.startswith("http"))
+    address, _, path = url.removeprefix("http://").partition("/")
+    assert address == DEFAULT_HTTP_LISTEN
+    if path.startswith("duovec.v1."):
+        service, method = path.split("/")
+        request = message_factory.GetMessageClass(SERVICES[service].methods_by_name[method].input_type)()
+        json_format.Parse(words[words.index("-d") + 1], request)
+    else:
+        (operation,) = openapi_document()["paths"][f"/{path}"]
+        assert operation == ("post" if "-d" in words else "get")
+    if path == "v1/embeddings":
+        assert read_request(words[words.index("-d") + 1].encode()).input
+
+
 def test_python_of_the_readme_fits_the_client() -> None:
     """Every call of the example binds to the client's signature."""
-    (source,) = blocks("README.md", "python")
+    (source,) = (block for block in blocks("README.md", "python") if "gateway.client" in block)
     calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
     bound = []
     for call in calls:

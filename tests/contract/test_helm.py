@@ -114,8 +114,9 @@ def test_variables_are_settings(
     assert settings.allow_insecure is (values is MESH)
     if workload[0] == "Deployment":
         ports = {port["name"]: port["containerPort"] for port in found["ports"]}
-        assert settings.metrics_listen is not None
+        assert settings.metrics_listen is not None and settings.http_listen is not None
         assert settings.listen.endswith(f":{ports['grpc']}")
+        assert settings.http_listen.endswith(f":{ports['http']}")
         assert settings.metrics_listen.endswith(f":{ports['metrics']}")
         mounts = [mount["mountPath"] for mount in found["volumeMounts"]]
         for path in filter(None, (settings.model_repository, settings.tls_certificate, settings.tls_key)):

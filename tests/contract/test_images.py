@@ -121,9 +121,10 @@ def test_health_is_asked_where_the_gateway_answers_without_a_certificate() -> No
     assert words[words.index("--endpoint") + 1] == image("gateway").environment["DUOVEC_OWN_LISTEN"]
 
 
-def test_the_port_is_the_one_that_is_listened_on() -> None:
-    """EXPOSE says what DUOVEC_LISTEN does."""
-    assert image("gateway").all("EXPOSE") == [image("gateway").environment["DUOVEC_LISTEN"].rpartition(":")[2]]
+def test_the_ports_are_those_that_are_listened_on() -> None:
+    """EXPOSE says what DUOVEC_LISTEN and DUOVEC_HTTP_LISTEN do."""
+    listened = [image("gateway").environment[f"DUOVEC_{name}"].rpartition(":")[2] for name in ("LISTEN", "HTTP_LISTEN")]
+    assert image("gateway").all("EXPOSE") == [" ".join(listened)]
 
 
 def test_triton_is_the_one_that_engines_are_built_for() -> None:

@@ -1,8 +1,6 @@
 """The HTTP door of a gateway as it is run: who may enter, in what time, and what a failure looks like."""
 
-import asyncio
 import json
-import socket
 from collections.abc import Iterator
 from http.client import HTTPConnection, HTTPResponse
 from typing import Any
@@ -53,3 +51,121 @@ def test_a_service_answers_the_same_in_json(http: Http, client: Client) -> None:
     codebase = client.get_codebase("json-door")
     assert reply.status == 200
     assert body["codebase"]["displayName"] == codebase.display_name == "Of the other door"
+
+
+def test_what_rights_a_key_has_it_has_here(http: Http, client: Client, stack: Stack) -> None:
+    """What one may not see does not exist; what takes an administrator does."""
+    client.create_codebase("http-hidden")
+    client.access.create_principal("http-alice")
+    alice = {"authorization": f"Bearer {client.access.create_api_key('http-alice').key}"}
+    reply, body = http.send(
+        "POST", "/duovec.v1.CodebaseService/GetCodebase", {"codebaseId": "http-hidden"}, headers=alice
+    )
+    assert (reply.status, body["error"]["reason"]) == (404, "CODEBASE_NOT_FOUND")
+    reply, body = http.send(
+        "POST", "/duovec.v1.PrincipalService/CreatePrincipal", {"principalId": "bob"}, headers=alice
+    )
+    assert (reply.status, body["error"]["reason"]) == (403, "ADMIN_REQUIRED")
+    client.access.revoke_api_key(alice["authorization"].removeprefix("Bearer duovec_")[:12])
+    reply, body = http.send("GET", "/v1/models", headers=alice)
+    assert (reply.status, body["error"]["reason"]) == (401, "API_KEY_REVOKED")
+
+
+def test_a_quota_holds_here_too_and_says_when_to_come_back(http: Http, client: Client) -> None:
+    client.access.create_principal("http-limited")
+    limited = {"authorization": f"Bearer {client.access.create_api_key('http-limited').key}"}
+    client.access.set_quota("http-limited", requests_per_s=0.5)
+    assert http.send("GET", "/v1/models", headers=limited)[0].status == 200
+    reply, body = http.send("GET", "/v1/models", headers=limited)
+    assert (reply.status, body["error"]["code"], body["error"]["reason"]) == (
+        429,
+        "rate_limit_exceeded",
+        "QUOTA_EXCEEDED",
+    )
+    assert 1 <= int(reply.headers["retry-after"]) <= 2
+    assert 0 < int(reply.headers["retry-after-ms"]) <= 2000
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        ({}, "API_KEY_MISSING"),
+        ({"authorization": "Basic YTpi"}, "API_KEY_INVALID"),
+        ({"authorization": "Bearer duovec_aaaaaaaaaaaa_" + "0" * 64}, "API_KEY_INVALID"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/duovec"])
+def test_every_route_but_health_takes_a_key(http: Http, path: str, headers: dict[str, str], reason: str) -> None:
+    reply, body = http.send("GET", path, headers=headers)
+    assert (reply.status, body["error"]["reason"], body["error"]["code"]) == (401, reason, "invalid_api_key")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'"text"',
+        b'{"model": "duovec", "input": "a", "dimensions": NaN}',
+        b'{"model": "duovec", "input": "a", "dimensions": 1e999}',
+        b'{"model": "duovec", "input": "a", "dimensions": 99999999999999999999999}',
+        b'{"model": "duovec", "input": "\\ud800"}',
+        b'{"model": "duovec", "input": "\xff\xfe"}',
+        b'{"model": "duovec", "input": {"a": 1}}',
+        b'{"model": "duovec", "input": [["a"]]}',
+        b'{"model": "duovec", "input": [true]}',
+        b'{"model": 7, "input": "a"}',
+        b'{"model": "duovec"}',
+        b'{"input": "a"}',
+        b'{"model": "duovec", "input": "a", "": 1}',
+        b"[" * 100_000,
+        b'{"model": "duovec", "input": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"model": "duovec", "input": [' + b"1," * 3_000_000 + b"1]}",
+        b'{"model": "duovec", "input": [' + b'"",' * 2_000_000 + b'""]}',
+        b'{"model": "duovec", "input": "' + b"x" * 7_000_000 + b'"}',
+    ],
+    ids=range(22),
+)
+def test_what_is_no_request_is_400(http: Http, body: bytes) -> None:
+    """Never 500, and never a vector."""
+    reply, answer = http.send("POST", "/v1/embeddings", body)
+    assert reply.status == 400
+    assert answer["error"]["type"] == "invalid_request_error"
+    assert len(answer["error"]["message"]) < 500
+
+
+@pytest.mark.parametrize(
+    "body", [b"{", b"[]", b'{"codebaseIds": 7}', b'{"none": 1}', b'{"query": "\\ud800"}', b'{"a":' * 5000, b"\xff"]
+)
+def test_what_is_no_message_is_400(http: Http, body: bytes) -> None:
+    reply, answer = http.send("POST", "/duovec.v1.SearchService/Search", body)
+    assert (reply.status, answer["error"]["reason"]) == (400, "INVALID_INPUT")
+
+
+def test_ten_megabytes_are_413_before_they_are_read(http: Http) -> None:
+    reply, answer = http.send("POST", "/v1/embeddings", b" " * 10_000_000)
+    assert reply.status == 413
+    assert "the limit" in answer["error"]["message"]
+    assert http.send("GET", "/v1/models")[0].status == 200
+
+
+def test_streams_and_vectors_are_not_had_as_messages(http: Http) -> None:
+    for method in ("EmbeddingService/Embed", "IndexService/IndexChunks", "NoService/None"):
+        reply, answer = http.send("POST", f"/duovec.v1.{method}", {})
+        assert (reply.status, answer["error"]["reason"]) == (404, "NOT_FOUND")
+
+
+def test_a_request_is_counted_logged_and_timed_like_a_call(http: Http, client: Client, stack: Stack) -> None:
+    """Under one name a route, whatever is in its path."""
+    key = {"authorization": f"Bearer {stack.api_key}"}
+    reply, _ = http.send("GET", "/v1/models/nobody", headers=key | {"x-request-id": "mine-42", "duovec-timing": "1"})
+    assert reply.headers["x-request-id"] == "mine-42"
+    assert "database;dur=" in reply.headers["server-timing"] and "total;dur=" in reply.headers["server-timing"]
+    methods = {method.method: method for method in client.status().methods}
+    assert methods["GET /v1/models/{model}"].failed_call_count >= 1
+    assert not [name for name in methods if "nobody" in name]
+    log = (stack.admin_key_file.parent / "logs" / "gateway.log").read_text()
+    assert "GET /v1/models/{model} NOT_FOUND MODEL_NOT_FOUND in " in log
+    assert "request mine-42" in log and "nobody" not in log

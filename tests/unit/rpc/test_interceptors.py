@@ -41,6 +41,7 @@ CASES = [
     (errors.SpaceExists("space x"), code_pb2.ALREADY_EXISTS, "SPACE_EXISTS", "space x"),
     (errors.SpaceNotFound("no space x"), code_pb2.NOT_FOUND, "SPACE_NOT_FOUND", "no space x"),
     (errors.TrainingRunNotFound("no run x"), code_pb2.NOT_FOUND, "TRAINING_RUN_NOT_FOUND", "no run x"),
+    (errors.ModelNotFound("none"), code_pb2.NOT_FOUND, "MODEL_NOT_FOUND", "none"),
     (errors.TrainingScheduleNotFound("none"), code_pb2.NOT_FOUND, "TRAINING_SCHEDULE_NOT_FOUND", "none"),
     (errors.TrainingRunEnded("ended"), code_pb2.FAILED_PRECONDITION, "TRAINING_RUN_ENDED", "ended"),
     (errors.FailedPrecondition("not now"), code_pb2.FAILED_PRECONDITION, "INTERNAL", "not now"),
