@@ -480,7 +480,7 @@ def test_a_line_of_a_million_characters_is_cut_by_characters(name: str) -> None:
 
 
 def test_minified_code_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The parser would take seconds for rows of which no definition owns one; rows below a thousand bytes are parsed."""
+    """The parser would take seconds for rows of which no definition owns one; shorter rows are parsed."""
     row = "function f(a){return a+1}" * 50 + "\n"
     expected = row * 100
     monkeypatch.setattr(chunking, "parser_for", lambda grammar: pytest.fail("it was parsed"))
