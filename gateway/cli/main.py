@@ -1,6 +1,7 @@
 """The `duovec` command: one file a subcommand, and the one place where an error becomes an exit code."""
 
 import importlib.metadata
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +16,7 @@ from gateway.cli.grant import grant
 from gateway.cli.health import health
 from gateway.cli.index import index
 from gateway.cli.key import key
+from gateway.cli.mcp import mcp
 from gateway.cli.principal import principal
 from gateway.cli.quality import quality
 from gateway.cli.search import search
@@ -72,7 +74,9 @@ def _options(
     """Code search by two encoders at once."""
 
 
-for command in (up, demo, index, sync, watch, search, feedback, quality, embed, status, health, doctor, tune, audit):
+_FOR_CALLERS: tuple[Callable[..., None], ...] = (index, sync, watch, search, mcp, feedback, quality, embed)
+_FOR_OPERATORS: tuple[Callable[..., None], ...] = (up, demo, status, health, doctor, tune, audit)
+for command in (*_FOR_CALLERS, *_FOR_OPERATORS):
     app.command()(command)
 for name, group in (("principal", principal), ("key", key), ("grant", grant), ("space", space), ("training", training)):
     app.add_typer(group, name=name)

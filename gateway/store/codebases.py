@@ -86,7 +86,7 @@ class CodebaseStore:
     async def get_keys(
         self, codebase_ids: Sequence[str], *, timeout_s: float
     ) -> tuple[dict[int, str], dict[int, RevisionRow]]:
-        """Get the keys of codebases that the caller may read, and what is recorded of them, in one transaction.
+        """Get the keys of codebases that the caller may read, and what is recorded of them, in one look-up.
 
         Returns:
             The ids by their keys, in the order given, and by keys the revisions of those that have one.
@@ -96,8 +96,13 @@ class CodebaseStore:
         """
         async with self._database.acquire(timeout_s) as connection:
             records = await connection.fetch(_QUERIES["find_codebase_keys"], list(codebase_ids))
-            revisions = await _list_revisions(connection, [record["codebase_key"] for record in records])
-        keys = {record["codebase_id"]: record["codebase_key"] for record in records}
+        keys: dict[str, int] = {}
+        revisions: dict[int, RevisionRow] = {}
+        for record in records:
+            row = dict(record)
+            key = keys[row.pop("codebase_id")] = row.pop("codebase_key")
+            if row["version"] is not None:
+                revisions[key] = RevisionRow(**row)
         for codebase_id in codebase_ids:
             if codebase_id not in keys:
                 raise _not_found(codebase_id)
