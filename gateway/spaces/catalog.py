@@ -1,7 +1,7 @@
 """Finds the published encoders that make a space."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,11 @@ class SpaceCatalog:
             encoder.version in read_served_versions(self._repository, encoder.name).loaded
             for encoder in (space.code, space.text)
         )
+
+    async def forget_all_but(self, fingerprints: Collection[str]) -> None:
+        """Let go of the embedders, tokenizers and all, of spaces that are there no more."""
+        for fingerprint in set(self._embedders) - set(fingerprints):
+            await self._embedders.pop(fingerprint).close()
 
     async def close(self) -> None:
         """Let the embedders end what they write."""

@@ -171,6 +171,7 @@ class Serving:
                     self._active = await self._served(space)
                 except SpaceNotReady as exc:
                     complaints.append(str(exc))  # it goes on with the versions that it has, as long as Triton does
+        await self._catalog.forget_all_but({space.fingerprint for space in spaces} | {self._active.fingerprint})
         self._complain(*complaints)
 
     async def run(self) -> None:

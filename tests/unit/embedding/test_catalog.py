@@ -1,7 +1,9 @@
 """What embeds in a space, while encoders are published under the running service."""
 
 import asyncio
+import gc
 import logging
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,23 @@ async def test_many_who_ask_at_once_look_once_more(catalog: SpaceCatalog, space:
     serving = Serving(store, catalog, active)  # type: ignore[arg-type]
     await asyncio.gather(*(serving.refresh() for _ in range(50)))
     assert store.count <= 2
+
+
+async def test_what_embeds_in_a_dropped_space_is_let_go(catalog: SpaceCatalog, space: Space, repository: Path) -> None:
+    """Its tokenizers are tens of megabytes; those of the spaces that are there stay."""
+    active = ServedSpace(1, await catalog.embedder(space.fingerprint, space.identity))
+    write_version(repository, manifest_of("code") | {"version": 2, "precision": "int8"})
+    serve_version(repository, "tiny-code", 2, [1, 2])
+    other = Space.load(repository, code_encoder="tiny-code", text_encoder="tiny-text")
+    store = Store([row_of(1, space, "ACTIVE"), row_of(2, other, "STANDBY", filling=True)])
+    serving = Serving(store, catalog, active)  # type: ignore[arg-type]
+    await serving.refresh()
+    dropped = weakref.ref(serving.filled[0].embedder)
+    store.rows = store.rows[:1]
+    await serving.refresh()
+    gc.collect()
+    assert dropped() is None
+    assert await catalog.embedder(space.fingerprint, space.identity) is active.embedder
 
 
 async def test_each_complaint_is_logged_once(
