@@ -243,15 +243,17 @@ class TritonClient:
         """
         tokens = sum(len(row) for row in rows)
         self._asked_tokens[encoder.name] += tokens
-        infer = asyncio.ensure_future(self._infer(encoder, rows, input_type, priority, timeout_s))
+        load = self.loads[encoder.name]
+        infer = asyncio.ensure_future(self._infer(encoder, rows, input_type, priority, timeout_s, load))
         wake: asyncio.Future[Any] | None = None
         try:
             with self.meter.working(tokens):
                 done, _ = await asyncio.wait({infer}, timeout=self._patience_s(encoder))
                 if not done:
                     one_token = [np.zeros(1, dtype=np.int64)]
+                    # Counted nowhere: nobody asked for it, and that it is given up is no failure.
                     wake = asyncio.ensure_future(
-                        self._infer(encoder, one_token, input_type, Priority.INTERACTIVE, timeout_s)
+                        self._infer(encoder, one_token, input_type, Priority.INTERACTIVE, timeout_s, EncoderLoad())
                     )
                 return await infer
         finally:
@@ -275,6 +277,7 @@ class TritonClient:
         input_type: InputType,
         priority: Priority,
         timeout_s: float,
+        load: EncoderLoad,
     ) -> NDArray[np.float32]:
         lengths_B = np.array([len(row) for row in rows])
         width = _padded_width(int(lengths_B.max()), encoder.length_buckets)
@@ -287,7 +290,7 @@ class TritonClient:
         token_count = int(lengths_B.sum())
         try:
             with (
-                self.loads[encoder.name].asking(len(rows), token_count, width),
+                load.asking(len(rows), token_count, width),
                 stage(
                     Stage.INFER,
                     f"triton {encoder.name}",

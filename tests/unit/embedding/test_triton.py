@@ -189,6 +189,7 @@ async def test_a_request_that_triton_sleeps_over_is_woken_by_another(client: Tri
     async def answer(call: Call, context: Any) -> NDArray[Any]:
         if len(triton.calls) > 1:
             second.set()
+            await asyncio.Event().wait()  # it is given up
         await second.wait()
         return await one_hot(call, context)
 
@@ -197,6 +198,9 @@ async def test_a_request_that_triton_sleeps_over_is_woken_by_another(client: Tri
     assert (vectors_BD.argmax(axis=1).tolist(), errors) == ([3, 4], {})
     woken = triton.calls[1]
     assert (woken.ids_BT.tolist(), woken.priority) == ([[0]], Priority.INTERACTIVE)
+    # An alert looks at what failed: what nobody asked for is no failure.
+    load = client.loads[ENCODER.name]
+    assert (load.failed_count, load.rows.count, load.token_count) == (0, 1, 10)
 
 
 async def test_rows_of_similar_length_share_a_request(client: TritonClient, triton: FakeTriton) -> None:
