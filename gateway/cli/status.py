@@ -7,12 +7,14 @@ from typing import Any
 import grpc
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from duovec.v1 import codebase_service_pb2, status_service_pb2
+from duovec.v1 import codebase_service_pb2, revision_pb2, status_service_pb2
 from gateway.cli.documents import to_dict
 from gateway.cli.failures import one_line_failures
 from gateway.cli.options import DEFAULT_ENDPOINT, ApiKey, AsJson, Endpoint, when
+from gateway.cli.terminal import harmless
 from gateway.client.client import Client
 from gateway.client.errors import ClientError
 
@@ -51,6 +53,7 @@ def status(endpoint: Endpoint = DEFAULT_ENDPOINT, api_key: ApiKey = None, as_jso
                     "create_time": codebase.create_time.ToJsonString(),
                     "chunk_count": codebase.chunk_count,
                     "pending_chunk_count": codebase.pending_chunk_count,
+                    "revision": to_dict(codebase.revision) if codebase.HasField("revision") else None,
                 }
                 for codebase in codebases
             ],
@@ -77,17 +80,23 @@ def _service(client: Client) -> status_service_pb2.GetStatusResponse | None:
 
 def _show_codebases(console: Console, codebases: Sequence[codebase_service_pb2.Codebase], *, serving: bool) -> None:
     if codebases:
-        table = Table("codebase", "chunks", "pending", "created")
+        table = Table("codebase", "chunks", "pending", "created", "holds")
         for codebase in codebases:
             table.add_row(
                 codebase.codebase_id,
                 f"{codebase.chunk_count:,}",
                 f"{codebase.pending_chunk_count:,}",
                 when(codebase.create_time),
+                _held(codebase.revision) if codebase.HasField("revision") else "",
             )
         console.print(table)
     elif serving:
         console.print("no codebase yet: make one with `duovec index PATH`")
+
+
+def _held(revision: revision_pb2.Revision) -> str:
+    since = ", changed since" if revision.outdated else ""
+    return escape(harmless(f"{revision.commit_id[:10]} {revision.branch}".rstrip() + since))
 
 
 def _show_service(console: Console, service: status_service_pb2.GetStatusResponse) -> None:

@@ -92,6 +92,16 @@ def test_search_says_how_stale_it_is(service: FakeService, repository: GitReposi
     assert "on 2026-09-21 14:13, changed since\n" in runner.invoke(app, ["search", "a"]).stderr
 
 
+def test_status_shows_which_commit_a_codebase_holds(service: FakeService, repository: GitRepository) -> None:
+    runner.invoke(app, ["sync"])
+    short = repository.git("rev-parse", "HEAD")[:10]
+    assert f" {short} main " in runner.invoke(app, ["status"]).stdout
+    service.revisions["my-repo"].outdated = True
+    assert f" {short} main, changed since " in runner.invoke(app, ["status"]).stdout
+    [codebase] = json.loads(runner.invoke(app, ["status", "--json"]).stdout)["codebases"]
+    assert (codebase["revision"]["commit_id"][:10], codebase["revision"]["outdated"]) == (short, True)
+
+
 def test_search_lists_files_alone(service: FakeService, repository: GitRepository) -> None:
     repository.commit({"a.py": "def a():\n    return 1\n\n\ndef aa():\n    return 11\n"})
     runner.invoke(app, ["sync"])
