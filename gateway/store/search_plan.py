@@ -24,8 +24,8 @@ _LARGE = 300_000
 
 EF_STEPS = {"HNSW": (300, 550, MAX_POOL), "BINARY": (260, 600, MAX_POOL)}
 """Candidates that a scan of an index keeps: at least the first number, measured at 100,000 vectors, where fewer miss
-hits in clusters of near copies (over signs, in three graphs, 240 missed no hit of 300 queries, and 220 three of one); the
-others where the recall watch found that it takes more. pgvector takes no more than the last."""
+hits in clusters of near copies (see DECISIONS.md); the others where the recall watch found that it takes more. pgvector
+takes no more than the last."""
 
 
 class Method(StrEnum):
