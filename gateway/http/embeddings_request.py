@@ -6,6 +6,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
 from gateway.errors import InvalidInput
+from gateway.rpc.embedding_model import MODELS
 
 MAX_INPUTS = 2048
 """OpenAI's limit, which its clients send up to."""
@@ -31,11 +32,14 @@ class EmbeddingsRequest(BaseModel):
         description="A text, or several, or the same as token ids with `tokenizer`."
     )
     model: str = Field(
-        description="`duovec` for both encoders, 2560 numbers; `duovec-code`, 1536, or `duovec-text`, 1024, for one."
+        description="`duovec` for both encoders, 2560 numbers; `duovec-code`, 1536, or `duovec-text`, 1024, for one.",
+        json_schema_extra={"enum": list(MODELS)},
     )
     encoding_format: Literal["float", "base64"] = Field("float", description="`base64` is of little-endian float32.")
     dimensions: int | None = Field(
-        None, description="The model's own number; of `duovec` 1536 and 1024 too, which are its halves. No other."
+        None,
+        description="The model's own number; of `duovec` 1536 and 1024 too, which are its halves. No other.",
+        json_schema_extra={"enum": [*(model.dimension for model in MODELS.values()), None]},
     )
     user: str | None = Field(None, description="Ignored: the key says who calls.")
     input_type: Literal["query", "passage"] = Field(
