@@ -148,7 +148,9 @@ def test_the_gateway_starts_with_its_variables(profile: str, monkeypatch: pytest
             monkeypatch.setenv(name, interpolated(value))
     settings = Settings.from_environment()
     assert (settings.code_encoder, settings.text_encoder) == tuple(spec.name for spec in load_pair(PROFILES[profile]))
-    assert [port.split(":")[-1] for port in gateway["ports"]] == [settings.listen.rpartition(":")[2]]
+    assert settings.http_listen is not None
+    listened = [address.rpartition(":")[2] for address in (settings.listen, settings.http_listen)]
+    assert [port.split(":")[-1] for port in gateway["ports"]] == listened
     assert f"models:{settings.model_repository}:ro" in gateway["volumes"]
     assert float(gateway["stop_grace_period"].removesuffix("s")) > settings.drain_s
 

@@ -55,7 +55,7 @@ def test_every_package_of_ours_is_in_the_wheel() -> None:
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     packages = {name.rstrip("*") for name in pyproject["tool"]["setuptools"]["packages"]["find"]["include"]}
     copied = {line.split()[0] for line in STAGES["wheel"].all("COPY")}
-    assert packages - {"duovec"} | {"protos"} <= copied
+    assert packages - {"duovec", "tei"} | {"protos"} <= copied
 
 
 def test_packages_come_by_hash_or_are_ours() -> None:
