@@ -1,10 +1,12 @@
 """Trained weights on top of a base: LoRA matrices and the head.
 
-Layout of `adapters.safetensors`, float32 or float16 (T adapters, R rank, I inputs, O outputs, D dimension, H base):
+Layout of `adapters.safetensors`, float32 or float16 (T adapters, R rank, I inputs, O outputs, D dimension, H base,
+V tokens of the vocabulary):
 
 - `head.weight` (D, H)
 - `lora.<layer>.A` (T, R, I) and `lora.<layer>.B` (T, O, R) for each adapted layer, `<layer>` being its path in the
   transformers model, such as `encoder.layer.0.attention.self.query`. Of an embedding, I is the vocabulary.
+- `words.weight` (V,), the weight of every token in the words part, for an encoder that has one
 
 T follows the order of the spec's tasks, or is 1 for an encoder without tasks, whose adapter is merged at export.
 PEFT's own folders are read by `export.peft_adapters`.
@@ -47,11 +49,13 @@ class Adapters:
         head: The linear map up to the encoder's dimension, (D, H); None for an encoder without a head.
         layers: The adapter of every adapted layer by its path; empty when there are none.
         scale: Factor on every low-rank product.
+        words: Weight of every token in the words part, (V,); None for an encoder without one.
     """
 
     head: Array | None
     layers: Mapping[str, LayerAdapter]
     scale: float
+    words: Array | None = None
 
 
 def isometric_head(dimension: int, base_dimension: int, seed: int) -> Array:
@@ -73,12 +77,13 @@ def initial_head(spec: EncoderSpec) -> Array | None:
     return isometric_head(spec.dimension, spec.base_dimension, spec.head.seed) if spec.head else None
 
 
-def initial_adapters(spec: EncoderSpec, layer_shapes: Mapping[str, tuple[int, int]]) -> Adapters:
+def initial_adapters(spec: EncoderSpec, layer_shapes: Mapping[str, tuple[int, int]], vocabulary: int) -> Adapters:
     """Untrained adapters: A random, B zero, so that the encoder is exactly its base behind an isometric head.
 
     Args:
         spec: The encoder.
         layer_shapes: (outputs, inputs) of every adapted layer; empty for an encoder without adapters.
+        vocabulary: Tokens of the base; words weigh nothing at first.
     """
     if spec.lora is None:
         return Adapters(initial_head(spec), {}, 1.0)
@@ -91,19 +96,24 @@ def initial_adapters(spec: EncoderSpec, layer_shapes: Mapping[str, tuple[int, in
         )
         for path, (outputs, inputs) in sorted(layer_shapes.items())
     }
-    return Adapters(initial_head(spec), layers, spec.lora.scale)
+    words = np.zeros(vocabulary, np.float32) if spec.words else None
+    return Adapters(initial_head(spec), layers, spec.lora.scale, words)
 
 
 def save_adapters(adapters: Adapters, path: Path, dtype: type[np.floating[Any]] = np.float32) -> None:
     """Write the layout that this module's docstring describes, rounded to float16 where that is asked for."""
     tensors = {} if adapters.head is None else {"head.weight": adapters.head}
+    if adapters.words is not None:
+        tensors["words.weight"] = adapters.words
     for layer, adapter in adapters.layers.items():
         tensors[f"lora.{layer}.A"] = adapter.A_TRI
         tensors[f"lora.{layer}.B"] = adapter.B_TOR
     save_file({name: tensor.astype(dtype) for name, tensor in tensors.items()}, path)
 
 
-def load_adapters(path: Path, spec: EncoderSpec, layer_shapes: Mapping[str, tuple[int, int]]) -> Adapters:
+def load_adapters(
+    path: Path, spec: EncoderSpec, layer_shapes: Mapping[str, tuple[int, int]], vocabulary: int
+) -> Adapters:
     """Read trained adapters and check every name and shape against the spec.
 
     Raises:
@@ -117,6 +127,8 @@ def load_adapters(path: Path, spec: EncoderSpec, layer_shapes: Mapping[str, tupl
         raise ExportError(f"cannot read the adapters {path}: {exc}") from exc
     tasks, rank = spec.adapter_count, spec.lora.rank
     shapes: dict[str, tuple[int, ...]] = {"head.weight": (spec.dimension, spec.base_dimension)} if spec.head else {}
+    if spec.words is not None:
+        shapes["words.weight"] = (vocabulary,)
     for layer, (outputs, inputs) in layer_shapes.items():
         shapes[f"lora.{layer}.A"] = (tasks, rank, inputs)
         shapes[f"lora.{layer}.B"] = (tasks, outputs, rank)
@@ -132,4 +144,4 @@ def load_adapters(path: Path, spec: EncoderSpec, layer_shapes: Mapping[str, tupl
     layers = {
         layer: LayerAdapter(tensors[f"lora.{layer}.A"], tensors[f"lora.{layer}.B"]) for layer in sorted(layer_shapes)
     }
-    return Adapters(tensors.get("head.weight"), layers, spec.lora.scale)
+    return Adapters(tensors.get("head.weight"), layers, spec.lora.scale, tensors.get("words.weight"))

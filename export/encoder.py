@@ -18,6 +18,7 @@ from export.pruning import prune_ffn, prune_layers
 from export.source import ADAPTERS_FILE, Checkpoint
 from export.spec import EncoderSpec
 from export.transformer import attention_bias, last_hidden_state, load_transformer
+from export.words import WordsPart
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def effective_spec(spec: EncoderSpec, options: BuildOptions) -> EncoderSpec:
 
 
 class Encoder(nn.Module):
-    """Transformer, pooling, head and L2 normalization.
+    """Transformer, pooling, head, L2 normalization, and the words part beside it where the spec has one.
 
     A row whose mask is all zero becomes NaN (0 / 0) rather than a plausible vector: the caller must refuse it.
     """
@@ -76,6 +77,9 @@ class Encoder(nn.Module):
         if adapters.head is not None:
             self.head = nn.Linear(spec.base_dimension, spec.dimension, bias=False)
             self.head.weight = nn.Parameter(torch.from_numpy(adapters.head), requires_grad=False)
+        self.words: WordsPart | None = None
+        if spec.words is not None and adapters.words is not None and adapters.head is not None:
+            self.words = WordsPart(spec.words, adapters.words, adapters.head)
         self._attention = spec.attention
         self._pooling = spec.pooling
 
@@ -97,7 +101,7 @@ class Encoder(nn.Module):
         pooled = self.pool(hidden_BSH, attention_mask)
         vectors_BD: Tensor = pooled if self.head is None else self.head(pooled)
         unit_BD: Tensor = vectors_BD / vectors_BD.norm(dim=-1, keepdim=True)
-        return unit_BD
+        return unit_BD if self.words is None else self.words(unit_BD, input_ids, attention_mask)
 
     def pool(self, hidden_BSH: Tensor, attention_mask: Tensor) -> Tensor:
         """The mean of the hidden states over real tokens, or the last real token's, (B, H)."""
@@ -141,7 +145,7 @@ def build_encoder(
     return Encoder(transformer, built, adapters, selection).eval(), adapters
 
 
-def read_adapters(spec: EncoderSpec, checkpoint: Checkpoint, transformer: nn.Module) -> Adapters:
+def read_adapters(spec: EncoderSpec, checkpoint: Checkpoint, transformer: PreTrainedModel) -> Adapters:
     """The adapters of a checkpoint, or the untrained ones where the spec allows them.
 
     Raises:
@@ -152,12 +156,17 @@ def read_adapters(spec: EncoderSpec, checkpoint: Checkpoint, transformer: nn.Mod
         shapes = adapted_layers(transformer, spec.lora.targets) if spec.lora else {}
     except ExportError as exc:
         raise ExportError(f"{spec.name}: {exc}") from exc
+    vocabulary: int = transformer.config.vocab_size
     if folder is None:
         if spec.lora is not None and spec.lora.trained:
             raise ExportError(f"{checkpoint.folder} lacks the task adapters of {spec.name}; fetch it whole")
-        return initial_adapters(spec, shapes)
+        return initial_adapters(spec, shapes, vocabulary)
     if (folder / ADAPTERS_FILE).is_file():
-        return load_adapters(folder / ADAPTERS_FILE, spec, shapes)
+        return load_adapters(folder / ADAPTERS_FILE, spec, shapes, vocabulary)
+    if spec.words is not None:
+        raise ExportError(
+            f"{folder}: PEFT's folders hold no weights of words, which {spec.name} has; give {ADAPTERS_FILE}"
+        )
     adapters = load_peft(folder, spec)
     unadapted = sorted(shapes.keys() - adapters.layers.keys())
     if unadapted:

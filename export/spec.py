@@ -60,6 +60,19 @@ class Head:
 
 
 @dataclass(frozen=True)
+class Words:
+    """The part of the vector that says which words a text has, see `export.words`.
+
+    Attributes:
+        share: Of it in every cosine, above 0 and below 1.
+        seed: Draws the tokens' directions.
+    """
+
+    share: float
+    seed: int
+
+
+@dataclass(frozen=True)
 class BundledAdapters:
     """Trained adapters and head that come with duovec: a folder of `export/specs`, the weights pinned by SHA-256."""
 
@@ -135,6 +148,7 @@ class EncoderSpec:
         tasks: Names of the task adapters in the order of their ids; empty when adapters are merged.
         lora: Shape of the adapters, or None.
         head: Kind and seed of the head, or None when the base has the encoder's dimension.
+        words: Share and seed of the words part, which takes the dimensions that the head leaves free; None for none.
         adapters: Those that come with duovec, trained on `source`; None where none do.
         source: Where the base comes from.
         license: Terms of the weights.
@@ -155,6 +169,7 @@ class EncoderSpec:
     tasks: tuple[str, ...]
     lora: Lora | None
     head: Head | None
+    words: Words | None
     adapters: BundledAdapters | None
     source: Source
     license: License

@@ -17,6 +17,7 @@ from export.spec import (
     Lora,
     PackageSource,
     Source,
+    Words,
 )
 
 ARCHITECTURES = ("bert", "jina_embeddings_v3", "qwen2")
@@ -44,6 +45,7 @@ _FIELDS: Mapping[str, type] = {
     "source": dict,
     "license": dict,
 }
+_OPTIONAL: Mapping[str, type] = {"append_eos": str, "lora": dict, "head": dict, "words": dict, "adapters": dict}
 
 
 class SpecReader:
@@ -58,7 +60,7 @@ class SpecReader:
         Raises:
             ExportError: A key is unknown, missing or of the wrong type, or a value is invalid.
         """
-        table = self._table(value, "", _FIELDS, {"append_eos": str, "lora": dict, "head": dict, "adapters": dict})
+        table = self._table(value, "", _FIELDS, _OPTIONAL)
         name, role, dimension, base = table["name"], table["role"], table["dimension"], table["base_dimension"]
         self._require(bool(_NAME.fullmatch(name)), "name", name, "lower-case letters, digits, dots and hyphens")
         self._one_of("role", role, tuple(ROLE_DIMENSIONS))
@@ -75,6 +77,9 @@ class SpecReader:
         expected = "in 1 to dimension" if head else f"{dimension} where there is no head"
         self._require(0 < base <= dimension if head else base == dimension, "base_dimension", base, expected)
         lora = self._lora(table["lora"]) if "lora" in table else None
+        words = self._words(table["words"]) if "words" in table else None
+        has_room = head is not None and lora is not None and base < dimension
+        self._require(words is None or has_room, "words", words, "absent without [lora] and a [head] up from the base")
         tasks = self._names("tasks", table["tasks"], pattern=_NAME)
         self._require(not tasks or lora is not None, "tasks", tasks, "empty where there is no [lora]")
         return EncoderSpec(
@@ -93,6 +98,7 @@ class SpecReader:
             tasks=tasks,
             lora=lora,
             head=head,
+            words=words,
             adapters=self._adapters(table["adapters"]) if "adapters" in table else None,
             source=self._source(table["source"]),
             license=self._license(table["license"]),
@@ -156,6 +162,12 @@ class SpecReader:
         self._one_of("head.kind", table["kind"], HEAD_KINDS)
         self._require(table["seed"] >= 0, "head.seed", table["seed"], "0 or more")
         return Head(table["kind"], table["seed"])
+
+    def _words(self, value: Any) -> Words:
+        table = self._table(value, "words", {"share": float, "seed": int})
+        self._require(0 < table["share"] < 1, "words.share", table["share"], "above 0 and below 1")
+        self._require(table["seed"] >= 0, "words.seed", table["seed"], "0 or more")
+        return Words(float(table["share"]), table["seed"])
 
     def _adapters(self, value: Any) -> BundledAdapters:
         table = self._table(value, "adapters", {"folder": str, "sha256": str})

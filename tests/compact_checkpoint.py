@@ -15,18 +15,20 @@ ENCODER = "compact-code"
 
 
 def write_adapters(folder: Path, *, rank: int | None = None, scale: float = 1.0) -> Path:
-    """The encoder's own adapters; with `rank` a head that keeps so few directions, with `scale` other weights of them.
+    """The encoder's own adapters; with `rank` a head that keeps so few directions and words that weigh nothing, with
+    `scale` other weights of the head.
 
     A head that is scaled gives the same vectors by another checkpoint: the encoder normalizes.
     """
     spec = load_builtin(ENCODER)
     checkpoint = open_checkpoint(spec)
     adapters = read_adapters(spec, checkpoint, load_transformer(spec, checkpoint))
-    assert adapters.head is not None
+    assert adapters.head is not None and adapters.words is not None
     head_DH = adapters.head.astype(np.float64) * scale
     if rank is not None:
         basis_HR = np.linalg.qr(np.random.default_rng(5).standard_normal((head_DH.shape[1], rank)))[0]
         head_DH = head_DH @ basis_HR @ basis_HR.T
+        adapters = replace(adapters, words=np.zeros_like(adapters.words))
     folder.mkdir(parents=True, exist_ok=True)
     save_adapters(replace(adapters, head=head_DH.astype(np.float32)), folder / ADAPTERS_FILE)
     return folder

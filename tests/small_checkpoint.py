@@ -27,6 +27,7 @@ query = {{ prompt = "", task = "query" }}
 passage = {{ prompt = "", task = "passage" }}
 lora = {{ rank = {_RANK}, alpha = 8, targets = ["query", "value"], trained = false }}
 head = {{ kind = "isometric", seed = 7 }}
+words = {{ share = 0.3, seed = 8 }}
 license = {{ identifier = "Apache-2.0", url = "https://www.apache.org/licenses/LICENSE-2.0", forbids = "" }}
 
 [source]
@@ -63,7 +64,8 @@ def write_checkpoint(folder: Path, *, seed: int) -> Path:
     def random(*shape: int) -> np.ndarray:
         return (rng.standard_normal(shape) / np.sqrt(shape[-1])).astype(np.float32)
 
-    tensors = {"head.weight": random(_DIMENSION, _HIDDEN)}
+    words = rng.random(config.vocab_size).astype(np.float32)
+    tensors = {"head.weight": random(_DIMENSION, _HIDDEN), "words.weight": words}
     for layer in range(_LAYERS):
         for target in ("query", "value"):
             path = f"encoder.layer.{layer}.attention.self.{target}"

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ class Lineage:
         steps: Optimizer steps made.
         seconds: That the last process took; a run that was taken up took longer.
         base: Origin of the base, as the export states it.
+        words: Weights of the words part, (V,); None for an encoder without one.
     """
 
     recipe: Path
@@ -51,6 +52,7 @@ class Lineage:
     steps: int
     seconds: float
     base: dict[str, Any]
+    words: Array | None = None
 
 
 def write_result(
@@ -66,9 +68,10 @@ def write_result(
     with writing(staged):
         staged.mkdir(parents=True)
         if encoder.lora is None:
-            _write_full(encoder, spec, checkpoint, recipe.keep_share, staged)
+            _write_full(encoder, spec, checkpoint, recipe.keep_share, lineage.words, staged)
         elif spec.lora is not None and spec.head is not None:
-            save_adapters(trained_adapters(encoder, spec, recipe.keep_share), staged / ADAPTERS_FILE, np.float16)
+            adapters = replace(trained_adapters(encoder, spec, recipe.keep_share), words=lineage.words)
+            save_adapters(adapters, staged / ADAPTERS_FILE, np.float16)
         else:
             _write_peft(encoder, spec, recipe.keep_share, staged)
         if encoder.lora is not None and "folder" in checkpoint.origin:
@@ -119,7 +122,12 @@ def _trained_head(encoder: TrainedEncoder, keep_share: float) -> Array | None:
 
 
 def _write_full(
-    encoder: TrainedEncoder, spec: EncoderSpec, checkpoint: Checkpoint, keep_share: float, folder: Path
+    encoder: TrainedEncoder,
+    spec: EncoderSpec,
+    checkpoint: Checkpoint,
+    keep_share: float,
+    words: Array | None,
+    folder: Path,
 ) -> None:
     """The whole transformer in transformers' layout, and the head beside it with adapters that change nothing."""
     model: Any = encoder.transformers[0].model
@@ -135,7 +143,7 @@ def _write_full(
         untouched = {
             path: LayerAdapter(one.A_TRI, np.zeros_like(one.B_TOR)) for path, one in encoder.adapters.layers.items()
         }
-        adapters = Adapters(_trained_head(encoder, keep_share), untouched, encoder.adapters.scale)
+        adapters = Adapters(_trained_head(encoder, keep_share), untouched, encoder.adapters.scale, words)
         save_adapters(adapters, folder / ADAPTERS_FILE, np.float16)
 
 

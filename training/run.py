@@ -36,6 +36,7 @@ from training.progress import METRICS_FILE, TENSORBOARD_FOLDER, Bar, Board, Metr
 from training.recipe import Recipe, load_recipe
 from training.result import RESULT_FOLDER, Lineage, write_result
 from training.trainer import STAGING, RowCollator, Trainer
+from training.words import word_weights
 
 CHECKPOINTS_FOLDER = "checkpoints"
 RUN_FILE = "run.json"
@@ -98,6 +99,7 @@ def train(request: RunRequest) -> Path:
             trainer.state.global_step,
             time.monotonic() - begun_s,
             dict(checkpoint.origin),
+            word_weights(spec, checkpoint, columns_of(rows, recipe.data, recipe.seed)["positive"]),
         )
         write_result(encoder, spec, recipe, checkpoint, lineage, result)
     trainer.accelerator.wait_for_everyone()

@@ -8,6 +8,7 @@ Shapes: N rows, S tokens, H base dimension, D dimension.
 
 import functools
 import importlib.metadata
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -24,6 +25,7 @@ from export.gate.rows import Row
 from export.source import ADAPTERS_FILE, Checkpoint, base_alone, task_folder
 from export.spec import EncoderSpec
 from export.transformer import quiet_transformers
+from export.words import directions
 
 Vectors = NDArray[np.float64]
 OnStep = Callable[[str], None]
@@ -50,6 +52,8 @@ class Reference:
         self._trained = {name: tensor.astype(np.float32) for name, tensor in loaded.items()}
         head_DH = self._trained.get("head.weight", initial_head(spec))
         self._head_DH = None if head_DH is None else head_DH.astype(np.float64)
+        words = None if spec.words is None else self._trained.get("words.weight")
+        self._words = None if words is None or head_DH is None else _Words(spec, words, head_DH)
         with quiet_transformers():
             self._tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
 
@@ -86,7 +90,7 @@ class Reference:
         pooled_NH = states_NSH.mean(axis=1) if self._spec.pooling == "mean" else states_NSH[:, -1]
         vectors_ND = pooled_NH if self._head_DH is None else pooled_NH @ self._head_DH.T
         unit_ND: Vectors = vectors_ND / np.linalg.norm(vectors_ND, axis=1, keepdims=True)
-        return unit_ND
+        return unit_ND if self._words is None else self._words.beside(unit_ND, ids_NS.tolist())
 
     def _model(self, task: str | None) -> Any:
         folder, adapters = self._checkpoint.folder, self._checkpoint.adapters_folder
@@ -115,6 +119,35 @@ class Reference:
             layer = model.get_submodule(path)
             with torch.no_grad():
                 layer.weight += delta_OI.T if isinstance(layer, torch.nn.Embedding) else delta_OI
+
+
+class _Words:
+    """The words part, counted token by token; its directions are drawn where the exporter draws them."""
+
+    def __init__(self, spec: EncoderSpec, weight_V: NDArray[np.float32], head_DH: NDArray[np.float32]) -> None:
+        assert spec.words is not None  # noqa: S101
+        self._share = spec.words.share
+        self._weight_V = weight_V
+        self._directions = directions(spec.words, len(weight_V), head_DH)
+
+    def beside(self, vectors_ND: Vectors, rows: Sequence[Sequence[int]]) -> Vectors:
+        """Unit vectors (N, D) of meaning and words."""
+        joined = []
+        for vector_D, ids in zip(vectors_ND, rows, strict=True):
+            sum_K = np.zeros(self._directions.basis_DK.shape[1])
+            for token, count in Counter(ids).items():
+                harmonic = sum(1 / number for number in range(1, count + 1))
+                sum_K += harmonic * float(self._weight_V[token]) * self._signs(token)
+            length = np.linalg.norm(sum_K)
+            words_D = self._directions.basis_DK.astype(np.float64) @ (sum_K / length if length > 0 else sum_K)
+            both_D = np.sqrt(1 - self._share) * vector_D + np.sqrt(self._share) * words_D
+            joined.append(both_D / np.linalg.norm(both_D))
+        return np.array(joined)
+
+    def _signs(self, token: int) -> NDArray[np.float32]:
+        high, low = divmod(token, len(self._directions.high_MK))
+        signs_K: NDArray[np.float32] = self._directions.high_MK[high] * self._directions.low_MK[low]
+        return signs_K
 
 
 def same_length(rows: Sequence[Row], task: int) -> list[list[int]]:

@@ -8,6 +8,7 @@ Every measurement is a process of its own, so that peaks do not add up. Prints a
 """
 
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -41,7 +42,9 @@ def ours(data: Path, steps: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name:
         recipe = Path(name) / "recipe.toml"
         text = RECIPE.read_text(encoding="utf-8")
-        recipe.write_text(text.replace("max_steps = 150", f"max_steps = {steps}"), encoding="utf-8")
+        cut, found = re.subn(r"^max_steps = \d+$", f"max_steps = {steps}", text, flags=re.MULTILINE)
+        assert found == 1, f"{RECIPE} has {found} lines max_steps"
+        recipe.write_text(cut, encoding="utf-8")
         train(RunRequest(recipe, data, Path(name) / "run", None, "cpu"))
         lines = read_metrics(Path(name) / "run" / "metrics.jsonl")[2:]
     return {"tokens_per_s": sum(line["tokens_per_s"] for line in lines) / len(lines)}

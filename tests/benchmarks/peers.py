@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer as HubTokenizer
 
+from export.spec import load_builtin
 from gateway.client.client import Client
 from gateway.embedding.space import Space, passage_of
 from gateway.local.stack import Stack, StackSettings
@@ -139,7 +140,10 @@ def scenarios(tokenizer: HubTokenizer, chunks: int, rounds: int, divisor: int) -
 
 
 def least_cosine(peer: Peer, client: Client, texts: list[str]) -> float:
-    """Between a peer's vectors and duovec's, over texts and encoders."""
+    """Between a peer's vectors and duovec's, over texts and encoders.
+
+    Peers know no words part: it is orthogonal to all that they give, and takes its share of duovec's norm.
+    """
     with tempfile.TemporaryDirectory(prefix="duovec-bench-") as folder:
         path = Path(folder) / "vectors.npz"
         peer.run(texts, False, path)
@@ -147,9 +151,12 @@ def least_cosine(peer: Peer, client: Client, texts: list[str]) -> float:
             theirs = [file[name].astype(np.float32) for name in file.files]
     ours = np.split(client.embed(texts, "passage", truncate=True), [theirs[0].shape[1]], axis=1)
     cosines = []
-    for one, other in zip(ours, theirs, strict=True):
+    for name, one, other in zip(ENCODERS, ours, theirs, strict=True):
         assert one.shape == other.shape, f"{other.shape} instead of {one.shape}"
-        cosines.append((one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1))
+        words = load_builtin(name).words
+        meaning = (1.0 - words.share) ** 0.5 if words else 1.0
+        found = (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1) / meaning
+        cosines.append(1.0 - np.abs(found - 1.0))
     return float(np.min(cosines))
 
 

@@ -15,7 +15,7 @@ _TYPES = ("Transformer", "Pooling", "Dense", "Normalize")
 
 
 def write_checkpoint(encoder: str, folder: Path) -> Path:
-    """Write the folder anew; the adapter of passages is the one that is merged.
+    """Write the folder anew; the adapter of passages is the one that is merged, and a words part is left out.
 
     Layout of sentence-transformers 2 and later: 3.4, which infinity needs, and 6.2 both read it.
 

@@ -1,6 +1,7 @@
 """The vectors that the service answers, against sentence-transformers on the same checkpoints."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from duovec.v1 import embedding_service_pb2_grpc as pb_grpc
 from duovec.v1 import vector_pb2
 from export.gate.samples import real_functions
 from export.source import ADAPTERS_FILE, open_checkpoint
-from export.spec import EncoderSpec, load_pair
+from export.spec import EncoderSpec, Words, load_pair
 from export.transformer import quiet_transformers
+from export.words import directions
 from gateway.client.client import Client
 from gateway.local.stack import Stack
 
@@ -34,6 +36,25 @@ def adapters_of(spec: EncoderSpec) -> Path:
     """The weights that come with duovec."""
     assert spec.adapters is not None
     return spec.adapters.path / ADAPTERS_FILE
+
+
+def beside_words(
+    words: Words, meaning_BD: NDArray[np.float64], trained: dict[str, NDArray[np.float64]], ids: list[list[int]]
+) -> NDArray[np.float64]:
+    """Tokens counted one by one, the n-th of a kind at 1 / n; where they point is drawn by the exporter."""
+    weight_V = trained["words.weight"]
+    drawn = directions(words, len(weight_V), trained["head.weight"].astype(np.float32))
+    rows = []
+    for row in ids:
+        seen: Counter[int] = Counter()
+        row_K = np.zeros(drawn.basis_DK.shape[1])
+        for token in row:
+            seen[token] += 1
+            high, low = divmod(token, len(drawn.high_MK))
+            row_K += weight_V[token] / seen[token] * drawn.high_MK[high] * drawn.low_MK[low]
+        rows.append(row_K / np.linalg.norm(row_K))
+    both_BD = np.sqrt(1 - words.share) * meaning_BD + np.sqrt(words.share) * np.array(rows) @ drawn.basis_DK.T
+    return both_BD / np.linalg.norm(both_BD, axis=1, keepdims=True)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +76,11 @@ def reference(functions: list[str]) -> NDArray[np.float64]:
                 layer.weight.data += torch.from_numpy(spec.lora.alpha / spec.lora.rank * (b_OR @ a_RI)).float()
         base_BH = np.asarray(model.encode(functions), dtype=np.float64)
         part = base_BH @ trained["head.weight"].T
-        parts.append(np.sqrt(0.5) * part / np.linalg.norm(part, axis=1, keepdims=True))
+        part /= np.linalg.norm(part, axis=1, keepdims=True)
+        if spec.words is not None:
+            ids = model.tokenizer(functions, truncation=True, max_length=spec.max_tokens)["input_ids"]
+            part = beside_words(spec.words, part, trained, ids)
+        parts.append(np.sqrt(0.5) * part)
     joined_BV = np.concatenate(parts, axis=1)
     return joined_BV / np.linalg.norm(joined_BV, axis=1, keepdims=True)
 

@@ -1,5 +1,6 @@
 """Encoders built once for the whole session: the compact text encoder, and the full pair's with few layers."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,13 @@ from export.adapters import Adapters, LayerAdapter
 from export.encoder import Encoder, build_encoder
 from export.onnx_export import export_onnx
 from export.source import Checkpoint, open_checkpoint, write_tokenizer
-from export.spec import EncoderSpec, load_builtin
+from export.spec import EncoderSpec, Words, load_builtin
 
 
 @pytest.fixture(scope="session")
 def text_spec() -> EncoderSpec:
-    """The compact text encoder, as it was before its adapters were trained."""
-    return load_builtin("compact-text").untrained
+    """The compact text encoder, as it was before its adapters were trained, with words as the code encoder has them."""
+    return dataclasses.replace(load_builtin("compact-text").untrained, words=Words(share=0.4, seed=11))
 
 
 @pytest.fixture(scope="session")
@@ -33,13 +34,15 @@ def built(text_spec: EncoderSpec, checkpoint: Checkpoint) -> tuple[Encoder, Adap
 
 @pytest.fixture(scope="session")
 def random_adapters(built: tuple[Encoder, Adapters]) -> Adapters:
-    """Adapters whose B is not zero, so that every task moves the vectors its own way."""
+    """Adapters whose B is not zero, so that every task moves the vectors its own way; words weigh something."""
     rng = np.random.default_rng(7)
     layers = {
         path: LayerAdapter(adapter.A_TRI, rng.normal(0, 0.02, adapter.B_TOR.shape).astype(np.float32))
         for path, adapter in built[1].layers.items()
     }
-    return Adapters(built[1].head, layers, built[1].scale)
+    assert built[1].words is not None
+    words = rng.random(len(built[1].words)).astype(np.float32)
+    return Adapters(built[1].head, layers, built[1].scale, words)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,8 @@ from export.encoder import Encoder
 from export.errors import ExportError
 from export.spec import EncoderSpec
 
+VOCABULARY = 30522
+
 
 def shapes_of(adapters: Adapters) -> dict[str, tuple[int, int]]:
     """(outputs, inputs) of the adapted layers."""
@@ -38,10 +40,11 @@ def test_adapters_survive_being_saved(random_adapters: Adapters, text_spec: Enco
     """What training writes is what the export reads."""
     path = tmp_path / "adapters.safetensors"
     save_adapters(random_adapters, path)
-    loaded = load_adapters(path, text_spec, shapes_of(random_adapters))
+    loaded = load_adapters(path, text_spec, shapes_of(random_adapters), VOCABULARY)
     assert loaded.head is not None
     assert random_adapters.head is not None
     assert np.array_equal(loaded.head, random_adapters.head)
+    assert loaded.words is not None and np.array_equal(loaded.words, random_adapters.words)
     assert loaded.layers.keys() == random_adapters.layers.keys()
     for layer, adapter in random_adapters.layers.items():
         assert np.array_equal(loaded.layers[layer].A_TRI, adapter.A_TRI)
@@ -59,14 +62,16 @@ def test_adapters_of_another_shape_are_refused(
     assert random_adapters.head is not None
     lora = dataclasses.replace(text_spec.lora, rank=4)
     with pytest.raises(ExportError, match=r"lora\..*\.A is float32 \(2, 8, 384\), compact-text needs float32 \(2, 4"):
-        load_adapters(path, dataclasses.replace(text_spec, lora=lora), shapes)
+        load_adapters(path, dataclasses.replace(text_spec, lora=lora), shapes, VOCABULARY)
     with pytest.raises(ExportError, match=r"tensor lora\.pooler\.dense\.A is missing for compact-text"):
-        load_adapters(path, text_spec, {**shapes, "pooler.dense": (384, 384)})
+        load_adapters(path, text_spec, {**shapes, "pooler.dense": (384, 384)}, VOCABULARY)
+    with pytest.raises(ExportError, match=r"words\.weight is float32 \(30522,\), compact-text needs float32 \(100,\)"):
+        load_adapters(path, text_spec, shapes, 100)
     head_DH = random_adapters.head.copy()
     head_DH[0, 0] = np.nan
     save_adapters(dataclasses.replace(random_adapters, head=head_DH), path)
     with pytest.raises(ExportError, match=r"head\.weight holds a value that is not finite"):
-        load_adapters(path, text_spec, shapes)
+        load_adapters(path, text_spec, shapes, VOCABULARY)
 
 
 def test_untrained_adapters_change_nothing(built: tuple[Encoder, Adapters]) -> None:

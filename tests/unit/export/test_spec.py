@@ -69,6 +69,12 @@ def test_every_spec_states_its_terms(name: str) -> None:
         ("dimension = 1024", "dimension = 1000", "dimension must be 1024 for role text, not 1000"),
         ("base_dimension = 384", "base_dimension = 2000", "base_dimension must be in 1 to dimension, not 2000"),
         ("max_tokens = 512\n", "", "missing key max_tokens"),
+        ("[head]", "[words]\nshare = 1\nseed = 2\n[head]", "words.share must be above 0 and below 1, not 1"),
+        (
+            '[head]\nkind = "isometric"\nseed = 1024\n',
+            "[words]\nshare = 0.5\nseed = 2\n",
+            "base_dimension must be 1024",
+        ),
         ('precision = "bf16"', 'precision = "fp64"', "precision must be fp32 or fp16 or bf16 or int8, not 'fp64'"),
         ('architecture = "bert"', 'architecture = "gpt"', "architecture must be bert or jina_embeddings_v3 or qwen2"),
         ('["query", "passage"]', '["query", "query"]', "tasks must be a list without repetition"),
