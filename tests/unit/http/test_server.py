@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,22 @@ async def test_requests_on_one_connection_are_answered_in_turn() -> None:
         await wire.send(request(b"one"), request(b"two"), request(b"three"))
         assert [(await wire.reply())[2] for _ in range(3)] == [b"one", b"two", b"three"]
         assert site.codes == {"OK": 3}
+
+
+async def test_a_request_begins_without_what_the_one_before_it_left() -> None:
+    """Else it could act with another's key: whose it is, is known by its context alone."""
+    left: ContextVar[str] = ContextVar("left", default="nothing")
+    async with running() as site:
+
+        async def leave(call: Call) -> Response:
+            found = left.get()
+            left.set("a key")
+            return Response(found)
+
+        site.handle = leave
+        wire = await Wire.to(site)
+        await wire.send(request(), request())
+        assert [(await wire.reply())[2] for _ in range(2)] == [b"nothing", b"nothing"]
 
 
 @pytest.mark.parametrize("begun", [b"", b"POST /work HTT", request()[:-2]])
