@@ -30,6 +30,14 @@ _STYLE = Style.from_dict(
         "symbol": "ansicyan",
         "status": "ansibrightblack",
         "error": "ansired",
+        # The terminal's own colours, which can be read on whatever its ground is.
+        "pygments.keyword": "ansimagenta",
+        "pygments.literal.string": "ansigreen",
+        "pygments.literal.number": "ansiyellow",
+        "pygments.comment": "ansibrightblack",
+        "pygments.name.function": "ansiblue",
+        "pygments.name.class": "ansiblue",
+        "pygments.name.decorator": "ansiyellow",
     }
 )
 
@@ -74,6 +82,7 @@ class Picker:
             layout=Layout(self._screen()),
             key_bindings=self._keys(),
             style=_STYLE,
+            include_default_pygments_style=False,
             full_screen=True,
         )
 

@@ -18,7 +18,8 @@ _FAILURES_SHOWN = 5
 
 def hits(response: search_pb.SearchResponse, codebase_id: str) -> str:
     """The hits of a search, each with its first lines, and what one must know of how they came about."""
-    lines = [f"{len(response.hits) or 'no'} hits in {codebase_id}"]
+    count = len(response.hits)
+    lines = [f"{count or 'no'} hit{'' if count == 1 else 's'} in {codebase_id}"]
     for rank, hit in enumerate(response.hits, 1):
         chunk = hit.chunk
         lines.append("")

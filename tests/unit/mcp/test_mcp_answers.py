@@ -50,6 +50,7 @@ def test_hits_are_short_whatever_the_code_is() -> None:
         "note: 3 chunks have no vector yet and could not be found\n"
         "note: the query was cut at an encoder's limit"
     )
+    assert text.startswith("20 hits in mine\n")
     assert rendering.hits(search_service_pb2.SearchResponse(), "mine") == "no hits in mine"
 
 
