@@ -42,6 +42,8 @@ _PATIENCE = 1.0
 _PATIENCE_S = 0.1
 # Pooled and normalized in float32 by the graph; what differs by more is not a unit vector.
 _NORM_TOLERANCE = 1e-2
+# What Triton says of a process of its Python backend that died, or did not answer for a while.
+_STRAYED = ("is not healthy", "Failed to obtain the health mutex")
 
 
 class Priority(IntEnum):
@@ -109,6 +111,8 @@ class TritonClient:
         self._slots: dict[tuple[str, Priority], asyncio.Semaphore] = {}
         self._lanes: dict[str, _Lanes] = {}
         self.lost_count = 0
+        # By encoder and version, the connection's number on which Triton gave up on a process that may live on.
+        self._strayed: dict[tuple[str, int], int] = {}
         self._watching: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
@@ -200,7 +204,20 @@ class TritonClient:
                         vectors_BD = await self._encode_now(encoder, rows, input_type, timeout_s, priority)
         except TimeoutError as exc:
             raise DeadlineExceeded(f"encoder {encoder.name} did not answer in {timeout_s:.3g} s") from exc
+        self._refuse_strayed(encoder)
         return vectors_BD, _unusable(vectors_BD, encoder)
+
+    def _refuse_strayed(self, encoder: Encoder) -> None:
+        """Take no answer that may be another request's.
+
+        Triton gives up on a process of its Python backend that was stopped for a while. Where that one goes on, its
+        answer is taken for the one to the next batch: vectors of other texts. A Triton that was started anew is sure.
+        """
+        if self._strayed.get((encoder.name, encoder.version), -1) == self.lost_count:
+            raise TritonUnavailable(
+                f"a process of Triton's at {self._url} that runs encoder {encoder.name} version {encoder.version} had "
+                "stopped, and what it answers since may be the vectors of other texts; restart Triton"
+            )
 
     async def _encode_now(
         self,
@@ -288,6 +305,7 @@ class TritonClient:
         if encoder.task_ids:
             inputs.append(_input("task_id", np.full((len(rows), 1), encoder.task_ids[input_type], dtype=np.int64)))
         token_count = int(lengths_B.sum())
+        lost_count = self.lost_count
         try:
             with (
                 load.asking(len(rows), token_count, width),
@@ -311,6 +329,8 @@ class TritonClient:
                     headers=running.headers,
                 )
         except InferenceServerException as exc:
+            if _has_strayed(exc):
+                self._strayed[encoder.name, encoder.version] = lost_count
             raise self._translated(exc, encoder) from exc
         try:
             vectors_BD: NDArray[np.float32] | None = result.as_numpy("sentence_embedding")
@@ -333,11 +353,14 @@ class TritonClient:
         if code == "StatusCode.DEADLINE_EXCEEDED":
             return DeadlineExceeded(f"{who} did not answer in time")
         if code in {"StatusCode.UNAVAILABLE", "StatusCode.NOT_FOUND", "StatusCode.CANCELLED"} or (
-            # The last: of the Python backend, whose process was away or did not answer for a while.
-            "unknown model" in text or "not ready" in text or "is not healthy" in text
+            _has_strayed(exc) or "unknown model" in text or "not ready" in text
         ):
             return TritonUnavailable(f"{who}: {text}")
         return BackendFault(f"{who}: {code} {text}")
+
+
+def _has_strayed(exc: InferenceServerException) -> bool:
+    return any(words in (exc.message() or "") for words in _STRAYED)
 
 
 def _padded_width(longest: int, buckets: Sequence[int]) -> int:

@@ -203,6 +203,30 @@ async def test_a_request_that_triton_sleeps_over_is_woken_by_another(client: Tri
     assert (load.failed_count, load.rows.count, load.token_count) == (0, 1, 10)
 
 
+async def test_after_a_process_was_given_up_no_answer_is_taken(client: TritonClient, triton: FakeTriton) -> None:
+    """It may be the vectors of other texts: neither who waits nor who comes gets any, until Triton is started anew."""
+    given_up = asyncio.Event()
+
+    async def answer(call: Call, context: Any) -> NDArray[Any]:
+        if call.ids_BT[0, 0] == 7:
+            given_up.set()
+            await context.abort(grpc.StatusCode.INTERNAL, "Stub process 'tiny_0_0' is not healthy.")
+        await given_up.wait()
+        await asyncio.sleep(0.05)  # behind the other answer
+        return await one_hot(call, context)
+
+    triton.answer = answer
+    waiting = asyncio.create_task(failure(client, priority=Priority.INTERACTIVE))
+    with pytest.raises(TritonUnavailable, match="is not healthy"):
+        await encode(client, [row(7, 2)], priority=Priority.INTERACTIVE)
+    for error in (await waiting, await failure(client)):
+        assert isinstance(error, TritonUnavailable)
+        assert "may be the vectors of other texts; restart Triton" in str(error)
+    client.lost_count += 1
+    vectors_BD, errors = await encode(client, [row(3, 2)])
+    assert (vectors_BD.argmax(axis=1).tolist(), errors) == ([3], {})
+
+
 async def test_rows_of_similar_length_share_a_request(client: TritonClient, triton: FakeTriton) -> None:
     """Sixteen short rows are not padded to the length of sixteen long ones."""
     await encode(client, [row(1, 2 if index % 2 else 30) for index in range(32)])
@@ -346,6 +370,8 @@ async def test_an_answer_of_another_shape_or_type_is_refused(
         (grpc.StatusCode.INVALID_ARGUMENT, "Request for unknown model: 'tiny' is not found", TritonUnavailable),
         (grpc.StatusCode.UNAVAILABLE, "Request for model 'tiny': exceeds maximum queue size", Overloaded),
         (grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", DeadlineExceeded),
+        (grpc.StatusCode.INTERNAL, "Stub process 'tiny_0_0' is not healthy.", TritonUnavailable),
+        (grpc.StatusCode.INTERNAL, "Failed to obtain the health mutex.", TritonUnavailable),
         (grpc.StatusCode.INTERNAL, "onnx runtime error", BackendFault),
         (grpc.StatusCode.INVALID_ARGUMENT, "unexpected shape", BackendFault),
     ],
