@@ -151,25 +151,22 @@ class TritonFleet:
         for member in self._members.values():
             member.encoders.doubt(encoder)
 
-    async def statistics(self, encoder: Encoder, *, timeout_s: float) -> BackendStatistics:
-        """What the Tritons that answer did with an encoder, added up.
+    async def statistics(self, encoder: Encoder, *, timeout_s: float) -> dict[str, BackendStatistics]:
+        """What each Triton that answers did with an encoder, by its address.
 
         Raises:
             TritonUnavailable: None answers.
         """
+        members = self._some()
         found = await asyncio.gather(
-            *(member.client.statistics(encoder, timeout_s=timeout_s) for member in self._some()),
-            return_exceptions=True,
+            *(member.client.statistics(encoder, timeout_s=timeout_s) for member in members), return_exceptions=True
         )
-        answers = [one for one in found if isinstance(one, BackendStatistics)]
+        answers = {
+            member.url: one for member, one in zip(members, found, strict=True) if isinstance(one, BackendStatistics)
+        }
         if not answers:
             raise next(one for one in found if isinstance(one, BaseException))
-        return BackendStatistics(
-            sum(one.row_count for one in answers),
-            sum(one.execution_count for one in answers),
-            sum(one.queue_s for one in answers),
-            sum(one.compute_s for one in answers),
-        )
+        return answers
 
     async def encode(
         self,

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from gateway.embedding.fleet import TritonFleet
-from gateway.embedding.load import BackendStatistics
 from gateway.errors import DuovecError
 from gateway.spaces.serving import Serving
 from gateway.store.pool import Database
@@ -16,6 +15,7 @@ from gateway.store.recall_watch import RecallStore
 from gateway.store.search_plan import FALLBACK_LIMIT
 from gateway.store.space_vectors import SpaceVectorStore
 from gateway.store.spaces import SpaceStore
+from gateway.telemetry.backend_totals import BackendTotals
 
 logger = logging.getLogger(__name__)
 
@@ -58,14 +58,14 @@ class BackgroundFacts:
     Attributes:
         spaces: The spaces that are searched or filled.
         recall: None before it was first known.
-        backends: By encoder of the active space.
+        backends: What Triton did, for the encoders of the active space and of those before.
     """
 
     def __init__(self, triton: TritonFleet, system: Database, serving: Serving) -> None:
         """Args: system: The database as the system."""
         self.spaces: tuple[SpaceCoverage, ...] = ()
         self.recall: RecallSummary | None = None
-        self.backends: dict[str, BackendStatistics] = {}
+        self.backends = BackendTotals()
         self._triton = triton
         self._spaces = SpaceStore(system)
         self._vectors = SpaceVectorStore(system)
@@ -95,10 +95,11 @@ class BackgroundFacts:
 
     async def _ask_triton(self) -> None:
         space = self._serving.active.embedder.space
-        self.backends = {
-            encoder.name: await self._triton.statistics(encoder, timeout_s=_TRITON_TIMEOUT_S)
-            for encoder in (space.code, space.text)
-        }
+        encoders = (space.code, space.text)
+        self.backends.forget_others(set(self._triton.urls), {(encoder.name, encoder.version) for encoder in encoders})
+        for encoder in encoders:
+            answers = await self._triton.statistics(encoder, timeout_s=_TRITON_TIMEOUT_S)
+            self.backends.observe(encoder.name, encoder.version, answers)
 
     async def _ask_database(self) -> None:
         coverages = []

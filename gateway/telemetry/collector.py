@@ -92,7 +92,7 @@ class GatewayCollector:
             padding.add_metric((encoder,), load.padding_count)
             failures.add_metric((encoder,), load.failed_count)
         yield from (rows, tokens, padding, failures)
-        # Triton's own count, of all that ask it: gateways that share it show the same numbers.
+        # Triton's own count, of all that ask it: gateways that share it show the same rates.
         backend = {
             name: CounterMetricFamily(f"duovec_triton_backend_{name}", text, labels=("encoder",))
             for name, text in (
@@ -102,7 +102,7 @@ class GatewayCollector:
                 ("compute_seconds", "Time that they were computed."),
             )
         }
-        for encoder, seen in list(self.facts.backends.items()):
+        for encoder, seen in list(self.facts.backends.by_encoder.items()):
             backend["rows"].add_metric((encoder,), seen.row_count)
             backend["executions"].add_metric((encoder,), seen.execution_count)
             backend["queue_seconds"].add_metric((encoder,), seen.queue_s)
