@@ -2,10 +2,12 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from mined_data import write_data
 from safetensors.numpy import load_file, save_file
 from small_recipe import write_base, write_recipe
+from transformers import AutoTokenizer
 from typer.testing import CliRunner
 
 from export.build import BuildRequest, build
@@ -24,6 +27,7 @@ from export.serving import Precision, Runtime, Serving
 from export.source import open_checkpoint
 from export.spec import load_spec
 from training.cli.main import app
+from training.dataset import load_rows
 from training.errors import TrainingError
 from training.run import RunRequest, train
 
@@ -92,6 +96,50 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
     assert _curve(tmp_path / "run") == _curve(uninterrupted)
     ours, theirs = _weights(tmp_path / "run"), _weights(uninterrupted)
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_disk_that_fills_up_in_mid_save_costs_no_checkpoint(
+    whole: tuple[Path, Path], data: Path, base: Path, tmp_path: Path
+) -> None:
+    """From one checkpoint to the next, files may not have the optimizer's size: one line, and the last one is whole."""
+    recipe, uninterrupted = whole
+    command = _command(recipe, data, base, tmp_path / "run")
+    child = subprocess.Popen(command, env=_ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    checkpoints = tmp_path / "run" / "checkpoints"
+    while child.poll() is None and not (checkpoints / "checkpoint-4").is_dir():
+        pass
+    size = (checkpoints / "checkpoint-4" / "optimizer.pt").stat().st_size
+    resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (size // 2, size // 2))
+    errors = child.communicate()[1]
+    assert child.returncode == 1, errors
+    told = errors[errors.index("error: ") :].splitlines()[0]  # it stands behind the progress bar
+    assert told.startswith(f"error: cannot write {checkpoints / '.staging'}")
+    assert told.endswith("; free some space and run the command again")
+    assert "Traceback" not in errors
+    kept = [path for path in checkpoints.iterdir() if path.name != ".staging"]
+    assert kept and all((path / "optimizer.pt").stat().st_size == size for path in kept)
+    assert not (tmp_path / "run" / "result").exists()
+    resumed = _run(command)
+    assert resumed.returncode == 0, resumed.stderr
+    assert _curve(tmp_path / "run") == _curve(uninterrupted)
+    ours, theirs = _weights(tmp_path / "run"), _weights(uninterrupted)
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_words_weigh_by_how_few_passages_hold_them(whole: tuple[Path, Path], data: Path, base: Path) -> None:
+    """Counted anew over the rows' passages with transformers' tokenizer; special tokens weigh nothing."""
+    _, output = whole
+    passages = {row.positive for row in load_rows(data, "train")}
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    holding = Counter(
+        token for text in passages for token in set(tokenizer(text, truncation=True, max_length=128).input_ids)
+    )
+    weights = _weights(output)["words.weight"]
+    for token, count in holding.items():
+        expected = np.log(1 + (len(passages) - count + 0.5) / (count + 0.5))
+        assert weights[token] == pytest.approx(0 if token in tokenizer.all_special_ids else expected, rel=1e-3)
+    unseen = weights[[token for token in range(len(weights)) if token not in holding]]
+    assert unseen.max() == pytest.approx(np.log(2 * len(passages) + 2), rel=1e-3)
 
 
 def test_the_loss_falls_and_everything_is_logged(whole: tuple[Path, Path]) -> None:

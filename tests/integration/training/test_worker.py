@@ -78,10 +78,10 @@ class Workers:
         self.work_dir = work_dir
         self._started: list[subprocess.Popen[bytes]] = []
 
-    def start(self, name: str) -> subprocess.Popen[bytes]:
+    def start(self, name: str, *, lease_s: float = LEASE_S) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "training", "worker", "--work-dir", str(self.work_dir), "--name", name]
         command += ["--specs", str(self._small / "specs"), "--base", str(self._small / "base")]
-        command += ["--lease", str(LEASE_S), "--poll", "0.2"]
+        command += ["--lease", str(lease_s), "--poll", "0.2"]
         environment = {**os.environ, "DUOVEC_DATABASE_URL": self._url, "OMP_NUM_THREADS": "1"}
         environment.pop("DUOVEC_ENDPOINT", None)
         with (self.work_dir / f"{name}.log").open("wb") as log:
@@ -237,6 +237,50 @@ async def test_a_killed_worker_s_run_is_taken_up_by_another(
     for worker in others:
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(30) == 0
+
+
+@pytest.mark.parametrize(("lease_s", "attempts"), [(60.0, 1), (LEASE_S, 2)])
+async def test_a_run_outlives_its_database(
+    postgres: Postgres, workers: Workers, tmp_path: Path, lease_s: float, attempts: int
+) -> None:
+    """PostgreSQL stops in mid-training: within the lease the run does not notice, after it the run is taken up."""
+    connection = await asyncpg.connect(postgres.url)
+    run_id = await queue(connection, tmp_path, max_steps=150, epochs=40)
+    workers.data_of(run_id)
+    worker = workers.start("one", lease_s=lease_s)
+
+    async def trains() -> bool:
+        return len(workers.metrics(run_id)) > 10
+
+    await until("it trains", trains)
+    await postgres.stop()
+    reached = len(workers.metrics(run_id))
+    assert reached < 150
+
+    async def noticed() -> bool:
+        if attempts == 1:
+            return len(workers.metrics(run_id)) > reached + 5
+        return not workers.children()
+
+    try:
+        await until("it goes on alone, or gives up", noticed)
+    finally:
+        await postgres.start()
+    assert worker.poll() is None
+    connection = await asyncpg.connect(postgres.url)
+
+    async def ended() -> bool:
+        return (await row(connection, run_id))["finish_time"] is not None
+
+    await until("it has ended", ended)
+    found = await row(connection, run_id)
+    assert (found["state"], found["attempt"], found["error"]) == ("SUCCEEDED", attempts, None)
+    assert workers.metrics(run_id) == list(range(1, 151))
+    assert ("the database is away" in (tmp_path / "one.log").read_text()) == (attempts == 2)
+    await connection.execute("TRUNCATE training_runs CASCADE")
+    await connection.close()
+    worker.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(worker.wait, 30) == 0
 
 
 async def test_a_run_is_cancelled_or_given_back(connection: Connection, workers: Workers, tmp_path: Path) -> None:
