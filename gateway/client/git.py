@@ -116,23 +116,22 @@ class WorkTree:
         """What differs between two commits below the folder, whichever way they are related."""
         raw = self._ask("diff-tree", "-r", "-z", "--raw", "-M", "--no-abbrev", "--relative", older, newer, "--")
         fields = iter(raw.split("\0")[:-1])
-        changes = Changes([], [], 0)
+        written: list[TrackedFile] = []
+        gone: list[str] = []
         renamed_count = 0
         for about in fields:
             _, mode, _, blob_id, status = about.split(" ")
             path = next(fields)
             if status[0] in "RC":
                 if status[0] == "R":
-                    changes.gone.append(path)
+                    gone.append(path)
                     renamed_count += 1
                 path = next(fields)
             if status[0] == "D":
-                changes.gone.append(path)
+                gone.append(path)
             else:
-                changes.written.append(_tracked(path, mode, blob_id))
-        # A name that was freed may have been taken by another file.
-        written = {file.path for file in changes.written}
-        return Changes(changes.written, [path for path in changes.gone if path not in written], renamed_count)
+                written.append(_tracked(path, mode, blob_id))
+        return Changes(written, gone, renamed_count)
 
     def uncommitted(self) -> list[str]:
         """Paths below the folder that differ from the commit that is checked out; ignored ones are not among them."""
