@@ -48,6 +48,7 @@ CASES = [
     (errors.SpaceMismatch("not this"), code_pb2.FAILED_PRECONDITION, "SPACE_MISMATCH", "not this"),
     (errors.SpaceNotReady("not yet"), code_pb2.FAILED_PRECONDITION, "SPACE_NOT_READY", "not yet"),
     (errors.SpaceInUse("in use"), code_pb2.FAILED_PRECONDITION, "SPACE_IN_USE", "in use"),
+    (errors.RevisionChanged("another"), code_pb2.FAILED_PRECONDITION, "REVISION_CHANGED", "another"),
     (errors.Overloaded("full", retry_after_s=2.5), code_pb2.RESOURCE_EXHAUSTED, "OVERLOADED", "full"),
     (errors.QuotaExceeded("over", retry_after_s=2.5), code_pb2.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED", "over"),
     (errors.BackendUnavailable("down"), code_pb2.UNAVAILABLE, "INTERNAL", "down"),
