@@ -1,6 +1,7 @@
 """The published compact pair, and one running stack for the tests that do not break it."""
 
 import hashlib
+import os
 import secrets
 import subprocess
 import sys
@@ -15,6 +16,9 @@ from gateway.client.client import Client
 from gateway.local.stack import Stack, StackSettings
 
 ROOT = Path(__file__).parents[1]
+# Of torch, here and in every child, unless somebody says otherwise. With a thread a core the small products of tests
+# mostly wait for each other: on two cores that others use as well, one took twenty times the CPU time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 _SOAK = pytest.StashKey[SoakRun]()
 
 

@@ -3,8 +3,6 @@
 The weights are random and the layers few; dimensions, pooling, prompts and task adapters are those of the real pair.
 """
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,9 @@ from peft import PeftModel
 from tiny_models import make_jina, make_qwen2
 from tokenizers import Tokenizer
 from transformers import JinaEmbeddingsV3Model, Qwen2Model
+from typer.testing import CliRunner
 
+from export.cli.main import app
 from export.source import task_folder
 from export.spec import load_pair
 from export.transformer import quiet_transformers
@@ -44,17 +44,13 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def full_repository(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both encoders, published from these checkpoints by the command."""
+    """Both encoders, published from these checkpoints by the command, in this process: torch is loaded here."""
     repository = tmp_path_factory.mktemp("full")
     for name, checkpoint in checkpoints.items():
-        subprocess.run(
-            [
-                str(Path(sys.executable).with_name("duovec-export")),
-                *("publish", "--encoder", name, "--checkpoint", str(checkpoint)),
-                *("--repository", str(repository), "--precision", "fp32", "--gate-pairs", "20", "--gate-longest", "64"),
-            ],
-            check=True,
-        )
+        words = ["publish", "--encoder", name, "--checkpoint", str(checkpoint), "--repository", str(repository)]
+        words += ["--precision", "fp32", "--gate-pairs", "20", "--gate-longest", "64"]
+        published = CliRunner().invoke(app, words)
+        assert published.exit_code == 0, published.stderr
     return repository
 
 

@@ -109,17 +109,27 @@ def _still_running(processes: list[psutil.Process]) -> list[str]:
     return [process.name() for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_until_it_is_told_to_stop_and_leaves_nothing_behind(up: Up, number: signal.Signals) -> None:
-    ready = up.wait_for("ready")
-    with grpc.insecure_channel(ready["endpoint"]) as channel:
-        reply = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
-    assert reply.status == health_pb2.HealthCheckResponse.SERVING
+def _stopped_by(up: Up, number: signal.Signals) -> bool:
+    """Tell it to stop; whether it does in order, and leaves nothing behind."""
     processes = _descendants(up)
     up.process.send_signal(number)
     assert up.finish() == (0, "")
     assert up.states("stopped") == ["gateway", "triton", "postgres"]
-    assert _still_running(processes) == []
+    return _still_running(processes) == []
+
+
+def test_it_serves_until_an_interrupt_and_a_second_on_its_data_is_refused(
+    up: Up, data_dir: Path, published_models: Path
+) -> None:
+    ready = up.wait_for("ready")
+    with _running(data_dir, published_models) as second:
+        code, stderr = second.finish()
+    assert code == 1
+    assert f"error: duovec is already running on {data_dir}, as process {up.process.pid}" in stderr
+    with grpc.insecure_channel(ready["endpoint"]) as channel:
+        reply = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+    assert reply.status == health_pb2.HealthCheckResponse.SERVING
+    assert _stopped_by(up, signal.SIGINT)
 
 
 def test_commands_of_the_account_find_the_key_while_it_runs(up: Up, data_dir: Path, config_dir: Path) -> None:
@@ -139,20 +149,11 @@ def test_commands_of_the_account_find_the_key_while_it_runs(up: Up, data_dir: Pa
     )
     assert without.returncode == 1
     assert "[API_KEY_MISSING]" in without.stderr
-    up.process.send_signal(signal.SIGTERM)
-    assert up.finish() == (0, "")
+    assert _stopped_by(up, signal.SIGTERM)
     assert not kept.exists()
     secret = admin_key.read_text().strip().split("_")[2]
     assert all(secret not in log.read_text() for log in (data_dir / "logs").iterdir())
     assert secret not in json.dumps(up.events)
-
-
-def test_a_second_up_on_the_same_data_directory_is_refused(up: Up, data_dir: Path, published_models: Path) -> None:
-    up.wait_for("ready")
-    with _running(data_dir, published_models) as second:
-        code, stderr = second.finish()
-    assert code == 1
-    assert f"error: duovec is already running on {data_dir}, as process {up.process.pid}" in stderr
 
 
 @pytest.mark.parametrize("part", ["postgres", "triton", "gateway"])
@@ -250,6 +251,7 @@ async def test_a_second_gateway_on_the_port_is_refused_unless_both_share_it(
     settings = StackSettings(data_dir=data_dir, model_repository=published_models, listen="127.0.0.1:0")
     async with Stack(settings) as stack:
         environment = {name: value for name, value in stack._gateway_environment.items() if name != "DUOVEC_LISTEN"}
+        assert _health(stack.endpoint) == health_pb2.HealthCheckResponse.SERVING
         for reuse_port in ("false", "true"):  # the one that is there shares it with none
             second = GatewayServer(
                 stack.endpoint,
@@ -287,10 +289,3 @@ def test_a_corrupt_model_is_named_before_anything_starts(
     assert f"error: {model} is corrupt" in stderr
     assert f"duovec-export publish --encoder compact-text --repository {repository}" in stderr
     assert up.states("starting") == ["models"]
-
-
-async def test_a_stack_runs_for_a_block(data_dir: Path, published_models: Path) -> None:
-    settings = StackSettings(data_dir=data_dir, model_repository=published_models, listen="127.0.0.1:0")
-    async with Stack(settings) as stack, grpc.aio.insecure_channel(stack.endpoint) as channel:
-        reply = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
-        assert reply.status == health_pb2.HealthCheckResponse.SERVING

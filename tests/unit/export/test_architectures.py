@@ -1,6 +1,8 @@
 """Both architectures of the full pair, in ONNX, against transformers and PEFT run by themselves."""
 
 import dataclasses
+import functools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,8 @@ from export.transformer import quiet_transformers, set_matmul_precision
 
 QODO = load_builtin("qodo-embed-1-1.5b")
 JINA = load_builtin("jina-embeddings-v3")
-SHAPES = ((1, 1), (1, 2), (3, 17), (8, 64), (32, 20), (1, 300), (1, 2048))
+# The last is compared under the other attention, too.
+SHAPES = ((1, 1), (1, 2), (3, 17), (8, 64), (32, 20), (1, 2048), (1, 300))
 Ids = NDArray[np.int64]
 Vectors = NDArray[np.float64]
 
@@ -42,13 +45,20 @@ def unit(pooled: torch.Tensor) -> Vectors:
     return scaled
 
 
-def qwen2_reference(folder: Path, *, is_causal: bool, ids_BS: Ids, mask_BS: Ids) -> Vectors:
-    """transformers' Qwen2Model under its own mask, row by row and unpadded; the last token's state."""
-    with quiet_transformers(), torch.inference_mode():
+@functools.cache
+def qwen2_model(folder: Path, *, is_causal: bool) -> Any:
+    """transformers' Qwen2Model under its own mask."""
+    with quiet_transformers():
         config = Qwen2Config.from_pretrained(folder)
         config.is_causal = is_causal
         model: Any = Qwen2Model.from_pretrained(folder, config=config, dtype=torch.float32)
-        model.eval()
+    return model.eval()
+
+
+def qwen2_reference(folder: Path, *, is_causal: bool, ids_BS: Ids, mask_BS: Ids) -> Vectors:
+    """What that gives row by row and unpadded; the last token's state."""
+    model = qwen2_model(folder, is_causal=is_causal)
+    with torch.inference_mode():
         states = [
             model(input_ids=torch.from_numpy(ids[None, : mask.sum()])).last_hidden_state[0, -1]
             for ids, mask in zip(ids_BS, mask_BS, strict=True)
@@ -56,13 +66,20 @@ def qwen2_reference(folder: Path, *, is_causal: bool, ids_BS: Ids, mask_BS: Ids)
     return unit(torch.stack(states))
 
 
+@functools.cache
+def jina_model(folder: Path, task: str) -> Any:
+    """PEFT on transformers' model, with the adapters of one task."""
+    with quiet_transformers():
+        base = JinaEmbeddingsV3Model.from_pretrained(folder, dtype=torch.float32, add_pooling_layer=False)
+        return PeftModel.from_pretrained(base, folder / task_folder(task)).eval()
+
+
 def jina_reference(folder: Path, tasks: NDArray[np.int64], ids_BS: Ids, mask_BS: Ids) -> Vectors:
-    """PEFT on transformers' model, one task at a time; the mean over real tokens."""
+    """One task at a time; the mean over real tokens."""
     given = np.empty((len(ids_BS), 1024))
     for number in sorted(set(tasks.tolist())):
-        with quiet_transformers(), torch.inference_mode():
-            base = JinaEmbeddingsV3Model.from_pretrained(folder, dtype=torch.float32, add_pooling_layer=False)
-            model = PeftModel.from_pretrained(base, folder / task_folder(JINA.tasks[number])).eval()
+        model = jina_model(folder, JINA.tasks[number])
+        with torch.inference_mode():
             chosen = tasks == number
             mask = torch.from_numpy(mask_BS[chosen])
             states = model(input_ids=torch.from_numpy(ids_BS[chosen]), attention_mask=mask).last_hidden_state
@@ -77,6 +94,14 @@ def exported(spec: EncoderSpec, folder: Path, target: Path, options: BuildOption
     encoder, _ = build_encoder(spec, open_checkpoint(spec, folder), options)
     export_onnx(encoder, effective_spec(spec, options), target)
     return onnxruntime.InferenceSession(target / "model.onnx", providers=["CPUExecutionProvider"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_models() -> Iterator[None]:
+    """Six of some hundred megabytes."""
+    yield
+    qwen2_model.cache_clear()
+    jina_model.cache_clear()
 
 
 @pytest.fixture(scope="module")
