@@ -2,7 +2,9 @@
 
 import asyncio
 import hashlib
+import itertools
 import os
+import random
 import signal
 import sys
 from collections import Counter
@@ -11,16 +13,21 @@ from pathlib import Path
 
 import asyncpg
 import grpc
-from fault_caller import API_KEY, Caller
+import numpy as np
+from fault_caller import API_KEY, Caller, chunk_request
+from pgvector.asyncpg import register_vector
 
 from duovec.v1 import search_service_pb2
 from gateway.client.chunking import chunk_file
+from gateway.client.client import Client
 from gateway.client.errors import ClientError
+from gateway.embedding.space import passage_of
 from gateway.local.postgres import Postgres
 from gateway.local.process import GatewayServer, launch_command
 from gateway.local.triton import Triton
 
 CODEBASE = "bulk"
+WRITTEN = "written"
 # Path, hash and number of chunks of the file, position, symbol, kind, lines, content.
 StoredChunk = tuple[str, bytes, int, int, str, str, int, int, str]
 Version = tuple[str, bytes]
@@ -29,6 +36,11 @@ _STORED = (
     "SELECT path, file_sha256, file_chunk_count, ordinal, symbol, kind, start_line, end_line, content,"
     " (SELECT count(*) FROM embeddings e WHERE e.chunk_id = c.chunk_id) AS vector_count"
     " FROM chunks c JOIN codebases USING (codebase_key) WHERE codebase_id = $1"
+)
+_SAMPLE = (
+    "SELECT c.symbol, c.content, e.embedding FROM chunks c JOIN embeddings e USING (chunk_id)"
+    " JOIN codebases b ON b.codebase_key = c.codebase_key"
+    " WHERE codebase_id = $1 ORDER BY chunk_id"
 )
 _FOUND_PER_PAGE = 100
 # What a part that is dead or starting may say; everything else is a fault.
@@ -61,6 +73,8 @@ class BulkSite:
     postgres: Postgres
     triton: Triton
     gateway: GatewayServer
+    database_url: str
+    log: Path
 
     async def index(self, tree: Path) -> asyncio.subprocess.Process:
         """Begin to index, as a process that does not outlive this one."""
@@ -84,9 +98,25 @@ class BulkSite:
         await killed.stop()
         await killed.start()
 
+    async def least_cosine(self, codebase_id: str, count: int, chance: random.Random) -> float:
+        """Embed some stored chunks anew: how near the farthest of the stored vectors is to what it must be."""
+        connection = await asyncpg.connect(self.database_url)
+        try:
+            await register_vector(connection)
+            records = await connection.fetch(_SAMPLE, codebase_id)
+        finally:
+            await connection.close()
+        sample = chance.sample(records, min(count, len(records)))
+        texts = [passage_of(record["symbol"], record["content"]) for record in sample]
+        with Client(self.gateway.url, api_key=API_KEY) as client:
+            fresh_BD = await asyncio.to_thread(client.embed, texts, "passage", truncate=True)
+        stored_BD = np.stack([record["embedding"].to_numpy().astype(np.float32) for record in sample])
+        stored_BD /= np.linalg.norm(stored_BD, axis=1, keepdims=True)
+        return float(np.einsum("bd,bd->b", fresh_BD, stored_BD).min())
+
     async def stored(self) -> tuple[Counter[StoredChunk], list[str]]:
         """What the database holds, and what of it has not exactly one vector."""
-        connection = await asyncpg.connect(self.postgres.url)
+        connection = await asyncpg.connect(self.database_url)
         try:
             records = await connection.fetch(_STORED, CODEBASE)
         finally:
@@ -94,10 +124,19 @@ class BulkSite:
         odd = [f"{record['path']}#{record['ordinal']}" for record in records if record["vector_count"] != 1]
         return Counter(tuple(record)[:-1] for record in records), odd
 
+    async def written(self) -> Counter[str]:
+        """How often each chunk of the writer is there with exactly one vector."""
+        connection = await asyncpg.connect(self.database_url)
+        try:
+            records = await connection.fetch(_STORED, WRITTEN)
+        finally:
+            await connection.close()
+        return Counter(record["symbol"] for record in records if record["vector_count"] == 1)
+
     async def until_stored(self, wanted: set[Version], count: int, indexing: asyncio.subprocess.Process) -> None:
         """Wait until so many chunks of some versions are stored, or the indexer has ended."""
         paths, hashes = zip(*wanted, strict=True)
-        connection = await asyncpg.connect(self.postgres.url)
+        connection = await asyncpg.connect(self.database_url)
         try:
             while indexing.returncode is None:
                 stored = await connection.fetchval(
@@ -114,6 +153,36 @@ class BulkSite:
 
 
 @dataclass
+class Writer:
+    """Sends one chunk after the other, each once, and remembers what was acknowledged."""
+
+    caller: Caller
+    acknowledged: set[str] = field(default_factory=set)
+    wrong: list[str] = field(default_factory=list)
+    refused: Counter[str] = field(default_factory=Counter)
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        for number in itertools.count():
+            request = chunk_request(WRITTEN, number)
+            code, message = grpc.StatusCode.OK, ""
+            try:
+                [reply] = await self.caller.index([request], timeout_s=20)
+                if not reply.HasField("indexed"):
+                    code = next(one for one in grpc.StatusCode if one.value[0] == reply.error.code)
+                    message = f"of the item: {reply.error.message}"
+            except ClientError as error:
+                code, message = error.code, str(error)
+            if code is grpc.StatusCode.OK:
+                self.acknowledged.add(request.chunk.symbol)
+            else:
+                self.refused[code.name] += 1
+                if code not in _PASSING:
+                    self.wrong.append(f"{number}: {code} {message}")
+            await asyncio.sleep(0.05)
+
+
+@dataclass
 class Searcher:
     """Looks for every chunk of one file after the other, and says when what it finds is no whole version."""
 
@@ -122,6 +191,7 @@ class Searcher:
     new: dict[Version, int]
     wrong: list[str] = field(default_factory=list)
     answer_count: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
     beside_count: int = 0
     """How often an old version was found whole, beside a part of the new one."""
 
@@ -144,6 +214,7 @@ class Searcher:
                 try:
                     response = await self.caller.search_by(request)
                 except ClientError as error:
+                    self.refused[error.code.name] += 1
                     if error.code not in _PASSING:
                         self.wrong.append(f"{path}: {error.code} {error}")
                     await asyncio.sleep(0.05)

@@ -25,6 +25,8 @@ from gateway.client.errors import ClientError, from_rpc_error
 from gateway.local.postgres import Postgres
 from gateway.local.triton import Triton
 
+# What grpc.aio itself says, as INTERNAL, of a stream whose connection was lost under a write; no server said it.
+_LOST_WHILE_WRITING = "Internal error from Core"
 T = TypeVar("T")
 API_KEY = f"duovec_faulttests01_{'0f' * 32}"
 METADATA = (("authorization", f"Bearer {API_KEY}"),)
@@ -77,7 +79,10 @@ class Caller:
         try:
             return await call
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, self._endpoint) from error
+            failure = from_rpc_error(error, self._endpoint)
+            if error.details() == _LOST_WHILE_WRITING:
+                failure.code = grpc.StatusCode.UNAVAILABLE
+            raise failure from error
 
     async def embed(
         self,

@@ -5,48 +5,38 @@ is found.
 """
 
 import asyncio
+import contextlib
+import itertools
 import json
 import random
 import shutil
 import sysconfig
-from collections.abc import AsyncIterator
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
 import pytest
-from bulk_site import CODEBASE, BulkSite, Searcher, chunks_of, versions_of
+from bulk_site import CODEBASE, WRITTEN, BulkSite, Searcher, Writer, chunks_of, versions_of
 from fault_caller import API_KEY, Caller
+from fault_site import Backends
+from fuzz_caller import complaints
+from soak_run import SoakRun
 
 from gateway.client.client import Client
 from gateway.client.indexer import index_tree
-from gateway.embedding.space import passage_of
-from gateway.local.postgres import Postgres
-from gateway.local.process import GatewayServer, free_port
-from gateway.local.triton import Triton
 
-ENCODERS = ("compact-code", "compact-text")
 LIBRARY = Path(sysconfig.get_path("stdlib"))
 
 
 @pytest.fixture
-async def site(published_models: Path, fault_dir: Path) -> AsyncIterator[BulkSite]:
-    postgres = Postgres(fault_dir / "postgres", log_path=fault_dir / "postgres.log")
-    triton = Triton(published_models, ENCODERS, work_dir=fault_dir / "triton", log_path=fault_dir / "triton.log")
-    await postgres.start()
-    await triton.start()
-    environment = {
-        "DUOVEC_DATABASE_URL": postgres.url,
-        "DUOVEC_TRITON_URL": triton.url,
-        "DUOVEC_MODEL_REPOSITORY": str(published_models),
-        "DUOVEC_ADMIN_KEY": API_KEY,
-        "DUOVEC_DRAIN_S": "1",
-    }
-    gateway = GatewayServer(f"127.0.0.1:{free_port()}", environment, log_path=fault_dir / "gateway.log")
+async def site(backends: Backends, database_url: str) -> AsyncIterator[BulkSite]:
+    gateway = backends.gateway(database_url, cache_max_texts="0")
     await gateway.start()
-    yield BulkSite(postgres, triton, gateway)
+    yield BulkSite(backends.postgres, backends.triton, gateway, database_url, backends.log_path())
     await gateway.stop()
-    await triton.stop()
-    await postgres.stop()
 
 
 @pytest.fixture
@@ -63,51 +53,95 @@ def trees(tmp_path: Path) -> tuple[Path, Path]:
     return old, new
 
 
-@pytest.mark.parametrize(("part", "seed"), [("client", 1), ("gateway", 2), ("triton", 3), ("postgres", 4)])
+PARTS = ("client", "gateway", "triton", "postgres")
+
+
+@pytest.mark.soak
 async def test_whatever_is_killed_the_same_command_ends_it(
-    site: BulkSite, trees: tuple[Path, Path], part: str, seed: int
+    site: BulkSite, trees: tuple[Path, Path], soak: SoakRun
 ) -> None:
-    old, new = trees
-    before, after = chunks_of(old), chunks_of(new)
-    assert max(before.values()) == max(after.values()) == 1
-    old_versions, new_versions = versions_of(before), versions_of(after)
-    coming = new_versions.keys() - old_versions.keys()
-    coming_count = sum(new_versions[version] for version in coming)
-    # Twice on the way, and once when everything is there and the old is about to be deleted.
-    moments = [*sorted(random.Random(seed).sample(range(1, coming_count), 2)), coming_count]
-
+    """The tree changes from one version to the other and back; of each change the short form has one part killed."""
+    chance = soak.chance("bulk killed")
+    begun = time.monotonic()
+    kills: Counter[str] = Counter()
+    refused: Counter[str] = Counter()
+    answers = beside = 0
     with Client(site.gateway.url, api_key=API_KEY) as client:
-        await asyncio.to_thread(index_tree, client, old, CODEBASE)
-        assert await site.stored() == (before, [])
-        async with grpc.aio.insecure_channel(site.gateway.url) as channel:
-            searcher = Searcher(Caller(channel, site.gateway.url), old_versions, new_versions)
-            searching = asyncio.create_task(searcher.run())
-            for moment in moments:
-                indexing = await site.index(new)
-                await site.until_stored(coming, moment, indexing)
-                await site.kill(part, indexing)
-                _, complaint = await indexing.communicate()
-                assert b"Traceback" not in complaint
-            indexing = await site.index(new)
-            reported, complaint = await indexing.communicate()
-            assert indexing.returncode == 0, complaint.decode()
-            searching.cancel()
-            await asyncio.gather(searching, return_exceptions=True)
+        client.create_codebase(WRITTEN)
+        await asyncio.to_thread(index_tree, client, trees[0], CODEBASE)
+    assert await site.stored() == (chunks_of(trees[0]), [])
+    async with grpc.aio.insecure_channel(site.gateway.url) as channel:
+        caller = Caller(channel, site.gateway.url)
+        writer = Writer(caller)
+        async with beside_it(writer.run()):
+            for number in itertools.count():
+                planned = chance.choices(PARTS, k=3) if soak.is_long else [PARTS[number]] * 3
+                old, new = (trees[0], trees[1]) if number % 2 == 0 else (trees[1], trees[0])
+                searcher = Searcher(caller, versions_of(chunks_of(old)), versions_of(chunks_of(new)))
+                async with beside_it(searcher.run()):
+                    report = await change(site, searcher, new, planned, chance)
+                kills.update(planned)
+                refused += searcher.refused
+                answers, beside = answers + searcher.answer_count, beside + searcher.beside_count
+                assert await site.stored() == (chunks_of(new), [])
+                assert report["files_unchanged"] + report["files_changed"] == len(searcher.new)
+                assert (searcher.wrong, writer.wrong) == ([], []), (
+                    f"{searcher.wrong} {writer.wrong} {complaints(site.log)}"
+                )
+                acknowledged = set(writer.acknowledged)
+                written = await site.written()
+                assert acknowledged <= written.keys()
+                assert set(written.values()) <= {1}
+                soak.progress(f"{kills.total()} killed {dict(kills)}, {answers} searches, {len(acknowledged)} written")
+                if kills.total() >= (soak.kills if soak.is_long else 3 * len(PARTS)):
+                    break
+    assert answers > 50
+    assert beside > 0
+    assert len(writer.acknowledged) > 20
+    least = min([await site.least_cosine(codebase_id, 40, chance) for codebase_id in (CODEBASE, WRITTEN)])
+    assert least > 0.998
+    soak.report(
+        "killed",
+        {
+            "kills": dict(kills),
+            "seconds": round(time.monotonic() - begun),
+            "searches answered": answers,
+            "searches refused": dict(refused),
+            "chunks acknowledged one by one": len(writer.acknowledged),
+            "writes refused": dict(writer.refused),
+            "least cosine of a vector computed anew": round(least, 5),
+        },
+    )
 
-        assert await site.stored() == (after, [])
-        assert searcher.wrong == []
-        assert searcher.answer_count > 50
-        assert searcher.beside_count > 0
-        report = json.loads(reported)
-        assert report["files_unchanged"] + report["files_changed"] == len(new_versions)
-        await asyncio.to_thread(check_vectors, client, random.Random(seed))
+
+@asynccontextmanager
+async def beside_it(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Run something for the length of the block; what it raises is raised at the block's end."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
-def check_vectors(client: Client, chance: random.Random) -> None:
-    """What is found by a chunk's own text is that chunk: no vector was filed under another."""
-    hits = client.search(CODEBASE, "a", limit=100, lexical_weight=0).hits
-    for hit in chance.sample(list(hits), 5):
-        text = passage_of(hit.chunk.symbol, hit.chunk.content)
-        best = client.search(CODEBASE, code=text, limit=100, lexical_weight=0, truncate=True).hits
-        [score] = [other.score for other in best if other.chunk_id == hit.chunk_id]
-        assert score > 0.998
+async def change(
+    site: BulkSite, searcher: Searcher, tree: Path, planned: Sequence[str], chance: random.Random
+) -> dict[str, int]:
+    """Index another version, with a part killed now and then; gives the report of the run that ended it."""
+    coming = searcher.new.keys() - searcher.old.keys()
+    count = sum(searcher.new[version] for version in coming)
+    # On the way, and once when everything is there and the old is about to be deleted.
+    moments = [*sorted(chance.sample(range(1, count), len(planned) - 1)), count]
+    for moment, part in zip(moments, planned, strict=True):
+        indexing = await site.index(tree)
+        await site.until_stored(coming, moment, indexing)
+        await site.kill(part, indexing)
+        _, complaint = await indexing.communicate()
+        assert b"Traceback" not in complaint
+    indexing = await site.index(tree)
+    reported, complaint = await indexing.communicate()
+    assert indexing.returncode == 0, complaint.decode()
+    report: dict[str, int] = json.loads(reported)
+    return report
