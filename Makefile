@@ -12,22 +12,32 @@ QUERY ?=
 SBOM_DIR ?= build/sbom
 SBOM ?= gateway training
 
-.PHONY: demo test check bench soak proto lock audit sbom clean
+.PHONY: demo test lint check computing waiting bench soak proto lock audit sbom clean
 
 demo: $(VENV)/installed
 	@$(BIN)/duovec-export publish --pair compact --repository "$(DATA_DIR)/model_repository" --if-missing
 	@$(BIN)/duovec demo $(if $(CODE),"$(CODE)") $(if $(QUERY),--query "$(QUERY)") --data-dir "$(DATA_DIR)"
 
-test: check
-	$(BIN)/pytest tests/integration
-# By themselves: some of them fork, which a process does not survive that has Arrow and Ray in it.
+# Half of the tests mostly compute, and half mostly wait: two processes at once, each of which prints when it is through.
+test: lint
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target computing waiting
+# Alone, for they bound times. By themselves, for some fork, which a process does not survive that has Arrow in it.
 	$(BIN)/pytest tests/faults
 
-check: $(VENV)/installed
+computing: $(VENV)/installed
+	$(BIN)/pytest tests/unit tests/contract
+	$(BIN)/pytest tests/integration/export tests/integration/training tests/integration/batch
+
+waiting: $(VENV)/installed
+	$(BIN)/pytest tests/integration/gateway tests/integration/local tests/integration/store
+
+lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check: lint
 	$(BIN)/pytest tests/unit tests/contract
 
 bench: $(VENV)/installed

@@ -17,15 +17,27 @@ def test_ci_runs_make_test_and_nothing_else() -> None:
     assert [line for line in lines if line and not re.match(r"#|set |cd ", line)] == ["make test"]
 
 
-def test_make_test_includes_the_quick_checks_and_the_integration_tests() -> None:
+def test_make_test_includes_the_quick_checks_and_every_suite_once() -> None:
     """`make test` is everything."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    slow = re.search(r"^test: check\n((?:[\t#].*\n)+)", makefile, re.MULTILINE)
-    assert slow is not None
-    run = re.findall(r"^\t\S*pytest (.*)$", slow[1], re.MULTILINE)
-    suites = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()} - {"__pycache__", "benchmarks"}
-    assert {f"tests/{suite}" for suite in suites} == {*run, "tests/unit", "tests/contract"}
-    recipe = re.search(r"^check:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
-    assert recipe is not None
-    for step in ("ruff format --check", "ruff check", "mypy", "lint-imports", "pytest tests/unit tests/contract"):
-        assert step in recipe[1]
+
+    def recipe(target: str, needs: str) -> str:
+        found = re.search(rf"^{target}: {re.escape(needs)}\n((?:[\t#].*\n)+)", makefile, re.MULTILINE)
+        assert found is not None, target
+        return found[1]
+
+    def suites(*recipes: str) -> list[str]:
+        runs = [run.split() for text in recipes for run in re.findall(r"^\t\S*pytest (.*)$", text, re.MULTILINE)]
+        return [suite for run in runs for suite in run]
+
+    installed, test = "$(VENV)/installed", recipe("test", "lint")
+    assert "--jobs=2" in test and re.search(r" computing waiting$", test, re.MULTILINE)
+    tests = ROOT / "tests"
+    folders = [*tests.iterdir(), *(tests / "integration").iterdir()]
+    there = {path.relative_to(ROOT).as_posix() for path in folders if path.is_dir() and path.name != "__pycache__"}
+    run = suites(test, recipe("computing", installed), recipe("waiting", installed))
+    assert sorted(run) == sorted(there - {"tests/benchmarks", "tests/integration"})
+    quick, checked = recipe("check", "lint"), recipe("lint", installed)
+    assert suites(quick) == ["tests/unit", "tests/contract"]
+    for step in ("ruff format --check", "ruff check", "mypy", "lint-imports"):
+        assert step in checked

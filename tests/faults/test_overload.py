@@ -8,22 +8,17 @@ import statistics
 import textwrap
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import grpc
 import pytest
+from fault_caller import API_KEY, METADATA
+from fault_site import Backends, serving
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from open_folder import open_folder
 
 from duovec.v1 import chunk_pb2, embedding_service_pb2, index_service_pb2, vector_pb2
 from duovec.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 from gateway.client.client import Client
-from gateway.local.postgres import Postgres
-from gateway.local.triton import Triton
-from gateway.server import serve
-from gateway.settings import Settings
-from gateway.store.migrations import migrate
 
 CALLERS, STREAMS, CHUNKS = 40, 16, 64
 FUNCTIONS = [
@@ -34,47 +29,28 @@ FUNCTIONS = [
 
 
 @pytest.fixture
-def root() -> Iterator[Path]:
-    """A folder that the account of PostgreSQL may enter."""
-    with open_folder("duovec-overload-") as folder:
-        yield folder
-
-
-@pytest.fixture
-async def endpoint(root: Path, published_models: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
+async def endpoint(backends: Backends, database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
     """A gateway that takes 4,096 tokens at once, less than a fifth of a second's work of two cores."""
     monkeypatch.setattr("gateway.rpc.admission.BULK_TOKENS", 4096)
-    postgres = Postgres(root / "postgres", log_path=root / "postgres.log")
-    triton = Triton(
-        published_models, ("compact-code", "compact-text"), work_dir=root / "triton", log_path=root / "triton.log"
-    )
-    await postgres.start()
-    await migrate(postgres.url)
-    await triton.start()
-    settings = Settings(
-        database_url=postgres.url,
-        triton_url=triton.url,
-        model_repository=published_models,
-        listen="127.0.0.1:0",
-        admin_key_file=root / "admin.key",
+    async with serving(
+        backends.postgres,
+        backends.triton,
+        backends.repository,
+        database_url,
         max_pending_tokens=4096,
         request_timeout_s=4,
         cache_max_texts=0,
-        drain_s=1,
-    )
-    async with serve(settings) as port:
-        yield f"127.0.0.1:{port}"
-    await triton.stop()
-    await postgres.stop()
+    ) as parts:
+        yield parts.endpoint
 
 
-async def embed_at_last(stub: EmbeddingServiceStub, key: str, caller: int) -> list[float]:
+async def embed_at_last(stub: EmbeddingServiceStub, caller: int) -> list[float]:
     """Call until it is answered, each time after the delay that was told; gives the delays."""
     texts = [FUNCTIONS[(caller * 7 + number) % len(FUNCTIONS)] for number in range(4)]
     request = embedding_service_pb2.EmbedRequest(texts=texts, input_type=vector_pb2.INPUT_TYPE_PASSAGE, truncate=True)
     delays: list[float] = []
     while True:
-        call = stub.Embed(request, metadata=(("authorization", f"Bearer {key}"),))
+        call = stub.Embed(request, metadata=METADATA)
         try:
             response = await call
         except grpc.aio.AioRpcError as error:
@@ -96,13 +72,12 @@ async def told_delay_s(call: grpc.aio.UnaryUnaryCall) -> float:
     return info.retry_delay.ToMilliseconds() / 1000
 
 
-async def test_who_comes_back_when_told_is_answered(endpoint: str, root: Path) -> None:
+async def test_who_comes_back_when_told_is_answered(endpoint: str) -> None:
     """Six times as many tokens as are taken at once; the first call is alone, so that the rate is known."""
-    key = (root / "admin.key").read_text().strip()
     async with grpc.aio.insecure_channel(endpoint) as channel:
         stub = EmbeddingServiceStub(channel)
-        assert await embed_at_last(stub, key, 0) == []
-        delays = await asyncio.gather(*(embed_at_last(stub, key, caller) for caller in range(CALLERS)))
+        assert await embed_at_last(stub, 0) == []
+        delays = await asyncio.gather(*(embed_at_last(stub, caller) for caller in range(CALLERS)))
     refused = [one for one in delays if one]
     assert len(refused) > CALLERS / 4
     # Were all told the same time, the last would be refused about as often as there are others.
@@ -131,15 +106,14 @@ def chunks_of(stream: int) -> Iterator[index_service_pb2.IndexChunksRequest]:
         )
 
 
-async def test_parallel_indexers_wait_for_their_turn(endpoint: str, root: Path) -> None:
+async def test_parallel_indexers_wait_for_their_turn(endpoint: str) -> None:
     """Together they take longer than a batch may: none fails since it waited for others."""
-    key = (root / "admin.key").read_text().strip()
 
     def index(stream: int) -> list[str]:
-        with Client(endpoint, api_key=key) as client:
+        with Client(endpoint, api_key=API_KEY) as client:
             return [str(reply.WhichOneof("outcome")) for reply in client.index_chunks(chunks_of(stream))]
 
-    with Client(endpoint, api_key=key) as client:
+    with Client(endpoint, api_key=API_KEY) as client:
         await asyncio.to_thread(client.create_codebase, "crowded")
         loop = asyncio.get_running_loop()
         # Threads of their own: the gateway needs those of the loop.
