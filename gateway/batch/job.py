@@ -94,8 +94,9 @@ def run(
             fn_constructor_args=(list(endpoints), checkpoint, api_key_file, patience_s),
             batch_size=1,
             batch_format="pyarrow",
-            # It waits for the network. With the needs of `read` the two would be one step, and nobody read ahead.
-            num_cpus=0,
+            # It waits for the network. With those of `read` both would be one step, and nobody read ahead. Without
+            # any, an actor is put on a node by chance, whatever the strategy.
+            num_cpus=0.01,
             scheduling_strategy="SPREAD",
             compute=ray.data.ActorPoolStrategy(size=min(actors, len(items))),
         )

@@ -152,6 +152,7 @@ def test_a_job_that_is_killed_goes_on_where_it_was(
     # What the changed file held before is gone, what its neighbour holds was not embedded again.
     assert client.get_codebase("batch-tree").chunk_count == chunk_count(sources)
     assert report["counts"]["chunks_unchanged"] > 0
+    assert len(report["nodes"]) == 2
     (hit, *_) = client.search("batch-tree", "raise_by_500", limit=1).hits
     assert hit.chunk.path == changed.name
 
