@@ -49,6 +49,7 @@ class Deployment:
         max_batch_size: Most rows of a request, and of what Triton merges.
         length_buckets: Lengths that rows are padded to, ascending, the last one `max_tokens`; empty for the Python
             backend, which undoes padding.
+        names_rows: Whether an answer says of which rows it is; those of native backends, and of older exports, do not.
     """
 
     encoder: str
@@ -59,6 +60,7 @@ class Deployment:
     num_threads: int
     max_batch_size: int
     length_buckets: tuple[int, ...]
+    names_rows: bool
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -72,6 +74,7 @@ class Deployment:
             "num_threads": self.num_threads,
             "max_batch_size": self.max_batch_size,
             "length_buckets": list(self.length_buckets),
+            "names_rows": self.names_rows,
         }
 
     def can_follow(self, other: "Deployment") -> bool:
@@ -80,7 +83,7 @@ class Deployment:
         The hosts of the Python backend read runtime and precision from their own version folder; threads are the
         machine's, not the version's.
         """
-        same = ("encoder", "dimension", "takes_task", "max_batch_size", "length_buckets")
+        same = ("encoder", "dimension", "takes_task", "max_batch_size", "length_buckets", "names_rows")
         hosted = self.runtime.backend == other.runtime.backend == "python"
         return (hosted or self.runtime is other.runtime) and all(
             getattr(self, name) == getattr(other, name) for name in same
@@ -99,6 +102,7 @@ def plan_deployment(spec: EncoderSpec, serving: Serving) -> Deployment:
         num_threads=serving.num_threads,
         max_batch_size=LARGEST_BATCH if hosted else batch_limit(spec.max_tokens),
         length_buckets=() if hosted else buckets_up_to(spec.max_tokens),
+        names_rows=hosted,
     )
 
 
@@ -136,6 +140,7 @@ def deployment_of(manifest: Mapping[str, Any], path: Path) -> Deployment:
             num_threads=int(serving["num_threads"]),
             max_batch_size=int(serving["max_batch_size"]),
             length_buckets=tuple(int(length) for length in serving["length_buckets"]),
+            names_rows=bool(serving.get("names_rows", False)),
         )
     except (KeyError, TypeError, ValueError) as exc:
         raise ExportError(

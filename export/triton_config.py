@@ -19,7 +19,7 @@ from tritonclient.grpc.model_config_pb2 import (
 from export.deployment import HOSTED_INSTANCES, TOKEN_BUDGET, Deployment
 from export.errors import ExportError
 from export.profiles import Profile, profiles_of, spanning_profile
-from export.python_backend.host import OUTPUT
+from export.python_backend.host import DIGEST, OUTPUT
 from export.serving import Runtime
 from export.tuning import CORES_PARAMETER, Tuning
 from export.warmup import add_warmup, warmup_lengths
@@ -77,6 +77,8 @@ def build_config(
     if deployment.takes_task:
         config.input.add(name="task_id", data_type=TYPE_INT64, dims=[1])
     config.output.add(name=OUTPUT, data_type=TYPE_FP32, dims=[deployment.dimension])
+    if deployment.names_rows:
+        config.output.add(name=DIGEST, data_type=TYPE_INT64, dims=[1])
     config.version_policy.specific.versions.extend(versions)
     _add_batching(config, deployment)
     _add_instances(config, deployment)

@@ -8,6 +8,7 @@ Shapes: B rows, S tokens of the longest row, D dimension.
 
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ Vectors = NDArray[np.float32]
 
 # Not "embedding", which collides with an internal value name of torch's exporter.
 OUTPUT = "sentence_embedding"
+DIGEST = "row_digest"
 # What OpenVINO is told, and how it names that in its answer. The weights of an int8 graph are int8 in the file already.
 OPENVINO_HINTS = {"fp32": ("f32", "float32"), "bf16": ("bf16", "bfloat16"), "int8": ("f32", "float32")}
 ONNXRUNTIME_PRECISIONS = ("fp32", "fp16", "int8")
@@ -205,6 +207,20 @@ def check_rows(ids_BS: Ids, mask_BS: Ids, task_B1: Ids | None, limits: Limits) -
     if task_B1.min() < 0 or task_B1.max() >= limits.task_count:
         raise HostError(f"task_id must lie in 0 to {limits.task_count - 1}")
     return Rows(ids_BS, lengths_B, task_B1[:, 0])
+
+
+def row_digests(rows: Rows) -> Ids:
+    """What says of which rows an answer is: Triton was seen to answer a request with the vectors of another.
+
+    Returns:
+        digest_B1 (B, 1) int64: CRC-32 of the bytes of each row's ids without padding, begun with its task id, or 0.
+    """
+    tasks_B = np.zeros(len(rows.lengths), np.int64) if rows.tasks is None else rows.tasks
+    digests = [
+        zlib.crc32(ids_S[:length].tobytes(), int(task))
+        for ids_S, length, task in zip(rows.ids, rows.lengths, tasks_B, strict=True)
+    ]
+    return np.array(digests, dtype=np.int64)[:, None]
 
 
 class EncoderHost:

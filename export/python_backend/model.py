@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from .host import OUTPUT, HostError, Rows, Vectors, check_rows, open_host
+from .host import DIGEST, OUTPUT, HostError, Rows, Vectors, check_rows, open_host, row_digests
 
 
 class TritonPythonModel:
@@ -20,6 +20,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Load the version folder that this file lies in, with the parameters of config.pbtxt."""
         config = json.loads(args["model_config"])
+        self._names_rows = any(output["name"] == DIGEST for output in config["output"])
         parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
         self._host = open_host(
             Path(args["model_repository"]) / args["model_version"],
@@ -41,8 +42,8 @@ class TritonPythonModel:
         if accepted:
             # A runtime failure here is everybody's: Triton answers all requests of the batch with it.
             vectors = self._host.embed([rows for _, rows in accepted])
-            for (position, _), vectors_BD in zip(accepted, vectors, strict=True):
-                responses[position] = _respond(vectors_BD)
+            for (position, rows), vectors_BD in zip(accepted, vectors, strict=True):
+                responses[position] = self._respond(rows, vectors_BD)
         return responses
 
     def _read(self, request: Any) -> Rows:
@@ -56,11 +57,13 @@ class TritonPythonModel:
         task_B1 = tensor("task_id") if limits.task_count else None
         return check_rows(tensor("input_ids"), tensor("attention_mask"), task_B1, limits)
 
-
-def _respond(vectors_BD: Vectors) -> Any:
-    if not np.isfinite(vectors_BD).all():
-        return _refuse("the encoder gave a value that is not finite", pb_utils.TritonError.INTERNAL)
-    return pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor(OUTPUT, np.ascontiguousarray(vectors_BD))])
+    def _respond(self, rows: Rows, vectors_BD: Vectors) -> Any:
+        if not np.isfinite(vectors_BD).all():
+            return _refuse("the encoder gave a value that is not finite", pb_utils.TritonError.INTERNAL)
+        tensors = [pb_utils.Tensor(OUTPUT, np.ascontiguousarray(vectors_BD))]
+        if self._names_rows:
+            tensors.append(pb_utils.Tensor(DIGEST, row_digests(rows)))
+        return pb_utils.InferenceResponse(output_tensors=tensors)
 
 
 def _refuse(message: str, code: int) -> Any:

@@ -47,6 +47,8 @@ class Encoder:
     """Lengths that rows are padded to, ascending, for a backend that merges equal shapes only; empty for the others."""
     token_budget: int
     """Most padded tokens that the backend runs at a time, where that is known; 0 where it is not."""
+    names_rows: bool
+    """Whether an answer says of which rows it is."""
     folder: Path
     """Holds its `tokenizer.json`, and `canary.json`: one row with the vector that was seen when it was published."""
     identity: dict[str, Any]
@@ -85,6 +87,7 @@ class Encoder:
                 max_batch_size=int(serving["max_batch_size"]),
                 length_buckets=tuple(serving["length_buckets"]),
                 token_budget=token_budget,
+                names_rows=bool(serving.get("names_rows", False)),
                 folder=folder,
                 identity={
                     "encoder": manifest["encoder"],

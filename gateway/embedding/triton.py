@@ -4,6 +4,7 @@ Shapes: B rows of a request, T tokens of the longest row, D numbers of an encode
 """
 
 import asyncio
+import zlib
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
@@ -214,10 +215,13 @@ class TritonClient:
         answer is taken for the one to the next batch: vectors of other texts. A Triton that was started anew is sure.
         """
         if self._strayed.get((encoder.name, encoder.version), -1) == self.lost_count:
-            raise TritonUnavailable(
-                f"a process of Triton's at {self._url} that runs encoder {encoder.name} version {encoder.version} had "
-                "stopped, and what it answers since may be the vectors of other texts; restart Triton"
-            )
+            raise self._strayed_error(encoder)
+
+    def _strayed_error(self, encoder: Encoder) -> TritonUnavailable:
+        return TritonUnavailable(
+            f"a process of Triton's at {self._url} that runs encoder {encoder.name} version {encoder.version} had "
+            "stopped, and what it answers since may be the vectors of other texts; restart Triton"
+        )
 
     async def _encode_now(
         self,
@@ -305,6 +309,7 @@ class TritonClient:
         if encoder.task_ids:
             inputs.append(_input("task_id", np.full((len(rows), 1), encoder.task_ids[input_type], dtype=np.int64)))
         token_count = int(lengths_B.sum())
+        outputs = ["sentence_embedding", "row_digest"] if encoder.names_rows else ["sentence_embedding"]
         lost_count = self.lost_count
         try:
             with (
@@ -323,7 +328,7 @@ class TritonClient:
                     encoder.name,
                     inputs,
                     model_version=str(encoder.version),
-                    outputs=[triton_grpc.InferRequestedOutput("sentence_embedding")],
+                    outputs=[triton_grpc.InferRequestedOutput(name) for name in outputs],
                     priority=priority,
                     client_timeout=timeout_s,
                     headers=running.headers,
@@ -338,6 +343,10 @@ class TritonClient:
             raise BadVector(
                 f"encoder {encoder.name} version {encoder.version} answered bytes that are not its shape: {exc}"
             ) from exc
+        task_id = encoder.task_ids.get(input_type, 0)
+        if encoder.names_rows and not _is_of(rows, task_id, result.as_numpy("row_digest")):
+            self._strayed[encoder.name, encoder.version] = lost_count
+            raise self._strayed_error(encoder)
         shape = (len(rows), encoder.dimension)
         if vectors_BD is None or vectors_BD.dtype != np.float32 or vectors_BD.shape != shape:
             found = "nothing" if vectors_BD is None else f"{vectors_BD.dtype} {vectors_BD.shape}"
@@ -361,6 +370,12 @@ class TritonClient:
 
 def _has_strayed(exc: InferenceServerException) -> bool:
     return any(words in (exc.message() or "") for words in _STRAYED)
+
+
+def _is_of(rows: Sequence[NDArray[np.int64]], task_id: int, digest_B1: NDArray[np.int64] | None) -> bool:
+    """Whether an answer is one to these rows; see `export.python_backend.host.row_digests`."""
+    expected = [zlib.crc32(ids_T.tobytes(), task_id) for ids_T in rows]
+    return digest_B1 is not None and digest_B1.ravel().tolist() == expected
 
 
 def _padded_width(longest: int, buckets: Sequence[int]) -> int:

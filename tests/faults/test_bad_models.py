@@ -23,15 +23,25 @@ from gateway.local.triton import Triton
 
 # A test double of the code encoder: broken for texts that have one of a few words, a unit vector for all others.
 BROKEN_MODEL = """
+import zlib
+
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
 
+INPUTS = "input_ids", "attention_mask"
+
+
 class TritonPythonModel:
     def execute(self, requests):
-        return [self.answer(pb_utils.get_input_tensor_by_name(request, "input_ids").as_numpy()) for request in requests]
+        return [
+            self.answer(*(pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in INPUTS))
+            for request in requests
+        ]
 
-    def answer(self, ids):
+    def answer(self, ids, mask):
+        rows = [row[:length] for row, length in zip(ids, mask.sum(axis=1))]
+        digests = np.array([[zlib.crc32(row.tobytes())] for row in rows], dtype=np.int64)
         vectors = np.zeros((len(ids), 1536), dtype=np.float32)
         vectors[:, 0] = 1.0
         for token, value in %(values)r.items():
@@ -42,7 +52,8 @@ class TritonPythonModel:
             vectors = vectors[:-1]
         if (ids == %(failing)d).any():
             return pb_utils.InferenceResponse(error=pb_utils.TritonError("the model has a fault"))
-        return pb_utils.InferenceResponse([pb_utils.Tensor("sentence_embedding", np.ascontiguousarray(vectors))])
+        tensors = {"sentence_embedding": np.ascontiguousarray(vectors), "row_digest": digests}
+        return pb_utils.InferenceResponse([pb_utils.Tensor(*tensor) for tensor in tensors.items()])
 """
 VALUES = {"poison": "nan", "zero": "0", "infinite": "inf", "huge": "1e30"}
 BAD = [*VALUES, "narrow", "fewer", "failing"]

@@ -18,7 +18,7 @@ from export.warmup import write_warmup_data
 from gateway.local.triton import Triton
 
 # On a GPU runtime warm-up makes full batches; the kind of instance is the only thing changed for a machine without.
-DEPLOYED = Deployment("tiny", Runtime.ONNXRUNTIME_CUDA, 4, True, 48, 1, 4, (16, 32, 48))
+DEPLOYED = Deployment("tiny", Runtime.ONNXRUNTIME_CUDA, 4, True, 48, 1, 4, (16, 32, 48), names_rows=False)
 MODEL = """
 import json
 import os

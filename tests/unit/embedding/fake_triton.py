@@ -3,6 +3,7 @@
 # ruff: noqa: N802 - the methods are named after the RPCs.
 
 import asyncio
+import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +46,7 @@ class FakeTriton(GRPCInferenceServiceServicer):
         ready: What is said of every model.
         calls: The requests that came.
         most_in_flight: Requests that were in work at once, at most.
+        answers_for: Rows of another request, (B, T), whose digests are in the answers; None for the request's own.
     """
 
     def __init__(self) -> None:
@@ -53,6 +55,7 @@ class FakeTriton(GRPCInferenceServiceServicer):
         self.calls: list[Call] = []
         self.ready_calls: list[tuple[str, str]] = []
         self.most_in_flight = 0
+        self.answers_for: list[NDArray[np.int64]] | None = None
         self._in_flight = 0
 
     async def ModelReady(self, request: Any, context: Any) -> Any:
@@ -81,6 +84,15 @@ class FakeTriton(GRPCInferenceServiceServicer):
             self._in_flight -= 1
         response = service_pb2.ModelInferResponse(model_name=call.model, raw_output_contents=[vectors.tobytes()])
         response.outputs.add(name="sentence_embedding", datatype=np_to_triton_dtype(vectors.dtype), shape=vectors.shape)
+        if any(output.name == "row_digest" for output in request.outputs):
+            rows = self.answers_for or [
+                ids_T[mask_T == 1] for ids_T, mask_T in zip(call.ids_BT, call.mask_BT, strict=True)
+            ]
+            tasks_B = np.zeros(len(rows), np.int64) if call.task_id_B1 is None else call.task_id_B1[:, 0]
+            digests = [zlib.crc32(row.tobytes(), int(task)) for row, task in zip(rows, tasks_B, strict=False)]
+            digest_B1 = np.array(digests, dtype=np.int64)[:, None]
+            response.outputs.add(name="row_digest", datatype="INT64", shape=digest_B1.shape)
+            response.raw_output_contents.append(digest_B1.tobytes())
         return response
 
 

@@ -32,6 +32,7 @@ ENCODER = Encoder(
     max_batch_size=64,
     length_buckets=(),
     token_budget=0,
+    names_rows=False,
     folder=Path("1"),
     identity={},
 )
@@ -225,6 +226,23 @@ async def test_after_a_process_was_given_up_no_answer_is_taken(client: TritonCli
     client.lost_count += 1
     vectors_BD, errors = await encode(client, [row(3, 2)])
     assert (vectors_BD.argmax(axis=1).tolist(), errors) == ([3], {})
+
+
+async def test_the_vectors_of_other_rows_are_not_taken(client: TritonClient, triton: FakeTriton) -> None:
+    """Where an answer says whose it is. Nothing is taken from this Triton then until it was started anew."""
+    encoder = replace(ENCODER, names_rows=True)
+    rows = [row(3, 2), row(4, 5)]
+    vectors_BD, _ = await encode(client, rows, encoder=encoder)
+    assert vectors_BD.argmax(axis=1).tolist() == [3, 4]
+    for others in ([row(3, 2), row(5, 5)], [row(4, 5), row(3, 2)], [row(3, 2)]):
+        triton.answers_for = others
+        with pytest.raises(TritonUnavailable, match="may be the vectors of other texts; restart Triton"):
+            await encode(client, rows, encoder=encoder)
+        triton.answers_for = None
+        with pytest.raises(TritonUnavailable, match="may be the vectors of other texts; restart Triton"):
+            await encode(client, rows, encoder=encoder)
+        client.lost_count += 1
+        assert not (await encode(client, rows, encoder=encoder))[1]
 
 
 async def test_rows_of_similar_length_share_a_request(client: TritonClient, triton: FakeTriton) -> None:

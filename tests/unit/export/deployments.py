@@ -19,5 +19,6 @@ SMALL = Deployment(
     num_threads=1,
     max_batch_size=8,
     length_buckets=(16, 32, 48),
+    names_rows=False,
 )
 """Three profiles, with `task_id`."""

@@ -1,8 +1,10 @@
 """Micro-batches: every row once, under the budget, back in order; bad requests refused one by one."""
 
 import json
+import struct
 import sys
 import types
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -194,6 +196,7 @@ def triton_model(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     model = TritonPythonModel()
     model._host = EncoderHost(EchoSession(), LIMITS, 3, 512)
+    model._names_rows = False
     yield model
     sys.modules.pop("export.python_backend.model", None)
 
@@ -218,6 +221,17 @@ def test_a_bad_request_fails_alone(triton_model: Any) -> None:
         "attention_mask must be ones, then zeros: rows are padded on the right",
     )
     assert without_task.error.message == "input task_id is missing"
+
+
+def test_an_answer_says_of_which_rows_it_is(triton_model: Any) -> None:
+    """By their ids and their task, whatever they are padded to; where the configuration has the output."""
+    triton_model._names_rows = True
+    asked = [request_of([[7, 8, 0]], [[1, 1, 0]]), request_of([[5], [9]], [[1], [1]])]
+    asked[1]["task_id"].array[1] = 1
+    first, second = (response.out[1] for response in triton_model.execute(asked))
+    assert (first.name, first.array.dtype) == ("row_digest", np.int64)
+    assert first.array.tolist() == [[zlib.crc32(struct.pack("<2q", 7, 8))]]
+    assert second.array.tolist() == [[zlib.crc32(struct.pack("<q", 5))], [zlib.crc32(struct.pack("<q", 9), 1)]]
 
 
 def test_value_that_is_not_finite_is_an_error(triton_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
