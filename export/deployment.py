@@ -83,7 +83,7 @@ class Deployment:
         The hosts of the Python backend read runtime and precision from their own version folder; threads are the
         machine's, not the version's.
         """
-        same = ("encoder", "dimension", "takes_task", "max_batch_size", "length_buckets", "names_rows")
+        same = ("encoder", "dimension", "takes_task", "max_batch_size", "length_buckets")
         hosted = self.runtime.backend == other.runtime.backend == "python"
         return (hosted or self.runtime is other.runtime) and all(
             getattr(self, name) == getattr(other, name) for name in same

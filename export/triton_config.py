@@ -77,7 +77,8 @@ def build_config(
     if deployment.takes_task:
         config.input.add(name="task_id", data_type=TYPE_INT64, dims=[1])
     config.output.add(name=OUTPUT, data_type=TYPE_FP32, dims=[deployment.dimension])
-    if deployment.names_rows:
+    if hosted:
+        # Also where the served version is of an older exporter, which never answers it: a newer one may stay loaded.
         config.output.add(name=DIGEST, data_type=TYPE_INT64, dims=[1])
     config.version_policy.specific.versions.extend(versions)
     _add_batching(config, deployment)

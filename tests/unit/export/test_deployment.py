@@ -52,7 +52,7 @@ def test_the_python_backend_takes_rows_as_they_are() -> None:
         ({"length_buckets": (16, 48)}, False),
         ({"takes_task": False}, False),
         ({"dimension": 512}, False),
-        ({"names_rows": True}, False),
+        ({"names_rows": True}, True),
     ],
 )
 def test_an_older_version_stays_loaded_only_where_the_config_fits_both(change: dict[str, Any], follows: bool) -> None:
