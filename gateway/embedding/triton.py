@@ -4,8 +4,6 @@ Shapes: B rows of a request, T tokens of the longest row, D numbers of an encode
 """
 
 import asyncio
-import zlib
-from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
@@ -25,6 +23,7 @@ from gateway.embedding.lane import INTERACTIVE, Callers, Lane, caller_postponed_
 from gateway.embedding.load import BackendStatistics, EncoderLoad
 from gateway.embedding.meter import TokenMeter
 from gateway.embedding.space import Encoder, InputType
+from gateway.embedding.tensors import int64_input, is_of, padded_width, unusable
 from gateway.errors import (
     BackendFault,
     BadVector,
@@ -41,8 +40,6 @@ ROWS_PER_REQUEST = 16
 # How much longer than expected a request takes before Triton is woken, by a row of one token.
 _PATIENCE = 1.0
 _PATIENCE_S = 0.1
-# Pooled and normalized in float32 by the graph; what differs by more is not a unit vector.
-_NORM_TOLERANCE = 1e-2
 # What Triton says of a process of its Python backend that died, or did not answer for a while.
 _STRAYED = ("is not healthy", "Failed to obtain the health mutex")
 
@@ -206,7 +203,7 @@ class TritonClient:
         except TimeoutError as exc:
             raise DeadlineExceeded(f"encoder {encoder.name} did not answer in {timeout_s:.3g} s") from exc
         self._refuse_strayed(encoder)
-        return vectors_BD, _unusable(vectors_BD, encoder)
+        return vectors_BD, unusable(vectors_BD, encoder)
 
     def _refuse_strayed(self, encoder: Encoder) -> None:
         """Take no answer that may be another request's.
@@ -301,13 +298,13 @@ class TritonClient:
         load: EncoderLoad,
     ) -> NDArray[np.float32]:
         lengths_B = np.array([len(row) for row in rows])
-        width = _padded_width(int(lengths_B.max()), encoder.length_buckets)
+        width = padded_width(int(lengths_B.max()), encoder.length_buckets)
         mask_BT = (np.arange(width) < lengths_B[:, None]).astype(np.int64)
         ids_BT = np.zeros_like(mask_BT)
         ids_BT[mask_BT.astype(bool)] = np.concatenate(rows)
-        inputs = [_input("input_ids", ids_BT), _input("attention_mask", mask_BT)]
+        inputs = [int64_input("input_ids", ids_BT), int64_input("attention_mask", mask_BT)]
         if encoder.task_ids:
-            inputs.append(_input("task_id", np.full((len(rows), 1), encoder.task_ids[input_type], dtype=np.int64)))
+            inputs.append(int64_input("task_id", np.full((len(rows), 1), encoder.task_ids[input_type], dtype=np.int64)))
         token_count = int(lengths_B.sum())
         outputs = ["sentence_embedding", "row_digest"] if encoder.names_rows else ["sentence_embedding"]
         lost_count = self.lost_count
@@ -344,7 +341,7 @@ class TritonClient:
                 f"encoder {encoder.name} version {encoder.version} answered bytes that are not its shape: {exc}"
             ) from exc
         task_id = encoder.task_ids.get(input_type, 0)
-        if encoder.names_rows and not _is_of(rows, task_id, result.as_numpy("row_digest")):
+        if encoder.names_rows and not is_of(rows, task_id, result.as_numpy("row_digest")):
             self._strayed[encoder.name, encoder.version] = lost_count
             raise self._strayed_error(encoder)
         shape = (len(rows), encoder.dimension)
@@ -370,33 +367,3 @@ class TritonClient:
 
 def _has_strayed(exc: InferenceServerException) -> bool:
     return any(words in (exc.message() or "") for words in _STRAYED)
-
-
-def _is_of(rows: Sequence[NDArray[np.int64]], task_id: int, digest_B1: NDArray[np.int64] | None) -> bool:
-    """Whether an answer is one to these rows; see `export.python_backend.host.row_digests`."""
-    expected = [zlib.crc32(ids_T.tobytes(), task_id) for ids_T in rows]
-    return digest_B1 is not None and digest_B1.ravel().tolist() == expected
-
-
-def _padded_width(longest: int, buckets: Sequence[int]) -> int:
-    """Tokens of a padded row: those of the longest one, or its bucket where the backend merges equal shapes only."""
-    index = bisect_left(buckets, longest)
-    return buckets[index] if index < len(buckets) else longest
-
-
-def _input(name: str, values: NDArray[np.int64]) -> triton_grpc.InferInput:
-    tensor = triton_grpc.InferInput(name, list(values.shape), "INT64")
-    tensor.set_data_from_numpy(values)
-    return tensor
-
-
-def _unusable(vectors_BD: NDArray[np.float32], encoder: Encoder) -> dict[int, BadVector]:
-    # A NaN or an infinity anywhere in a row makes its norm one, which is outside the tolerance as well.
-    norms_B = np.sqrt(np.einsum("bd,bd->b", vectors_BD, vectors_BD))
-    bad_B = ~(np.abs(norms_B - 1.0) <= _NORM_TOLERANCE)
-    return {
-        int(index): BadVector(
-            f"encoder {encoder.name} version {encoder.version} answered a vector of norm {norms_B[index]}"
-        )
-        for index in np.flatnonzero(bad_B)
-    }
