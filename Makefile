@@ -42,13 +42,15 @@ check: lint
 
 bench: $(VENV)/installed
 	@$(BIN)/duovec-export publish --pair compact --repository "$(DATA_DIR)/model_repository" --if-missing
-	$(BIN)/python tests/benchmarks/service.py
-	$(BIN)/python -P tests/benchmarks/throughput.py
-	$(BIN)/python tests/benchmarks/interference.py
-	$(BIN)/python tests/benchmarks/cache.py
-	$(BIN)/python tests/benchmarks/observation.py
-	$(BIN)/python tests/benchmarks/search.py
-	$(BIN)/python tests/benchmarks/storage.py
+	$(BIN)/python -m tests.benchmarks.service
+	$(BIN)/python -m tests.benchmarks.throughput
+	$(BIN)/python -m tests.benchmarks.interference
+	$(BIN)/python -m tests.benchmarks.cache
+	$(BIN)/python -m tests.benchmarks.observation
+	$(BIN)/python -m tests.benchmarks.search
+	$(BIN)/python -m tests.benchmarks.permissions
+	$(BIN)/python -m tests.benchmarks.search_log
+	$(BIN)/python -m tests.benchmarks.storage
 	$(BIN)/python -m tests.benchmarks.peers
 	$(BIN)/python -m tests.benchmarks.flops
 

@@ -1,6 +1,6 @@
-"""What the embedding cache saves and costs: a table, then one JSON line, kept in results/cache.json.
+"""What the embedding cache saves and costs: a table, and a JSON line for results/cache.json.
 
-Usage: python tests/benchmarks/cache.py [--repository DIR]   (starts PostgreSQL and Triton; needs the compact pair)
+Usage: python -m tests.benchmarks.cache [--repository DIR]   (starts PostgreSQL and Triton; needs the compact pair)
 
 Times are of `Embedder`, tokenization included, without gRPC. The three ways take turns, so that a busy machine is as
 busy for each. The "short" texts have about 12 tokens, those of the batches are functions of the standard library.
@@ -10,9 +10,7 @@ import argparse
 import ast
 import asyncio
 import itertools
-import json
 import os
-import platform
 import statistics
 import sysconfig
 import tempfile
@@ -33,9 +31,9 @@ from gateway.store.migrations import migrate
 from gateway.store.pool import Database
 from gateway.store.principals import PrincipalStore
 from gateway.store.spaces import SpaceStore
+from tests.benchmarks.keeping import keep, rounded
 
 ROOT = Path(__file__).parents[2]
-RESULTS = Path(__file__).parent / "results" / "cache.json"
 ENCODERS = ("compact-code", "compact-text")
 REPETITIONS = {"1 short text": 200, "64 functions": 20}
 FILLED = 20_000
@@ -147,18 +145,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repository", type=Path, default=ROOT / ".duovec" / "model_repository")
     repository = parser.parse_args().repository
-    load_average = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="duovec-bench-") as folder:
         os.chmod(folder, 0o755)  # noqa: PTH101 - PostgreSQL's account must be able to enter
         figures = asyncio.run(run(Path(folder), repository))
-    figures["load average before"] = load_average
     for name, figure in figures.items():
         print(f"{name:<34}{figure:10.2f}")
-    machine = {"processors": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
-    document = {"machine": machine, "figures": {name: round(figure, 3) for name, figure in figures.items()}}
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(document, indent=1) + "\n")
-    print(json.dumps(document))
+    keep("cache", {"figures": rounded(figures)})
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 """How fast, how exact and how large one encoder is on every runtime and precision that this machine runs.
 
-Usage: python tests/benchmarks/export.py [--encoder compact-code] [--repeats 7] [--keep]
-Prints a table, then one JSON line; --keep appends the line to tests/benchmarks/results/export.json. On a quiet machine.
+Usage: python -m tests.benchmarks.export [--encoder compact-code] [--repeats 7]
+Prints a table, then one JSON line, kept in results/export.json. On a quiet machine.
 
 Every variant runs in a process of its own, so that its peak memory is its own. Rounds are interleaved: what slows the
 machine down for a while slows all of them. The figure is the median round.
 """
 
 import argparse
-import datetime
 import importlib.metadata
 import json
 import os
@@ -21,9 +20,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# Python puts this file's folder first, where the file itself would be taken for the package `export`.
-sys.path.remove(str(Path(__file__).parent))
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,8 +30,8 @@ from export.python_backend.host import group_by_length, open_session
 from export.serving import Precision, Runtime, Serving, cpu_flags, resolve_precision
 from export.source import open_checkpoint, write_tokenizer
 from export.spec import EncoderSpec, load_builtin
+from tests.benchmarks.keeping import keep
 
-RESULTS = Path(__file__).with_name("results") / "export.json"
 TORCH = "torch"
 VARIANTS = (
     (TORCH, "fp32"),
@@ -144,7 +140,17 @@ def time_variants(
     }
     children = []
     for runtime, precision in variants:
-        command = [sys.executable, __file__, "--child", spec.name, str(folder), runtime, precision, str(threads)]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.benchmarks.export",
+            "--child",
+            spec.name,
+            str(folder),
+            runtime,
+            precision,
+            str(threads),
+        ]
         children.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
     rounds: list[list[dict[str, float]]] = [[] for _ in children]
     for repeat in range(repeats + 1):
@@ -213,10 +219,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--encoder", default="compact-code")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--keep", action="store_true")
     arguments = parser.parse_args()
     spec, threads = load_builtin(arguments.encoder), len(os.sched_getaffinity(0))
-    load = round(os.getloadavg()[1], 2)  # of five minutes: figures of a busy machine must be seen as such
     variants = list(VARIANTS)
     try:
         resolve_precision("bf16", Runtime.OPENVINO, Precision.BF16, cpu_flags())
@@ -231,24 +235,15 @@ def main() -> None:
             one |= quality(spec, folder, one["runtime"], one["precision"], threads)
     print_table(results)
     names = ("torch", "transformers", "onnxruntime", "openvino", "nncf")
-    line = json.dumps(
-        {
-            "benchmark": "export",
-            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-            "encoder": spec.name,
-            "cpu": cpu_model(),
-            "threads": threads,
-            "load_before": load,
-            "repeats": arguments.repeats,
-            "versions": {name: importlib.metadata.version(name) for name in names},
-            "variants": results,
-        }
-    )
-    print(line)
-    if arguments.keep:
-        RESULTS.parent.mkdir(exist_ok=True)
-        with RESULTS.open("a", encoding="utf-8") as file:
-            file.write(f"{line}\n")
+    document = {
+        "encoder": spec.name,
+        "cpu": cpu_model(),
+        "threads": threads,
+        "repeats": arguments.repeats,
+        "versions": {name: importlib.metadata.version(name) for name in names},
+        "variants": results,
+    }
+    keep("export", document)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Peak memory of exporting a full-size Qodo-Embed-1-1.5B to ONNX: true dimensions, random weights.
 
-Run: python tests/benchmarks/export_memory.py [--folder DIR] [--precision fp32|fp16|bf16]
-Needs 12 GB of disk in DIR. Prints a table and one JSON line.
+Run: python -m tests.benchmarks.export_memory [--folder DIR] [--precision fp32|fp16|bf16]
+Needs 12 GB of disk in DIR. Prints a table, then one JSON line, kept in results/export_memory.json.
 """
 
 import argparse
@@ -11,6 +11,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from tests.benchmarks.keeping import keep
 
 # Qodo-Embed-1-1.5B's config.json: 1.54 billion parameters.
 CONFIG = {
@@ -77,7 +79,11 @@ def check(target: Path) -> float:
 def child(step: str, *arguments: str) -> dict[str, float]:
     """Run a step in a process of its own; its seconds, its peak resident memory in GiB and what else it prints."""
     started = time.monotonic()
-    process = subprocess.run([sys.executable, __file__, f"--{step}", *arguments], check=True, stdout=subprocess.PIPE)
+    process = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.export_memory", f"--{step}", *arguments],
+        check=True,
+        stdout=subprocess.PIPE,
+    )
     return {"seconds": round(time.monotonic() - started, 1), **json.loads(process.stdout)}
 
 
@@ -114,7 +120,6 @@ def main() -> None:
         checked = child("check", str(target)) if arguments.precision != "bf16" else {}  # which onnxruntime's CPU lacks
         written = sum(path.stat().st_size for path in target.iterdir())
         result = {
-            "benchmark": "export_memory",
             "parameters_billion": 1.54,
             "precision": arguments.precision,
             **measured,
@@ -125,7 +130,7 @@ def main() -> None:
         }
     for key, value in result.items():
         print(f"{key:>20}  {value}")
-    print(json.dumps(result))
+    keep("export_memory", result)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Training of the compact code encoder: tokens/s and peak memory against sentence-transformers' defaults on the same
 rows, and the gradient against finite differences, the predecessor's method.
 
-    python -P tests/benchmarks/fine_tuning.py DATA [STEPS]
+    python -m tests.benchmarks.fine_tuning DATA [STEPS]
 
--P, because a benchmark beside this one is called export.
-Every measurement is a process of its own, so that peaks do not add up. Prints a table, then one JSON line.
+Every measurement is a process of its own, so that peaks do not add up. Prints a table, then one JSON
+line, kept in results/fine_tuning.json.
 """
 
 import json
@@ -24,6 +24,7 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 
 from export.source import open_checkpoint
 from export.transformer import quiet_transformers
+from tests.benchmarks.keeping import keep, rounded
 from training.dataset import columns_of, load_rows, training_rows
 from training.losses import build_loss
 from training.model import TrainedEncoder, build_model
@@ -139,7 +140,7 @@ def main() -> None:
         return
     results = {}
     for name in MEASUREMENTS:
-        command = [sys.executable, "-P", __file__, str(data), str(steps), name]
+        command = [sys.executable, "-m", "tests.benchmarks.fine_tuning", str(data), str(steps), name]
         child = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         results[name] = json.loads(child.stdout.splitlines()[-1])
     for name in ("ours", "defaults"):
@@ -150,7 +151,7 @@ def main() -> None:
         f"backpropagation, {gradients['finite_differences_s']:,.0f} s by finite differences: {gradients['ratio']:,.0f} "
         f"times; they differ by {gradients['median_relative_error']:.2%}"
     )
-    print(json.dumps({"threads": torch.get_num_threads(), "steps": steps, **results}))
+    keep("fine_tuning", {"threads": torch.get_num_threads(), "steps": steps, "figures": rounded(results)})
 
 
 if __name__ == "__main__":

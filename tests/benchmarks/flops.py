@@ -14,8 +14,6 @@ import argparse
 import asyncio
 import functools
 import json
-import os
-import platform
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -29,10 +27,10 @@ from export.python_backend.host import WIDTH_STEP, group_by_length
 from export.spec import load_builtin
 from gateway.embedding.space import Encoder, Space
 from tests.benchmarks.flops_products import KINDS, Batch, OpenVinoProducts, Products, TorchProducts, products_of
+from tests.benchmarks.keeping import keep, rounded
 from tests.benchmarks.peers import ENCODERS, ROOT, scenarios
 from tests.benchmarks.throughput import THREADS, Bound, seconds
 
-RESULTS = Path(__file__).parent / "results" / "flops.json"
 SQUARE = 2048
 
 
@@ -116,7 +114,6 @@ def main() -> None:
     parser.add_argument("--repository", type=Path, default=ROOT / ".duovec" / "model_repository")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
-    load_average = os.getloadavg()[0]
     torch.set_num_threads(THREADS)
     space = Space.load(options.repository, code_encoder=ENCODERS[0], text_encoder=ENCODERS[1])
     encoders = (space.code, space.text)
@@ -147,19 +144,12 @@ def main() -> None:
     for one in found.values():
         one["encoders, padded / square product"] = one["encoders, padded GFLOP/s"] * 1e9 / best
     document = {
-        "machine": {"processors": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()},
-        "load average before": round(load_average, 2),
         "precision": precision,
         "threads": THREADS,
         "square product, GFLOP/s": {name: round(rate / 1e9, 1) for name, rate in square.items()},
-        "figures": {
-            scenario: {name: round(value, 3) if isinstance(value, float) else value for name, value in one.items()}
-            for scenario, one in found.items()
-        },
+        "figures": rounded(found),
     }
-    print(json.dumps(document))
-    if not options.quick:
-        RESULTS.write_text(json.dumps(document, indent=1) + "\n")
+    keep("flops", document, only_print=options.quick)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
-"""How long a search takes while somebody indexes: a table, then one JSON line.
+"""How long a search takes while somebody indexes: a table, and a JSON line for results/interference.json.
 
-Usage: python tests/benchmarks/interference.py   (starts its own stack; needs the published compact pair in .duovec)
+Usage: python -m tests.benchmarks.interference   (starts its own stack; needs the published compact pair in .duovec)
 """
 
 import asyncio
 import itertools
-import json
 import os
 import statistics
 import sysconfig
@@ -18,6 +17,7 @@ from gateway.client.client import Client
 from gateway.client.indexer import index_tree
 from gateway.client.report import IndexReport
 from gateway.local.stack import Stack, StackSettings
+from tests.benchmarks.keeping import keep, rounded
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = Path(sysconfig.get_path("stdlib"))
@@ -81,7 +81,7 @@ async def main() -> None:
             figures = await asyncio.to_thread(measure, stack.endpoint, stack.api_key)
     for name, values in figures.items():
         print(f"{name:<24}" + "".join(f"{key}={value:10.1f}  " for key, value in values.items()))
-    print(json.dumps(figures))
+    keep("interference", {"figures": rounded(figures)})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What being seen from outside costs a call: a table, then one JSON line.
+"""What being seen from outside costs a call: a table, and a JSON line for results/observation.json.
 
-Usage: python tests/benchmarks/observation.py   (starts its own stack; needs the published compact pair in .duovec)
+Usage: python -m tests.benchmarks.observation   (starts its own stack; needs the published compact pair in .duovec)
 
 Three gateways on one PostgreSQL and one Triton take turns, call by call, in random order: one that records nothing, one
 whose metrics are read every second, one that also sends a trace of every call to a collector in this process. The calls
@@ -9,7 +9,6 @@ are the cheapest that there are: the vector comes from the embedding cache.
 
 import asyncio
 import contextlib
-import json
 import os
 import random
 import statistics
@@ -37,6 +36,7 @@ from gateway.client.client import Client
 from gateway.client.indexer import index_tree
 from gateway.local.process import free_port
 from gateway.local.stack import Stack, StackSettings
+from tests.benchmarks.keeping import keep, rounded
 
 ROOT = Path(__file__).parents[2]
 SOURCE = Path(sysconfig.get_path("stdlib")) / "asyncio"
@@ -45,6 +45,8 @@ ROUNDS = 1000
 BLIND = """
 from gateway import server
 from gateway.rpc.observation import ObservingInterceptor
+from tests.benchmarks.keeping import keep, rounded
+from tests.benchmarks.keeping import keep, rounded
 
 async def leave(self, continuation, details):
     return await continuation(details)
@@ -139,7 +141,6 @@ def measure(endpoints: dict[str, str], api_key: str) -> dict[str, float]:
 
 async def main() -> None:
     """Start all, measure, print."""
-    load_average = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="duovec-bench-") as folder:
         os.chmod(folder, 0o755)  # noqa: PTH101 - PostgreSQL's account must be able to enter
         settings = StackSettings(
@@ -147,10 +148,9 @@ async def main() -> None:
         )
         async with Stack(settings) as stack:
             figures = await asyncio.to_thread(run, stack)
-    figures["load average before"] = load_average
     for name, figure in figures.items():
         print(f"{name:<40}{figure:10.3f}")
-    print(json.dumps({name: round(figure, 4) for name, figure in figures.items()}))
+    keep("observation", {"figures": rounded(figures)})
 
 
 def run(stack: Stack) -> dict[str, float]:

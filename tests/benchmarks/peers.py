@@ -1,4 +1,4 @@
-"""How duovec compares with sentence-transformers and infinity on the same two checkpoints: a table, then one JSON line.
+"""How duovec compares with sentence-transformers and infinity on the same two checkpoints: a table, and one JSON line.
 
 Usage: python -m tests.benchmarks.peers [--repository .duovec/model_repository] [--quick]
 Makes the peers' environments in .duovec/benchmarks/peers, starts its own stack, keeps the figures in
@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -31,13 +30,13 @@ from export.spec import load_builtin
 from gateway.client.client import Client
 from gateway.embedding.space import Space, passage_of
 from gateway.local.stack import Stack, StackSettings
+from tests.benchmarks.keeping import keep, rounded
 from tests.benchmarks.peers_checkpoint import write_checkpoint
 from tests.benchmarks.peers_environment import environment
 from tests.benchmarks.throughput import Bound, real_chunks, seconds, stream_embed
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".duovec" / "benchmarks" / "peers"
-RESULTS = Path(__file__).parent / "results" / "peers.json"
 ENCODERS = ("compact-code", "compact-text")
 # Kind, which is also its environment, and variant of the worker.
 PEERS = {
@@ -191,8 +190,8 @@ def report(ways: dict[str, Way], texts: dict[str, list[str]], tokens: dict[str, 
         figures[name] = {
             **way.facts,
             "both encoders at once": way.at_once,
-            "texts/s": _rounded(rates[name]),
-            "tokens/s": _rounded({scenario: rate * tokens[scenario] for scenario, rate in rates[name].items()}),
+            "texts/s": rounded(rates[name]),
+            "tokens/s": rounded({scenario: rate * tokens[scenario] for scenario, rate in rates[name].items()}),
         }
     for ours in ("StreamEmbed", "bound"):
         for name in PEERS:
@@ -201,12 +200,8 @@ def report(ways: dict[str, Way], texts: dict[str, list[str]], tokens: dict[str, 
                 continue
             ratios = {scenario: rates[ours][scenario] / rates[name][scenario] for scenario in texts}
             print(f"{f'{ours} / {name}':<42}" + "".join(f"{ratio:>13.2f}x" for ratio in ratios.values()))
-            figures[name][f"{ours} / it"] = _rounded(ratios)
+            figures[name][f"{ours} / it"] = rounded(ratios)
     return figures
-
-
-def _rounded(values: dict[str, float]) -> dict[str, float]:
-    return {name: round(value, 3) for name, value in values.items()}
 
 
 def run(peers: dict[str, Peer], bound: Bound, tokenizer: HubTokenizer, stack: Stack, quick: bool) -> dict[str, Any]:
@@ -243,7 +238,6 @@ async def main() -> None:
     parser.add_argument("--repository", type=Path, default=ROOT / ".duovec" / "model_repository")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
-    load_average = os.getloadavg()[0]
     space = Space.load(options.repository, code_encoder=ENCODERS[0], text_encoder=ENCODERS[1])
     with tempfile.TemporaryDirectory(prefix="duovec-bench-") as folder:
         os.chmod(folder, 0o755)  # noqa: PTH101 - PostgreSQL's account must be able to enter
@@ -258,13 +252,9 @@ async def main() -> None:
             async with Stack(settings) as stack:
                 figures = await asyncio.to_thread(run, peers, Bound(space), tokenizer, stack, options.quick)
     document = {
-        "machine": {"processors": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()},
-        "load average before": round(load_average, 2),
         "ways": figures,
     }
-    print(json.dumps(document))
-    if not options.quick:
-        RESULTS.write_text(json.dumps(document, indent=1) + "\n")
+    keep("peers", document, only_print=options.quick)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""What permissions cost: a table, then one JSON line. As the system nothing is checked, so that is "before".
+"""What permissions cost: a table, and a JSON line for results/permissions.json.
 
-Usage: python tests/benchmarks/permissions.py   (starts its own PostgreSQL)
+As the system nothing is checked, so that is "before".
+
+Usage: python -m tests.benchmarks.permissions   (starts its own PostgreSQL)
 """
 
 import asyncio
-import json
 import shutil
 import statistics
 import tempfile
@@ -27,6 +28,7 @@ from gateway.store.queries import load_queries
 from gateway.store.rows import SearchQuery
 from gateway.store.search import SearchStore
 from gateway.store.spaces import SpaceStore
+from tests.benchmarks.keeping import keep, rounded
 
 CHUNKS, BATCH, GRANTS = 10_000, 64, 200
 INSERT = load_queries("chunks.sql")["insert_embeddings"]
@@ -138,7 +140,7 @@ async def main() -> None:
         shutil.rmtree(root)
     for name, figure in figures.items():
         print(f"{name:<44}{figure:10.2f}")
-    print(json.dumps({name: round(figure, 3) for name, figure in figures.items()}))
+    keep("permissions", {"figures": rounded(figures)})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""How fast and how exactly the store searches: a table, then one JSON line, kept in results/search.json.
+"""How fast and how exactly the store searches: a table, and a JSON line for results/search.json.
 
-Usage: python tests/benchmarks/search.py [--rows 20000,100000]   (needs the published compact pair in .duovec, once)
+Usage: python -m tests.benchmarks.search [--rows 20000,100000]   (needs the published compact pair in .duovec, once)
 
 Vectors are those of the standard library; more rows than it has chunks are grown from them by noise of the measured
 nearest-neighbour distance. Times are of `SearchStore.search`; those that begin with `rpc` are of the Search RPC, the
@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import tempfile
 import time
 from dataclasses import replace
@@ -22,8 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pgvector import HalfVector
 from pgvector.asyncpg import register_vector
-from search_corpus import Corpus, grow, load_corpus, nearest_distances
-from search_rpc import Service, requests_of, service
 
 from gateway.local.postgres import Postgres
 from gateway.store.chunks import ChunkStore
@@ -35,8 +32,10 @@ from gateway.store.search_plan import Method, index_for
 from gateway.store.search_words import LEXICAL_WEIGHT
 from gateway.store.spaces import SpaceStore
 from gateway.store.word_counts import WordCounts
+from tests.benchmarks.keeping import keep, kept
+from tests.benchmarks.search_corpus import Corpus, grow, load_corpus, nearest_distances
+from tests.benchmarks.search_rpc import Service, requests_of, service
 
-RESULTS = Path(__file__).parent / "results" / "search.json"
 BATCH = 500
 TIMEOUT_S = 600.0
 RECALL_QUERIES, TIMED_QUERIES, CONCURRENT_CALLERS = 200, 200, 16
@@ -251,13 +250,8 @@ def main() -> None:
     sizes = [int(size) for size in parser.parse_args().rows.split(",")]
     figures = asyncio.run(run(sizes))
     show(figures)
-    kept = {row["rows"]: row for row in json.loads(RESULTS.read_text())["runs"]} if RESULTS.exists() else {}
-    kept |= {row["rows"]: row for row in figures}
-    machine = {"processors": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
-    document = {"machine": machine, "runs": [kept[rows] for rows in sorted(kept)]}
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(document, indent=1) + "\n")
-    print(json.dumps(document))
+    runs = {row["rows"]: row for row in [*kept("search").get("runs", []), *figures]}
+    keep("search", {"runs": [runs[rows] for rows in sorted(runs)]})
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""What the log costs a search: a table, then one JSON line. Two gateways, with and without it, asked in turns.
+"""What the log costs a search: a table, and a JSON line for results/search_log.json.
 
-Usage: python tests/benchmarks/search_log.py [REPOSITORY]   (starts its own PostgreSQL and Triton; needs the published
+Two gateways, with and without it, asked in turns.
+
+Usage: python -m tests.benchmarks.search_log [REPOSITORY]   (starts its own PostgreSQL and Triton; needs the published
 compact pair, in .duovec unless a repository is named)
 """
 
 import asyncio
-import json
 import os
 import statistics
 import sys
@@ -20,6 +21,7 @@ from gateway.client.indexer import index_tree
 from gateway.local.postgres import Postgres
 from gateway.local.process import GatewayServer, free_port
 from gateway.local.triton import Triton
+from tests.benchmarks.keeping import keep, rounded
 
 ROOT = Path(__file__).parents[2]
 SOURCE = Path(sysconfig.get_path("stdlib")) / "asyncio"
@@ -70,7 +72,7 @@ def measure(clients: dict[str, Client]) -> dict[str, float]:
     for _ in range(ROUNDS):
         for name, client in clients.items():
             rates[name].append(searches_per_s(client))
-    figures = {"load_average": os.getloadavg()[0]}
+    figures = {}
     for name in clients:
         figures[f"search_p50_ms_{name}"] = statistics.median(times[name])
         figures[f"search_p95_ms_{name}"] = statistics.quantiles(times[name], n=20)[-1]
@@ -116,7 +118,7 @@ async def main() -> None:
             await postgres.stop()
     for label, figure in figures.items():
         print(f"{label:<36}{figure:10.2f}")
-    print(json.dumps({label: round(figure, 3) for label, figure in figures.items()}))
+    keep("search_log", {"figures": rounded(figures)})
 
 
 if __name__ == "__main__":

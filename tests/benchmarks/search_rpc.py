@@ -9,7 +9,6 @@ from pathlib import Path
 
 import grpc
 import numpy as np
-from search_corpus import ROOT
 
 from duovec.v1 import search_service_pb2 as pb
 from duovec.v1.search_service_pb2_grpc import SearchServiceStub
@@ -18,6 +17,7 @@ from gateway.local.models import PAIRS
 from gateway.local.process import GatewayServer, free_port
 from gateway.local.triton import Triton
 from gateway.wire import client_options
+from tests.benchmarks.search_corpus import ROOT
 
 REPOSITORY = ROOT / ".duovec" / "model_repository"
 TIMEOUT_S = 60.0

@@ -1,11 +1,10 @@
-"""How fast the running service embeds, indexes and searches: a table, then one JSON line.
+"""How fast the running service embeds, indexes and searches: a table, and a JSON line for results/service.json.
 
-Usage: python tests/benchmarks/service.py   (starts its own stack; needs the published compact pair in .duovec)
+Usage: python -m tests.benchmarks.service   (starts its own stack; needs the published compact pair in .duovec)
 """
 
 import asyncio
 import itertools
-import json
 import os
 import statistics
 import sysconfig
@@ -17,6 +16,7 @@ from pathlib import Path
 from gateway.client.client import Client
 from gateway.client.indexer import index_tree
 from gateway.local.stack import Stack, StackSettings
+from tests.benchmarks.keeping import keep, rounded
 
 ROOT = Path(__file__).parents[2]
 SOURCE = Path(sysconfig.get_path("stdlib")) / "asyncio"
@@ -70,7 +70,7 @@ async def main() -> None:
             figures = {"ready_s": ready_s} | await asyncio.to_thread(measure, stack.endpoint, stack.api_key)
     for name, figure in figures.items():
         print(f"{name:<24}{figure:10.1f}")
-    print(json.dumps({name: round(figure, 3) for name, figure in figures.items()}))
+    keep("service", {"figures": rounded(figures)})
 
 
 if __name__ == "__main__":

@@ -1,12 +1,10 @@
 """How much disk a chunk takes, by table and index: the standard library's chunks with their real vectors.
 
-Usage: .venv/bin/python tests/benchmarks/storage.py
+Usage: .venv/bin/python -m tests.benchmarks.storage
 """
 
 import asyncio
-import json
 import os
-import platform
 import sys
 import tempfile
 from pathlib import Path
@@ -16,13 +14,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from search import Bench
-from search_corpus import Corpus, load_corpus
-from search_rpc import service
-
 from gateway.local.postgres import Postgres
+from tests.benchmarks.keeping import keep
+from tests.benchmarks.search import Bench
+from tests.benchmarks.search_corpus import Corpus, load_corpus
+from tests.benchmarks.search_rpc import service
 
-RESULT = Path(__file__).parent / "results" / "storage.json"
 _SIZES = """
 SELECT c.relname AS name, pg_table_size(c.oid) AS table_bytes, pg_indexes_size(c.oid) AS index_bytes
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -61,9 +58,7 @@ def main() -> None:
     figures = asyncio.run(measure(load_corpus()))
     for name, figure in figures.items():
         print(f"{name:<36}{figure:>10}")
-    machine = {"processors": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
-    RESULT.write_text(json.dumps({"machine": machine, "figures": figures}, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(figures))
+    keep("storage", {"figures": figures})
 
 
 if __name__ == "__main__":

@@ -1,16 +1,15 @@
-"""How much of the encoders' own speed is left behind gRPC, Triton and the database: a table, then one JSON line.
+"""How much of the encoders' own speed is left behind gRPC, Triton and the database: a table, and one JSON line.
 
 The bound runs both encoders in one process, with the runtime, the threads and the micro-batches of the published model:
 one after the other, and at the same time in two threads; the faster counts.
 
-Usage: python -P tests/benchmarks/throughput.py [--chunks 1500]   (-P: a module beside it is called export, too;
-starts its own stack; needs the compact pair in .duovec)
+Usage: python -m tests.benchmarks.throughput [--chunks 1500]   (starts its own stack; needs the compact
+pair in .duovec)
 """
 
 import argparse
 import asyncio
 import itertools
-import json
 import os
 import random
 import statistics
@@ -34,6 +33,7 @@ from gateway.client.stream import ChunkStream
 from gateway.embedding.space import Encoder, InputType, Space, passage_of
 from gateway.embedding.tokenizer import Tokenizer
 from gateway.local.stack import Stack, StackSettings
+from tests.benchmarks.keeping import keep, rounded
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = Path(sysconfig.get_path("stdlib"))
@@ -226,7 +226,7 @@ async def main() -> None:
             figures = await asyncio.to_thread(measure, bound, stack.endpoint, stack.api_key, chunks, options.rounds)
     for name, figure in figures.items():
         print(f"{name:<40}{figure:10.2f}")
-    print(json.dumps({name: round(figure, 3) for name, figure in figures.items()}))
+    keep("throughput", {"figures": rounded(figures)})
 
 
 if __name__ == "__main__":
