@@ -27,6 +27,7 @@ from duovec.v1 import (
 )
 from gateway.rpc.admission import Admission
 from gateway.rpc.audit_service import AuditServicer
+from gateway.rpc.codebase_map import CodebaseMaps
 from gateway.rpc.codebase_service import CodebaseServicer
 from gateway.rpc.embedding_call import EmbeddingCalls
 from gateway.rpc.embedding_service import EmbeddingServicer
@@ -47,6 +48,7 @@ from gateway.spaces.serving import Serving
 from gateway.store.api_keys import ApiKeyStore
 from gateway.store.audit import AuditLog
 from gateway.store.chunks import ChunkStore
+from gateway.store.codebase_map import CodebaseMapStore
 from gateway.store.codebases import CodebaseStore
 from gateway.store.feedback import FeedbackStore
 from gateway.store.grants import GrantStore
@@ -123,7 +125,13 @@ def build_services(settings: Settings, parts: Parts) -> tuple[Service, ...]:
             FeedbackStore(database, parts.log),
             timeout_s=timeout_s,
         ),
-        "CodebaseService": CodebaseServicer(codebases, GrantStore(database), serving, timeout_s=timeout_s),
+        "CodebaseService": CodebaseServicer(
+            codebases,
+            GrantStore(database),
+            CodebaseMaps(CodebaseMapStore(database)),
+            serving,
+            timeout_s=timeout_s,
+        ),
         "PrincipalService": PrincipalServicer(principals, ApiKeyStore(database), timeout_s=timeout_s),
         "QualityService": QualityServicer(QualityStore(database), timeout_s=timeout_s),
         "StatusService": StatusServicer(

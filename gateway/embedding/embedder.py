@@ -72,6 +72,8 @@ class QueryVector:
     """Whether an encoder read only part of the text."""
     missing_encoder: str
     """Name of the encoder that was down and is left out; empty where none is."""
+    plain_V: NDArray[np.float32]
+    """(2560,), the same before its halves were weighed by a blend, as far as that is known."""
 
 
 class Embedder:
@@ -227,8 +229,9 @@ class Embedder:
             vector_V, missing = await self._encode_by_one(tokenized, failure, timeout_s)
         if missing is not None:
             blend = 1.0 if missing is self.space.text else 0.0
-        vector_V, scale = reweighted(vector_V, blend)
-        return QueryVector(vector_V, scale, tokenized.is_truncated(0), missing.name if missing is not None else "")
+        blended_V, scale = reweighted(vector_V, blend)
+        missing_encoder = missing.name if missing is not None else ""
+        return QueryVector(blended_V, scale, tokenized.is_truncated(0), missing_encoder, plain_V=vector_V)
 
     async def _encode_by_one(
         self, tokenized: TokenizedTexts, failure: Exception, timeout_s: float

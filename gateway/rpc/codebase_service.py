@@ -6,7 +6,9 @@ import grpc
 
 from duovec.v1 import codebase_service_pb2 as pb
 from duovec.v1 import codebase_service_pb2_grpc as pb_grpc
+from gateway.errors import InvalidInput
 from gateway.rpc import paging, validation
+from gateway.rpc.codebase_map import DEFAULT_POINTS, MAX_POINTS, CodebaseMaps
 from gateway.rpc.revisions import checked_revision, revision_message
 from gateway.spaces.serving import Serving
 from gateway.store.access import GrantRow
@@ -20,10 +22,13 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class CodebaseServicer(pb_grpc.CodebaseServiceServicer):
     """Translates between the protos and the stores, which check what the caller may do."""
 
-    def __init__(self, codebases: CodebaseStore, grants: GrantStore, serving: Serving, *, timeout_s: float) -> None:
+    def __init__(
+        self, codebases: CodebaseStore, grants: GrantStore, maps: CodebaseMaps, serving: Serving, *, timeout_s: float
+    ) -> None:
         """Args: serving: Its active space is counted in. timeout_s: Budget of a call, seconds."""
         self._codebases = codebases
         self._grants = grants
+        self._maps = maps
         self._serving = serving
         self._timeout_s = timeout_s
 
@@ -80,6 +85,18 @@ class CodebaseServicer(pb_grpc.CodebaseServiceServicer):
             timeout_s=self._timeout_s,
         )
         return pb.SetRevisionResponse(revision=revision_message(row))
+
+    async def MapCodebase(  # noqa: N802
+        self, request: pb.MapCodebaseRequest, context: Context
+    ) -> pb.MapCodebaseResponse:
+        """Lay the chunks of a codebase out on a plane."""
+        codebase_id = validation.codebase_id(request.codebase_id)
+        if not 0 <= request.max_point_count <= MAX_POINTS:
+            raise InvalidInput("max_point_count", f"is {request.max_point_count}; use 1 to {MAX_POINTS}, or 0")
+        key = await self._codebases.get_key(codebase_id, timeout_s=self._timeout_s)
+        return await self._maps.draw(
+            key, self._serving.active, request.max_point_count or DEFAULT_POINTS, timeout_s=self._timeout_s
+        )
 
     async def SetGrant(self, request: pb.SetGrantRequest, context: Context) -> pb.SetGrantResponse:  # noqa: N802
         """Give a principal a role on a codebase."""

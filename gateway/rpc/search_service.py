@@ -13,6 +13,7 @@ from gateway.embedding.space import InputType
 from gateway.rpc import feedback_request
 from gateway.rpc.admission import SEARCH_TOKENS, Admission
 from gateway.rpc.chunk_messages import chunk_message
+from gateway.rpc.encoder_similarities import add_encoder_similarities
 from gateway.rpc.quotas import Quotas
 from gateway.rpc.revisions import revision_message
 from gateway.rpc.search_request import (
@@ -86,7 +87,7 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
         with self._admission.tokens(SEARCH_TOKENS + tokenized.token_count):
             self._quotas.spend(tokenized.token_count)
             if page is not None:
-                vector = QueryVector(page.vector_V, page.scale, page.truncated, page.missing_encoder)
+                vector = QueryVector(page.vector_V, page.scale, page.truncated, page.missing_encoder, page.vector_V)
             elif checked.like_chunk_id is not None:
                 vector = await self._stored_vector(space, checked.like_chunk_id, checked.blend, list(ids_by_key))
             else:
@@ -114,6 +115,12 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
                 ),
                 timeout_s=self._timeout_s,
             )
+        hits = [_hit(hit, ids_by_key) for hit in result.hits]
+        if request.encoder_similarities:
+            stored = await self._search.get_vectors(
+                list(ids_by_key), space.space_key, [hit.chunk_id for hit in hits], timeout_s=self._timeout_s
+            )
+            add_encoder_similarities(hits, vector.plain_V, stored)
         token = ""
         if result.has_more:
             last = result.hits[-1]
@@ -135,7 +142,7 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
         if self._log is not None and page is None and not request.unlogged:
             search_id = self._log.add(_answered(checked, space.fingerprint, vector, list(ids_by_key), result.hits))
         return pb.SearchResponse(
-            hits=[_hit(hit, ids_by_key) for hit in result.hits],
+            hits=hits,
             space=space.fingerprint,
             exact=result.method is Method.EXACT,
             method=_METHODS[result.method],
@@ -169,7 +176,7 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
     ) -> QueryVector:
         stored_V = await self._search.get_vector(codebase_keys, space.space_key, chunk_id, timeout_s=self._timeout_s)
         vector_V, scale = reweighted(stored_V, blend)
-        return QueryVector(vector_V, scale, truncated=False, missing_encoder="")
+        return QueryVector(vector_V, scale, truncated=False, missing_encoder="", plain_V=stored_V)
 
 
 async def _tokenize(space: ServedSpace, checked: CheckedRequest, *, truncate: bool) -> TokenizedTexts:

@@ -133,13 +133,19 @@ class SearchStore:
         Raises:
             ChunkNotFound: No chunk of the codebases has this id and a vector in the space.
         """
-        values = {"codebase_keys": list(codebase_keys), "space_key": space_key, "chunk_id": chunk_id}
-        async with self._database.acquire(timeout_s) as connection:
-            records = await _fetch(connection, "get_vector", values)
-        if not records:
+        vectors = await self.get_vectors(codebase_keys, space_key, [chunk_id], timeout_s=timeout_s)
+        if not vectors:
             raise ChunkNotFound(f"chunk {chunk_id} is not among the chunks of these codebases that have a vector")
-        vector_D: NDArray[np.float32] = records[0]["embedding"].to_numpy().astype(np.float32)
-        return vector_D
+        return vectors[chunk_id]
+
+    async def get_vectors(
+        self, codebase_keys: Sequence[int], space_key: int, chunk_ids: Sequence[int], *, timeout_s: float
+    ) -> dict[int, NDArray[np.float32]]:
+        """Get the stored vectors of chunks, (2560,) float32 each, by chunk id; those that the codebases have."""
+        values = {"codebase_keys": list(codebase_keys), "space_key": space_key, "chunk_ids": list(chunk_ids)}
+        async with self._database.acquire(timeout_s) as connection:
+            records = await _fetch(connection, "get_vectors", values)
+        return {record["chunk_id"]: record["embedding"].to_numpy().astype(np.float32) for record in records}
 
     async def _count(self, connection: "Connection", codebase_keys: Sequence[int], space_key: int) -> tuple[int, int]:
         """Count the codebases' chunks with and without vector; large counts are remembered for a while."""

@@ -29,10 +29,10 @@ SELECT count(*) FROM (
     SELECT FROM chunks c WHERE c.codebase_key = ANY(:codebase_keys::bigint[]) AND {filter} LIMIT :limit::integer
 ) matching
 
--- name: get_vector
--- Gets the vector of a chunk of one of the codebases.
-SELECT embedding FROM embeddings
-WHERE chunk_id = :chunk_id::bigint AND space_key = :space_key::integer
+-- name: get_vectors
+-- Gets the vectors of chunks of the codebases.
+SELECT chunk_id, embedding FROM embeddings
+WHERE chunk_id = ANY(:chunk_ids::bigint[]) AND space_key = :space_key::integer
   AND codebase_key = ANY(:codebase_keys::bigint[])
 
 -- name: configure_search

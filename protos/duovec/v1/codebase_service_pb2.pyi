@@ -108,6 +108,52 @@ class SetRevisionResponse(_message.Message):
     revision: _revision_pb2.Revision
     def __init__(self, revision: _Optional[_Union[_revision_pb2.Revision, _Mapping]] = ...) -> None: ...
 
+class MapCodebaseRequest(_message.Message):
+    __slots__ = ("codebase_id", "max_point_count")
+    CODEBASE_ID_FIELD_NUMBER: _ClassVar[int]
+    MAX_POINT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    codebase_id: str
+    max_point_count: int
+    def __init__(self, codebase_id: _Optional[str] = ..., max_point_count: _Optional[int] = ...) -> None: ...
+
+class MapCodebaseResponse(_message.Message):
+    __slots__ = ("points", "chunk_count", "space", "explained_variance")
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SPACE_FIELD_NUMBER: _ClassVar[int]
+    EXPLAINED_VARIANCE_FIELD_NUMBER: _ClassVar[int]
+    points: _containers.RepeatedCompositeFieldContainer[MapPoint]
+    chunk_count: int
+    space: str
+    explained_variance: float
+    def __init__(self, points: _Optional[_Iterable[_Union[MapPoint, _Mapping]]] = ..., chunk_count: _Optional[int] = ..., space: _Optional[str] = ..., explained_variance: _Optional[float] = ...) -> None: ...
+
+class MapPoint(_message.Message):
+    __slots__ = ("chunk_id", "path", "language", "symbol", "kind", "start_line", "end_line", "x", "y", "neighbor_indices", "neighbor_similarities")
+    CHUNK_ID_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    SYMBOL_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    START_LINE_FIELD_NUMBER: _ClassVar[int]
+    END_LINE_FIELD_NUMBER: _ClassVar[int]
+    X_FIELD_NUMBER: _ClassVar[int]
+    Y_FIELD_NUMBER: _ClassVar[int]
+    NEIGHBOR_INDICES_FIELD_NUMBER: _ClassVar[int]
+    NEIGHBOR_SIMILARITIES_FIELD_NUMBER: _ClassVar[int]
+    chunk_id: int
+    path: str
+    language: str
+    symbol: str
+    kind: str
+    start_line: int
+    end_line: int
+    x: float
+    y: float
+    neighbor_indices: _containers.RepeatedScalarFieldContainer[int]
+    neighbor_similarities: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, chunk_id: _Optional[int] = ..., path: _Optional[str] = ..., language: _Optional[str] = ..., symbol: _Optional[str] = ..., kind: _Optional[str] = ..., start_line: _Optional[int] = ..., end_line: _Optional[int] = ..., x: _Optional[float] = ..., y: _Optional[float] = ..., neighbor_indices: _Optional[_Iterable[int]] = ..., neighbor_similarities: _Optional[_Iterable[float]] = ...) -> None: ...
+
 class Grant(_message.Message):
     __slots__ = ("codebase_id", "principal_id", "role", "create_time")
     CODEBASE_ID_FIELD_NUMBER: _ClassVar[int]

@@ -61,6 +61,11 @@ class CodebaseServiceStub:
                 request_serializer=duovec_dot_v1_dot_codebase__service__pb2.SetRevisionRequest.SerializeToString,
                 response_deserializer=duovec_dot_v1_dot_codebase__service__pb2.SetRevisionResponse.FromString,
                 _registered_method=True)
+        self.MapCodebase = channel.unary_unary(
+                '/duovec.v1.CodebaseService/MapCodebase',
+                request_serializer=duovec_dot_v1_dot_codebase__service__pb2.MapCodebaseRequest.SerializeToString,
+                response_deserializer=duovec_dot_v1_dot_codebase__service__pb2.MapCodebaseResponse.FromString,
+                _registered_method=True)
         self.SetGrant = channel.unary_unary(
                 '/duovec.v1.CodebaseService/SetGrant',
                 request_serializer=duovec_dot_v1_dot_codebase__service__pb2.SetGrantRequest.SerializeToString,
@@ -120,6 +125,14 @@ class CodebaseServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MapCodebase(self, request, context):
+        """Lays the chunks of a codebase, or a sample of them, out on a plane by their
+        vectors. Takes ROLE_READ.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetGrant(self, request, context):
         """Gives a principal a role on a codebase, in place of the one that it had.
         Takes ROLE_OWNER.
@@ -170,6 +183,11 @@ def add_CodebaseServiceServicer_to_server(servicer, server):
                     servicer.SetRevision,
                     request_deserializer=duovec_dot_v1_dot_codebase__service__pb2.SetRevisionRequest.FromString,
                     response_serializer=duovec_dot_v1_dot_codebase__service__pb2.SetRevisionResponse.SerializeToString,
+            ),
+            'MapCodebase': grpc.unary_unary_rpc_method_handler(
+                    servicer.MapCodebase,
+                    request_deserializer=duovec_dot_v1_dot_codebase__service__pb2.MapCodebaseRequest.FromString,
+                    response_serializer=duovec_dot_v1_dot_codebase__service__pb2.MapCodebaseResponse.SerializeToString,
             ),
             'SetGrant': grpc.unary_unary_rpc_method_handler(
                     servicer.SetGrant,
@@ -324,6 +342,33 @@ class CodebaseService:
             '/duovec.v1.CodebaseService/SetRevision',
             duovec_dot_v1_dot_codebase__service__pb2.SetRevisionRequest.SerializeToString,
             duovec_dot_v1_dot_codebase__service__pb2.SetRevisionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MapCodebase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/duovec.v1.CodebaseService/MapCodebase',
+            duovec_dot_v1_dot_codebase__service__pb2.MapCodebaseRequest.SerializeToString,
+            duovec_dot_v1_dot_codebase__service__pb2.MapCodebaseResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -26,35 +26,35 @@ from duovec.v1 import chunk_pb2 as duovec_dot_v1_dot_chunk__pb2
 from duovec.v1 import revision_pb2 as duovec_dot_v1_dot_revision__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64uovec/v1/search_service.proto\x12\tduovec.v1\x1a\x15\x64uovec/v1/chunk.proto\x1a\x18\x64uovec/v1/revision.proto\"\xf7\x02\n\rSearchRequest\x12\x14\n\x0c\x63odebase_ids\x18\x01 \x03(\t\x12\x0f\n\x05query\x18\x02 \x01(\tH\x00\x12\x0e\n\x04\x63ode\x18\x05 \x01(\tH\x00\x12\x17\n\rlike_chunk_id\x18\x06 \x01(\x03H\x00\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x10\n\x08truncate\x18\x04 \x01(\x08\x12\x12\n\npage_token\x18\x07 \x01(\t\x12\'\n\x06\x66ilter\x18\x08 \x01(\x0b\x32\x17.duovec.v1.SearchFilter\x12\x16\n\tmin_score\x18\t \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05\x62lend\x18\n \x01(\x01H\x02\x88\x01\x01\x12\x1b\n\x0elexical_weight\x18\x0b \x01(\x01H\x03\x88\x01\x01\x12\x16\n\x0e\x61llow_degraded\x18\x0c \x01(\x08\x12\r\n\x05space\x18\r \x01(\t\x12\x10\n\x08unlogged\x18\x0e \x01(\x08\x42\x07\n\x05inputB\x0c\n\n_min_scoreB\x08\n\x06_blendB\x11\n\x0f_lexical_weight\"D\n\x0cSearchFilter\x12\x12\n\npath_globs\x18\x01 \x03(\t\x12\x11\n\tlanguages\x18\x02 \x03(\t\x12\r\n\x05kinds\x18\x03 \x03(\t\"\xb9\x03\n\x0eSearchResponse\x12\"\n\x04hits\x18\x01 \x03(\x0b\x32\x14.duovec.v1.SearchHit\x12\r\n\x05space\x18\x02 \x01(\t\x12\r\n\x05\x65xact\x18\x03 \x01(\x08\x12\x1c\n\x14searched_chunk_count\x18\x04 \x01(\x03\x12\x1b\n\x13pending_chunk_count\x18\x05 \x01(\x03\x12\x17\n\x0fquery_truncated\x18\x06 \x01(\x08\x12\x17\n\x0fnext_page_token\x18\x07 \x01(\t\x12\'\n\x06method\x18\x08 \x01(\x0e\x32\x17.duovec.v1.SearchMethod\x12\x17\n\x0f\x63\x61ndidate_count\x18\t \x01(\x03\x12\x0f\n\x07partial\x18\n \x01(\x08\x12\x31\n\x0fpartial_reasons\x18\x0b \x03(\x0e\x32\x18.duovec.v1.PartialReason\x12\x16\n\x0elexical_weight\x18\x0c \x01(\x01\x12\x17\n\x0fmissing_encoder\x18\r \x01(\t\x12\x11\n\tsearch_id\x18\x0e \x01(\t\x12.\n\trevisions\x18\x0f \x03(\x0b\x32\x1b.duovec.v1.SearchedRevision\"N\n\x10SearchedRevision\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12%\n\x08revision\x18\x02 \x01(\x0b\x32\x13.duovec.v1.Revision\"\x8d\x01\n\tSearchHit\x12\x10\n\x08\x63hunk_id\x18\x01 \x01(\x03\x12\x1f\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x10.duovec.v1.Chunk\x12\r\n\x05score\x18\x03 \x01(\x01\x12\x13\n\x0b\x63odebase_id\x18\x04 \x01(\t\x12\x12\n\nsimilarity\x18\x05 \x01(\x01\x12\x15\n\rlexical_score\x18\x06 \x01(\x01\"R\n\x15RecordFeedbackRequest\x12\x11\n\tsearch_id\x18\x01 \x01(\t\x12&\n\x05items\x18\x02 \x03(\x0b\x32\x17.duovec.v1.FeedbackItem\"K\n\x0c\x46\x65\x65\x64\x62\x61\x63kItem\x12\x10\n\x08\x63hunk_id\x18\x01 \x01(\x03\x12)\n\x06signal\x18\x02 \x01(\x0e\x32\x19.duovec.v1.FeedbackSignal\"\x18\n\x16RecordFeedbackResponse*x\n\x0cSearchMethod\x12\x1d\n\x19SEARCH_METHOD_UNSPECIFIED\x10\x00\x12\x17\n\x13SEARCH_METHOD_EXACT\x10\x01\x12\x16\n\x12SEARCH_METHOD_HNSW\x10\x02\x12\x18\n\x14SEARCH_METHOD_BINARY\x10\x03*\x9c\x01\n\rPartialReason\x12\x1e\n\x1aPARTIAL_REASON_UNSPECIFIED\x10\x00\x12!\n\x1dPARTIAL_REASON_PENDING_CHUNKS\x10\x01\x12\'\n#PARTIAL_REASON_CANDIDATES_EXHAUSTED\x10\x02\x12\x1f\n\x1bPARTIAL_REASON_ENCODER_DOWN\x10\x03*\x89\x01\n\x0e\x46\x65\x65\x64\x62\x61\x63kSignal\x12\x1f\n\x1b\x46\x45\x45\x44\x42\x41\x43K_SIGNAL_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x46\x45\x45\x44\x42\x41\x43K_SIGNAL_OPENED\x10\x01\x12\x1a\n\x16\x46\x45\x45\x44\x42\x41\x43K_SIGNAL_USEFUL\x10\x02\x12\x1e\n\x1a\x46\x45\x45\x44\x42\x41\x43K_SIGNAL_NOT_USEFUL\x10\x03\x32\xa5\x01\n\rSearchService\x12=\n\x06Search\x12\x18.duovec.v1.SearchRequest\x1a\x19.duovec.v1.SearchResponse\x12U\n\x0eRecordFeedback\x12 .duovec.v1.RecordFeedbackRequest\x1a!.duovec.v1.RecordFeedbackResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64uovec/v1/search_service.proto\x12\tduovec.v1\x1a\x15\x64uovec/v1/chunk.proto\x1a\x18\x64uovec/v1/revision.proto\"\x95\x03\n\rSearchRequest\x12\x14\n\x0c\x63odebase_ids\x18\x01 \x03(\t\x12\x0f\n\x05query\x18\x02 \x01(\tH\x00\x12\x0e\n\x04\x63ode\x18\x05 \x01(\tH\x00\x12\x17\n\rlike_chunk_id\x18\x06 \x01(\x03H\x00\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x10\n\x08truncate\x18\x04 \x01(\x08\x12\x12\n\npage_token\x18\x07 \x01(\t\x12\'\n\x06\x66ilter\x18\x08 \x01(\x0b\x32\x17.duovec.v1.SearchFilter\x12\x16\n\tmin_score\x18\t \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05\x62lend\x18\n \x01(\x01H\x02\x88\x01\x01\x12\x1b\n\x0elexical_weight\x18\x0b \x01(\x01H\x03\x88\x01\x01\x12\x16\n\x0e\x61llow_degraded\x18\x0c \x01(\x08\x12\r\n\x05space\x18\r \x01(\t\x12\x10\n\x08unlogged\x18\x0e \x01(\x08\x12\x1c\n\x14\x65ncoder_similarities\x18\x0f \x01(\x08\x42\x07\n\x05inputB\x0c\n\n_min_scoreB\x08\n\x06_blendB\x11\n\x0f_lexical_weight\"D\n\x0cSearchFilter\x12\x12\n\npath_globs\x18\x01 \x03(\t\x12\x11\n\tlanguages\x18\x02 \x03(\t\x12\r\n\x05kinds\x18\x03 \x03(\t\"\xb9\x03\n\x0eSearchResponse\x12\"\n\x04hits\x18\x01 \x03(\x0b\x32\x14.duovec.v1.SearchHit\x12\r\n\x05space\x18\x02 \x01(\t\x12\r\n\x05\x65xact\x18\x03 \x01(\x08\x12\x1c\n\x14searched_chunk_count\x18\x04 \x01(\x03\x12\x1b\n\x13pending_chunk_count\x18\x05 \x01(\x03\x12\x17\n\x0fquery_truncated\x18\x06 \x01(\x08\x12\x17\n\x0fnext_page_token\x18\x07 \x01(\t\x12\'\n\x06method\x18\x08 \x01(\x0e\x32\x17.duovec.v1.SearchMethod\x12\x17\n\x0f\x63\x61ndidate_count\x18\t \x01(\x03\x12\x0f\n\x07partial\x18\n \x01(\x08\x12\x31\n\x0fpartial_reasons\x18\x0b \x03(\x0e\x32\x18.duovec.v1.PartialReason\x12\x16\n\x0elexical_weight\x18\x0c \x01(\x01\x12\x17\n\x0fmissing_encoder\x18\r \x01(\t\x12\x11\n\tsearch_id\x18\x0e \x01(\t\x12.\n\trevisions\x18\x0f \x03(\x0b\x32\x1b.duovec.v1.SearchedRevision\"N\n\x10SearchedRevision\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12%\n\x08revision\x18\x02 \x01(\x0b\x32\x13.duovec.v1.Revision\"\xf1\x01\n\tSearchHit\x12\x10\n\x08\x63hunk_id\x18\x01 \x01(\x03\x12\x1f\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x10.duovec.v1.Chunk\x12\r\n\x05score\x18\x03 \x01(\x01\x12\x13\n\x0b\x63odebase_id\x18\x04 \x01(\t\x12\x12\n\nsimilarity\x18\x05 \x01(\x01\x12\x15\n\rlexical_score\x18\x06 \x01(\x01\x12\x1c\n\x0f\x63ode_similarity\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x0ftext_similarity\x18\x08 \x01(\x01H\x01\x88\x01\x01\x42\x12\n\x10_code_similarityB\x12\n\x10_text_similarity\"R\n\x15RecordFeedbackRequest\x12\x11\n\tsearch_id\x18\x01 \x01(\t\x12&\n\x05items\x18\x02 \x03(\x0b\x32\x17.duovec.v1.FeedbackItem\"K\n\x0c\x46\x65\x65\x64\x62\x61\x63kItem\x12\x10\n\x08\x63hunk_id\x18\x01 \x01(\x03\x12)\n\x06signal\x18\x02 \x01(\x0e\x32\x19.duovec.v1.FeedbackSignal\"\x18\n\x16RecordFeedbackResponse*x\n\x0cSearchMethod\x12\x1d\n\x19SEARCH_METHOD_UNSPECIFIED\x10\x00\x12\x17\n\x13SEARCH_METHOD_EXACT\x10\x01\x12\x16\n\x12SEARCH_METHOD_HNSW\x10\x02\x12\x18\n\x14SEARCH_METHOD_BINARY\x10\x03*\x9c\x01\n\rPartialReason\x12\x1e\n\x1aPARTIAL_REASON_UNSPECIFIED\x10\x00\x12!\n\x1dPARTIAL_REASON_PENDING_CHUNKS\x10\x01\x12\'\n#PARTIAL_REASON_CANDIDATES_EXHAUSTED\x10\x02\x12\x1f\n\x1bPARTIAL_REASON_ENCODER_DOWN\x10\x03*\x89\x01\n\x0e\x46\x65\x65\x64\x62\x61\x63kSignal\x12\x1f\n\x1b\x46\x45\x45\x44\x42\x41\x43K_SIGNAL_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x46\x45\x45\x44\x42\x41\x43K_SIGNAL_OPENED\x10\x01\x12\x1a\n\x16\x46\x45\x45\x44\x42\x41\x43K_SIGNAL_USEFUL\x10\x02\x12\x1e\n\x1a\x46\x45\x45\x44\x42\x41\x43K_SIGNAL_NOT_USEFUL\x10\x03\x32\xa5\x01\n\rSearchService\x12=\n\x06Search\x12\x18.duovec.v1.SearchRequest\x1a\x19.duovec.v1.SearchResponse\x12U\n\x0eRecordFeedback\x12 .duovec.v1.RecordFeedbackRequest\x1a!.duovec.v1.RecordFeedbackResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'duovec.v1.search_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SEARCHMETHOD']._serialized_start=1397
-  _globals['_SEARCHMETHOD']._serialized_end=1517
-  _globals['_PARTIALREASON']._serialized_start=1520
-  _globals['_PARTIALREASON']._serialized_end=1676
-  _globals['_FEEDBACKSIGNAL']._serialized_start=1679
-  _globals['_FEEDBACKSIGNAL']._serialized_end=1816
+  _globals['_SEARCHMETHOD']._serialized_start=1527
+  _globals['_SEARCHMETHOD']._serialized_end=1647
+  _globals['_PARTIALREASON']._serialized_start=1650
+  _globals['_PARTIALREASON']._serialized_end=1806
+  _globals['_FEEDBACKSIGNAL']._serialized_start=1809
+  _globals['_FEEDBACKSIGNAL']._serialized_end=1946
   _globals['_SEARCHREQUEST']._serialized_start=95
-  _globals['_SEARCHREQUEST']._serialized_end=470
-  _globals['_SEARCHFILTER']._serialized_start=472
-  _globals['_SEARCHFILTER']._serialized_end=540
-  _globals['_SEARCHRESPONSE']._serialized_start=543
-  _globals['_SEARCHRESPONSE']._serialized_end=984
-  _globals['_SEARCHEDREVISION']._serialized_start=986
-  _globals['_SEARCHEDREVISION']._serialized_end=1064
-  _globals['_SEARCHHIT']._serialized_start=1067
-  _globals['_SEARCHHIT']._serialized_end=1208
-  _globals['_RECORDFEEDBACKREQUEST']._serialized_start=1210
-  _globals['_RECORDFEEDBACKREQUEST']._serialized_end=1292
-  _globals['_FEEDBACKITEM']._serialized_start=1294
-  _globals['_FEEDBACKITEM']._serialized_end=1369
-  _globals['_RECORDFEEDBACKRESPONSE']._serialized_start=1371
-  _globals['_RECORDFEEDBACKRESPONSE']._serialized_end=1395
-  _globals['_SEARCHSERVICE']._serialized_start=1819
-  _globals['_SEARCHSERVICE']._serialized_end=1984
+  _globals['_SEARCHREQUEST']._serialized_end=500
+  _globals['_SEARCHFILTER']._serialized_start=502
+  _globals['_SEARCHFILTER']._serialized_end=570
+  _globals['_SEARCHRESPONSE']._serialized_start=573
+  _globals['_SEARCHRESPONSE']._serialized_end=1014
+  _globals['_SEARCHEDREVISION']._serialized_start=1016
+  _globals['_SEARCHEDREVISION']._serialized_end=1094
+  _globals['_SEARCHHIT']._serialized_start=1097
+  _globals['_SEARCHHIT']._serialized_end=1338
+  _globals['_RECORDFEEDBACKREQUEST']._serialized_start=1340
+  _globals['_RECORDFEEDBACKREQUEST']._serialized_end=1422
+  _globals['_FEEDBACKITEM']._serialized_start=1424
+  _globals['_FEEDBACKITEM']._serialized_end=1499
+  _globals['_RECORDFEEDBACKRESPONSE']._serialized_start=1501
+  _globals['_RECORDFEEDBACKRESPONSE']._serialized_end=1525
+  _globals['_SEARCHSERVICE']._serialized_start=1949
+  _globals['_SEARCHSERVICE']._serialized_end=2114
 # @@protoc_insertion_point(module_scope)

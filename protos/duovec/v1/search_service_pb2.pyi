@@ -43,7 +43,7 @@ FEEDBACK_SIGNAL_USEFUL: FeedbackSignal
 FEEDBACK_SIGNAL_NOT_USEFUL: FeedbackSignal
 
 class SearchRequest(_message.Message):
-    __slots__ = ("codebase_ids", "query", "code", "like_chunk_id", "page_size", "truncate", "page_token", "filter", "min_score", "blend", "lexical_weight", "allow_degraded", "space", "unlogged")
+    __slots__ = ("codebase_ids", "query", "code", "like_chunk_id", "page_size", "truncate", "page_token", "filter", "min_score", "blend", "lexical_weight", "allow_degraded", "space", "unlogged", "encoder_similarities")
     CODEBASE_IDS_FIELD_NUMBER: _ClassVar[int]
     QUERY_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
@@ -58,6 +58,7 @@ class SearchRequest(_message.Message):
     ALLOW_DEGRADED_FIELD_NUMBER: _ClassVar[int]
     SPACE_FIELD_NUMBER: _ClassVar[int]
     UNLOGGED_FIELD_NUMBER: _ClassVar[int]
+    ENCODER_SIMILARITIES_FIELD_NUMBER: _ClassVar[int]
     codebase_ids: _containers.RepeatedScalarFieldContainer[str]
     query: str
     code: str
@@ -72,7 +73,8 @@ class SearchRequest(_message.Message):
     allow_degraded: bool
     space: str
     unlogged: bool
-    def __init__(self, codebase_ids: _Optional[_Iterable[str]] = ..., query: _Optional[str] = ..., code: _Optional[str] = ..., like_chunk_id: _Optional[int] = ..., page_size: _Optional[int] = ..., truncate: _Optional[bool] = ..., page_token: _Optional[str] = ..., filter: _Optional[_Union[SearchFilter, _Mapping]] = ..., min_score: _Optional[float] = ..., blend: _Optional[float] = ..., lexical_weight: _Optional[float] = ..., allow_degraded: _Optional[bool] = ..., space: _Optional[str] = ..., unlogged: _Optional[bool] = ...) -> None: ...
+    encoder_similarities: bool
+    def __init__(self, codebase_ids: _Optional[_Iterable[str]] = ..., query: _Optional[str] = ..., code: _Optional[str] = ..., like_chunk_id: _Optional[int] = ..., page_size: _Optional[int] = ..., truncate: _Optional[bool] = ..., page_token: _Optional[str] = ..., filter: _Optional[_Union[SearchFilter, _Mapping]] = ..., min_score: _Optional[float] = ..., blend: _Optional[float] = ..., lexical_weight: _Optional[float] = ..., allow_degraded: _Optional[bool] = ..., space: _Optional[str] = ..., unlogged: _Optional[bool] = ..., encoder_similarities: _Optional[bool] = ...) -> None: ...
 
 class SearchFilter(_message.Message):
     __slots__ = ("path_globs", "languages", "kinds")
@@ -127,20 +129,24 @@ class SearchedRevision(_message.Message):
     def __init__(self, codebase_id: _Optional[str] = ..., revision: _Optional[_Union[_revision_pb2.Revision, _Mapping]] = ...) -> None: ...
 
 class SearchHit(_message.Message):
-    __slots__ = ("chunk_id", "chunk", "score", "codebase_id", "similarity", "lexical_score")
+    __slots__ = ("chunk_id", "chunk", "score", "codebase_id", "similarity", "lexical_score", "code_similarity", "text_similarity")
     CHUNK_ID_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     CODEBASE_ID_FIELD_NUMBER: _ClassVar[int]
     SIMILARITY_FIELD_NUMBER: _ClassVar[int]
     LEXICAL_SCORE_FIELD_NUMBER: _ClassVar[int]
+    CODE_SIMILARITY_FIELD_NUMBER: _ClassVar[int]
+    TEXT_SIMILARITY_FIELD_NUMBER: _ClassVar[int]
     chunk_id: int
     chunk: _chunk_pb2.Chunk
     score: float
     codebase_id: str
     similarity: float
     lexical_score: float
-    def __init__(self, chunk_id: _Optional[int] = ..., chunk: _Optional[_Union[_chunk_pb2.Chunk, _Mapping]] = ..., score: _Optional[float] = ..., codebase_id: _Optional[str] = ..., similarity: _Optional[float] = ..., lexical_score: _Optional[float] = ...) -> None: ...
+    code_similarity: float
+    text_similarity: float
+    def __init__(self, chunk_id: _Optional[int] = ..., chunk: _Optional[_Union[_chunk_pb2.Chunk, _Mapping]] = ..., score: _Optional[float] = ..., codebase_id: _Optional[str] = ..., similarity: _Optional[float] = ..., lexical_score: _Optional[float] = ..., code_similarity: _Optional[float] = ..., text_similarity: _Optional[float] = ...) -> None: ...
 
 class RecordFeedbackRequest(_message.Message):
     __slots__ = ("search_id", "items")

@@ -30,6 +30,7 @@ CodebaseService.GetCodebase      UUU    UUU      NNN      ONN    ONN    ONN   OO
 CodebaseService.ListCodebases    UUU    UUU      OOO      OOO    OOO    OOO   OOO
 CodebaseService.DeleteCodebase   UUU    UUU      NNN      PNN    PNN    ONN   OON
 CodebaseService.SetRevision      UUU    UUU      NNN      PNN    ONN    ONN   OON
+CodebaseService.MapCodebase      UUU    UUU      NNN      ONN    ONN    ONN   OON
 CodebaseService.SetGrant         UUU    UUU      NNN      PNN    PNN    ONN   OON
 CodebaseService.ListGrants       UUU    UUU      NNN      PNN    PNN    ONN   OON
 CodebaseService.DeleteGrant      UUU    UUU      NNN      PNN    PNN    ONN   OON

@@ -39,7 +39,8 @@ class Embedder:
         if self.hangs:
             self.encoded_count += self.answers_others
             await asyncio.Event().wait()
-        return QueryVector(np.ones(2560, dtype=np.float32), 1.0, truncated=False, missing_encoder="")
+        ones_V = np.ones(2560, dtype=np.float32)
+        return QueryVector(ones_V, 1.0, truncated=False, missing_encoder="", plain_V=ones_V)
 
     async def tokenize(self, texts: Any, input_type: Any) -> Any:
         return texts
