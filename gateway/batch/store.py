@@ -18,7 +18,6 @@ from gateway.client.chunking import chunk_file
 from gateway.client.client import Client
 from gateway.client.errors import ClientError
 from gateway.client.files import SkippedFile
-from gateway.client.stream import ChunkStream
 
 _SELECTORS_PER_CALL = 1000
 _RETRY_S = 5.0
@@ -146,24 +145,15 @@ class Store:
         self, client: Client, codebase_id: str, requests: list[index_pb.IndexChunksRequest], counts: Counter[str]
     ) -> None:
         failed: set[str] = set()
-
-        def on_reply(request: index_pb.IndexChunksRequest, reply: index_pb.IndexChunksResponse) -> None:
-            if reply.WhichOneof("outcome") != "indexed":
+        for chunk, outcome in client.index_chunks(codebase_id, (request.chunk for request in requests), truncate=True):
+            if isinstance(outcome, ClientError):
                 counts["failed"] += 1
-                failed.add(request.chunk.path)
-                self._failure = f"{codebase_id}: {request.chunk.path}: {reply.error.message}"
-            elif reply.indexed.disposition == index_pb.IndexedChunk.DISPOSITION_UNCHANGED:
+                failed.add(chunk.path)
+                self._failure = f"{codebase_id}: {chunk.path}: {outcome}"
+            elif outcome.disposition == index_pb.IndexedChunk.DISPOSITION_UNCHANGED:
                 counts["unchanged"] += 1
             else:
                 counts["embedded"] += 1
-
-        stream = ChunkStream(client, on_reply)
-        try:
-            for request in requests:
-                stream.send(request)
-            stream.drain()
-        finally:
-            stream.close()
         # What other versions of a file left goes once the new one is there in full.
         stored = {
             request.chunk.path: request.chunk.file_sha256 for request in requests if request.chunk.path not in failed

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from gateway.client.connection import DEFAULT_ENDPOINT
+from gateway.client.target import DEFAULT_ENDPOINT
 
 Endpoint = Annotated[
     str,

@@ -1,134 +1,118 @@
-"""The client's connection: where it goes, what proves both ends, and how a call is repeated."""
+"""The client's connection: what its calls carry, and how a call is repeated."""
 
 import os
 import time
-from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import grpc
-from google.protobuf.wrappers_pb2 import Int32Value, StringValue
+from google.protobuf.message import Message
 
 from gateway.client.backoff import backoff_s
-from gateway.client.credentials import find_api_key
 from gateway.client.errors import ClientError, from_rpc_error
+from gateway.client.rpc import Metadata, Reply, Rpc
+from gateway.client.target import Target
 from gateway.client.timing import ASK, stage_times_ms
-from gateway.client.tls import ClientTls
-from gateway.client.tracing import traced
-from gateway.wire import ALLOW_INSECURE, allows_insecure, client_options, is_local
-
-DEFAULT_ENDPOINT = "127.0.0.1:50051"
-
-HealthStatus = Literal["SERVING", "NOT_SERVING", "UNKNOWN"]
+from gateway.client.tracing import begin_span
+from gateway.client.transport import Stream, Transport
 
 _MAX_ATTEMPTS = 4
 
-_Reply = TypeVar("_Reply")
-
 
 class Connection:
-    """A channel to a service, and the API key that its calls carry. Close it, or use it in a `with`.
+    """Makes calls through a transport. All that waits is a coroutine, which suspends where the transport does.
 
     Attributes:
-        endpoint: Where it goes, as it was given.
+        target: Where it goes.
+        transport: By what.
     """
 
     def __init__(
         self,
-        endpoint: str | None = None,
+        target: Target,
+        transport: Transport,
         *,
-        api_key: str | None = None,
-        tls: ClientTls | None = None,
-        timeout_s: float = 60.0,
-        on_timing: Callable[[dict[str, float]], None] | None = None,
+        timeout_s: float,
+        on_timing: Callable[[dict[str, float]], None] | None,
     ) -> None:
-        """Prepare the connection; nothing is sent yet.
+        """Args: as of `Client`."""
+        self.target = target
+        self.transport = transport
+        self._timeout_s = timeout_s
+        self._on_timing = on_timing
+        self._metadata: Metadata = (("authorization", f"Bearer {target.api_key}"),) if target.api_key else ()
+        self._process = os.getpid()
+        self._closed = False
 
-        Args:
-            endpoint: `host:port`, or `https://host:port` for TLS; None means 127.0.0.1:50051.
-            api_key: Sent as `authorization: Bearer`; None takes DUOVEC_API_KEY, or else the key that is kept for this
-                endpoint (`gateway.client.credentials`), which `duovec up` does. It leaves this machine encrypted only,
-                unless DUOVEC_ALLOW_INSECURE is `true`.
-            tls: Certificates for `https://`; None takes those that DUOVEC_CA_FILE, DUOVEC_CLIENT_CERTIFICATE and
-                DUOVEC_CLIENT_KEY name, and without these trusts the public authorities.
-            timeout_s: Deadline of each call with its repetitions, seconds.
-            on_timing: Told after each call that was answered how long the service was about what, in milliseconds, as
-                `gateway.client.timing.stage_times_ms` gives it; not of streams.
+    async def call(self, rpc: Rpc[Reply], request: Message) -> Reply:
+        """Make a call, and repeat it where that may help, within the deadline.
 
         Raises:
-            ClientError: A certificate or key cannot be used, the endpoint is not one for `tls`, or the API key could
-                be read on its way there.
+            ClientError: It failed for good.
         """
-        self.endpoint = endpoint or DEFAULT_ENDPOINT
-        self._timeout_s = timeout_s
-        key = api_key or find_api_key(self.endpoint)
-        self._metadata = (("authorization", f"Bearer {key}"),) if key else ()
-        self._on_timing = on_timing
-        if self.endpoint.startswith("https://"):
-            target = self.endpoint.removeprefix("https://")
-            credentials = (tls or ClientTls.from_environment()).channel_credentials()
-            self._channel = grpc.secure_channel(target, credentials, client_options())
-        elif tls is not None:
-            raise ClientError(
-                f"{self.endpoint} is not encrypted, and certificates were given; use https://HOST:PORT",
-                code=grpc.StatusCode.INVALID_ARGUMENT,
-            )
-        else:
-            target = self.endpoint.removeprefix("http://")
-            if key and not is_local(target) and not allows_insecure(os.environ):
-                raise ClientError(
-                    f"{target} is another machine, and without TLS the API key could be read on the way there; use "
-                    f"https://{target}, or set {ALLOW_INSECURE}=true where something else encrypts",
-                    code=grpc.StatusCode.INVALID_ARGUMENT,
-                )
-            self._channel = grpc.insecure_channel(target, client_options())
-        self._channel = traced(self._channel)
-
-    def __enter__(self) -> Self:
-        """Give the client itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the connection."""
-        self.close()
-
-    def close(self) -> None:
-        """Close the connection; running calls end."""
-        self._channel.close()
-
-    def health(self) -> HealthStatus:
-        """Ask the standard health service about the server as a whole."""
-        # The wrappers are wire-compatible with grpc.health.v1 (a string and an enum in field 1), and save the client
-        # a dependency.
-        check = self._channel.unary_unary(
-            "/grpc.health.v1.Health/Check",
-            request_serializer=StringValue.SerializeToString,
-            response_deserializer=Int32Value.FromString,
-        )
-        reply: Int32Value = self._call(check, StringValue())
-        statuses: dict[int, HealthStatus] = {1: "SERVING", 2: "NOT_SERVING"}
-        return statuses.get(reply.value, "UNKNOWN")
-
-    def _call(self, method: Callable[..., _Reply], request: object, *, repeatable: bool = True) -> _Reply:
         deadline = time.monotonic() + self._timeout_s
-        for attempt in range(1, _MAX_ATTEMPTS + 1):
+        attempt = 1
+        while True:
             try:
-                reply: _Reply = self._ask(method, request, deadline - time.monotonic())
-                return reply
-            except grpc.RpcError as error:
-                failure = from_rpc_error(error, self.endpoint)
+                return await self._attempt(rpc, request, deadline - time.monotonic())
+            except ClientError as failure:
                 delay_s = backoff_s(attempt, failure.retry_delay_s)
                 late = time.monotonic() + delay_s >= deadline
-                if not repeatable or not failure.may_pass or attempt == _MAX_ATTEMPTS or late:
-                    raise failure from error
-                time.sleep(delay_s)
-        raise AssertionError("unreachable")
+                if not rpc.repeatable or not failure.may_pass or attempt == _MAX_ATTEMPTS or late:
+                    raise
+            await self.transport.sleep(delay_s)
+            attempt += 1
 
-    def _ask(self, method: Any, request: object, timeout_s: float) -> Any:
-        if self._on_timing is None:
-            return method(request, timeout=timeout_s, metadata=self._metadata)
-        reply, call = method.with_call(request, timeout=timeout_s, metadata=(*self._metadata, ASK))
-        self._on_timing(stage_times_ms(call.trailing_metadata()))
+    async def pages(self, rpc: Rpc[Reply], request: Any) -> AsyncIterator[Reply]:
+        """Give the replies to a request for the first page, and to those for the pages after it.
+
+        Args:
+            rpc: Its replies have `next_page_token`.
+            request: Its `page_token` is set page by page.
+        """
+        while True:
+            response: Any = await self.call(rpc, request)
+            yield response
+            if not response.next_page_token:
+                return
+            request.page_token = response.next_page_token
+
+    def open(self, rpc: Rpc[Reply]) -> Stream[Reply]:
+        """Begin a call of many messages; it is not repeated, `gateway.client.stream` does that."""
+        self._check()
+        metadata, end_span = begin_span(rpc.name, self._metadata)
+        return self.transport.open(rpc, metadata=metadata, on_end=end_span)
+
+    async def close(self) -> None:
+        """End all calls; later ones fail."""
+        self._closed = True
+        await self.transport.close()
+
+    async def _attempt(self, rpc: Rpc[Reply], request: Message, timeout_s: float) -> Reply:
+        self._check()
+        metadata, end_span = begin_span(rpc.name, self._metadata)
+        if self._on_timing is not None:
+            metadata = (*metadata, ASK)
+        code = None
+        try:
+            reply, trailing = await self.transport.call(rpc, request, timeout_s=timeout_s, metadata=metadata)
+            code = "OK"
+        except grpc.RpcError as error:
+            failure = from_rpc_error(error, self.target.endpoint)
+            code = failure.code.name
+            raise failure from error
+        finally:
+            end_span(code)
+        if self._on_timing is not None:
+            self._on_timing(stage_times_ms(trailing))
         return reply
+
+    def _check(self) -> None:
+        """Refuse what gRPC would answer with a hang, or with an error of its own."""
+        if self._closed:
+            raise ClientError("the client is closed", code=grpc.StatusCode.FAILED_PRECONDITION)
+        if os.getpid() != self._process:
+            raise ClientError(
+                f"the client was made in process {self._process}, of which this one is a fork; make one in each",
+                code=grpc.StatusCode.FAILED_PRECONDITION,
+            )

@@ -1,10 +1,13 @@
 """The one error of the client."""
 
 from dataclasses import dataclass
+from typing import Self
 
 import grpc
-from google.rpc import error_details_pb2
+from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
+
+_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +69,12 @@ def from_rpc_error(error: grpc.RpcError, endpoint: str) -> ClientError:
     if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return ClientError(str(error) or "the call failed", code=grpc.StatusCode.UNKNOWN)
     code, details = error.code(), error.details() or ""
-    reason, delay_s = "", None
-    violations: list[FieldViolation] = []
     try:
         status = rpc_status.from_call(error)
     except ValueError:  # Details that contradict the status: keep the status.
         status = None
-    for detail in status.details if status is not None else ():
-        info, retry, bad = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo(), error_details_pb2.BadRequest()
-        if detail.Unpack(info):
-            reason = info.reason
-        elif detail.Unpack(retry):
-            delay_s = retry.retry_delay.ToTimedelta().total_seconds()
-        elif detail.Unpack(bad):
-            violations += [FieldViolation(entry.field, entry.description) for entry in bad.field_violations]
+    said = _Details.of(status)
+    reason = said.reason
     message = details or code.name
     if not reason and code == grpc.StatusCode.UNAVAILABLE:
         # No ErrorInfo: this is the channel speaking, not duovec.
@@ -90,7 +85,45 @@ def from_rpc_error(error: grpc.RpcError, endpoint: str) -> ClientError:
         message = f"{endpoint} did not answer in time"
     elif not reason and "larger than max" in details:
         message = f"the message is too large for {endpoint}: send fewer or shorter texts at once ({details})"
-    return ClientError(message, code=code, reason=reason, violations=tuple(violations), retry_delay_s=delay_s)
+    return said.error(message, code)
+
+
+def from_status(status: status_pb2.Status) -> ClientError:
+    """Translate what the service says of one item of a stream."""
+    code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
+    return _Details.of(status).error(status.message or code.name, code)
+
+
+@dataclass(slots=True)
+class _Details:
+    """What a status says beside code and message."""
+
+    reason: str = ""
+    retry_delay_s: float | None = None
+    violations: tuple[FieldViolation, ...] = ()
+
+    @classmethod
+    def of(cls, status: status_pb2.Status | None) -> Self:
+        """Read those that are known."""
+        details = cls()
+        for detail in status.details if status is not None else ():
+            info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+            bad = error_details_pb2.BadRequest()
+            if detail.Unpack(info):
+                details.reason = info.reason
+            elif detail.Unpack(retry):
+                details.retry_delay_s = retry.retry_delay.ToTimedelta().total_seconds()
+            elif detail.Unpack(bad):
+                details.violations += tuple(
+                    FieldViolation(entry.field, entry.description) for entry in bad.field_violations
+                )
+        return details
+
+    def error(self, message: str, code: grpc.StatusCode) -> ClientError:
+        """All of it."""
+        return ClientError(
+            message, code=code, reason=self.reason, violations=self.violations, retry_delay_s=self.retry_delay_s
+        )
 
 
 def _tls_refusal(details: str, endpoint: str) -> ClientError | None:

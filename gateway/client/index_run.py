@@ -1,9 +1,8 @@
 """One run of an indexer: files in, chunks sent, old versions deleted once the new ones are complete."""
 
 import hashlib
-import itertools
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -13,11 +12,12 @@ import grpc
 from duovec.v1 import chunk_pb2 as chunk_pb
 from duovec.v1 import index_service_pb2 as index_pb
 from gateway.client.chunking import DEFAULT_MAX_CHARS, chunk_file
-from gateway.client.client import Client
+from gateway.client.client import AsyncClient
+from gateway.client.codebases import INDEX_CHUNKS
 from gateway.client.errors import ClientError
 from gateway.client.files import SkippedFile
 from gateway.client.report import ChunkFailure, IndexReport, NoProgress, Progress
-from gateway.client.stream import ChunkStream
+from gateway.client.stream import ItemStream
 
 StoredVersions = dict[str, list[index_pb.FileVersion]]
 """What the server has of each path, as far as it is known."""
@@ -55,19 +55,20 @@ class _FileState:
 
 
 class IndexRun:
-    """Sends files, and deletes others; for use in a `with`, where ClientError becomes IndexingFailed.
+    """Sends files, and deletes others; for use in an `async with`, where ClientError becomes IndexingFailed.
 
     Nothing is sent of a file that the server has in full. Old versions of a file are deleted once the new one is
-    complete. All methods belong to one thread.
+    complete. All methods belong to one task.
 
     Attributes:
         report: What was done so far.
         stored: What the server has, kept up to date with what this run does.
+        offload: Calls a function without holding up others.
     """
 
     def __init__(
         self,
-        client: Client,
+        client: AsyncClient,
         codebase_id: str,
         *,
         stored: StoredVersions | None = None,
@@ -93,35 +94,37 @@ class IndexRun:
         self._client = client
         self._codebase_id = codebase_id
         self._max_chars = max_chars
-        self._stream = ChunkStream(client, self._on_reply, window=window, stall_timeout_s=stall_timeout_s)
+        self.offload = client._connection.transport.offload
+        self._stream: ItemStream[index_pb.IndexChunksRequest, index_pb.IndexChunksResponse] = ItemStream(
+            client._connection, INDEX_CHUNKS, self._on_reply, window=window, stall_timeout_s=stall_timeout_s
+        )
         self._sending: dict[str, _FileState] = {}
         self._deletions: list[_Selector] = []
-        self._item_ids = itertools.count()
         self._started = time.monotonic()
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
         """Give the run itself."""
         return self
 
-    def __exit__(
+    async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End the call; what is unanswered is given up."""
-        self._stream.close()
+        await self._stream.close()
         self.report.elapsed_s = time.monotonic() - self._started
         if isinstance(error, ClientError):
             raise IndexingFailed(error, self.report) from error
 
-    def load_stored(self) -> None:
+    async def load_stored(self) -> None:
         """Ask what the server has, and create the codebase where it is missing."""
         try:
-            self._list_stored()
+            await self._list_stored()
         except ClientError as error:
             if error.code != grpc.StatusCode.NOT_FOUND:
                 raise
-            self._create_codebase()
+            await self._create_codebase()
 
-    def take(self, path: str, source: bytes | SkippedFile) -> bool:
+    async def take(self, path: str, source: bytes | SkippedFile) -> bool:
         """Send what the server lacks of a file.
 
         Args:
@@ -135,7 +138,7 @@ class IndexRun:
             self.skip(source)
             self.progress.file_done(path)
             return False
-        self._index_file(path, source)
+        await self._index_file(path, source)
         return True
 
     def skip(self, skipped: SkippedFile) -> None:
@@ -145,24 +148,24 @@ class IndexRun:
         if len(examples) < _EXAMPLES_KEPT:
             examples.append(skipped.path)
 
-    def drain(self) -> None:
+    async def drain(self) -> None:
         """Wait until all that was sent is answered."""
-        self._stream.drain()
+        await self._stream.drain()
 
-    def remove(self, paths: Iterable[str]) -> None:
+    async def remove(self, paths: Iterable[str]) -> None:
         """Delete files that are stored."""
         for path in paths:
             if self.stored.pop(path, None) is not None:
                 self.report.files_removed += 1
                 self._deletions.append(_Selector(path=path))
-                self._delete(at_least=_SELECTORS_PER_CALL)
+                await self._delete(at_least=_SELECTORS_PER_CALL)
 
-    def finish(self) -> None:
+    async def finish(self) -> None:
         """Wait until all that was sent is answered, and all that is to go is deleted."""
-        self.drain()
-        self._delete(at_least=1)
+        await self.drain()
+        await self._delete(at_least=1)
 
-    def _on_reply(self, request: index_pb.IndexChunksRequest, reply: index_pb.IndexChunksResponse) -> None:
+    async def _on_reply(self, request: index_pb.IndexChunksRequest, reply: index_pb.IndexChunksResponse) -> None:
         chunk, report = request.chunk, self.report
         state = self._sending[chunk.path]
         disposition = reply.indexed.disposition
@@ -182,58 +185,57 @@ class IndexRun:
         self.progress.chunk_done()
         state.waiting -= 1
         if state.waiting == 0:
-            self._finish_file(chunk.path, self._sending.pop(chunk.path))
+            await self._finish_file(chunk.path, self._sending.pop(chunk.path))
 
-    def _list_stored(self) -> None:
-        for version in self._client.list_files(self._codebase_id):
+    async def _list_stored(self) -> None:
+        async for version in self._client.list_files(self._codebase_id):
             self.stored.setdefault(version.path, []).append(version)
 
-    def _create_codebase(self) -> None:
+    async def _create_codebase(self) -> None:
         try:
-            self._client.create_codebase(self._codebase_id)
+            await self._client.create_codebase(self._codebase_id)
             self.report.created = True
         except ClientError as taken:
             if taken.code != grpc.StatusCode.ALREADY_EXISTS:
                 raise
             # By another indexer in the same moment, or by somebody who does not show it to this one.
             try:
-                self._list_stored()
+                await self._list_stored()
             except ClientError as error:
                 raise (taken if error.code == grpc.StatusCode.NOT_FOUND else error) from error
 
-    def _index_file(self, path: str, source: bytes) -> None:
+    async def _index_file(self, path: str, source: bytes) -> None:
         self.report.files_scanned += 1
         file_sha256 = hashlib.sha256(source).digest()
         same = [version for version in self.stored.get(path, ()) if version.file_sha256 == file_sha256]
         if any(_is_complete(version) for version in same):
             self.report.files_unchanged += 1
-            self._delete_old(path, same[:1])
+            await self._delete_old(path, same[:1])
             self.progress.file_done(path)
             return
-        chunks = list(self._chunks(path, source, file_sha256))
+        chunks = await self.offload(self._chunks, path, source, file_sha256)
         if any(version.file_chunk_count != len(chunks) for version in same):
             # Left by an interrupted run that cut the file otherwise: the two would never make a complete version.
             # An old version that is complete stays findable until the new one is.
             old = [version for version in self.stored[path] if version not in same and _is_complete(version)]
             selector = _Selector(path=path, keep_file_sha256=old[0].file_sha256 if old else b"")
-            self.report.chunks_deleted += self._client.delete_files(self._codebase_id, [selector])
+            self.report.chunks_deleted += await self._client.delete_files(self._codebase_id, [selector])
             self.stored[path] = old[:1]
         if not chunks:
             self.report.files_without_chunks += 1
-            self._delete_old(path, [])
+            await self._delete_old(path, [])
             self.progress.file_done(path)
             return
         self._sending[path] = _FileState(file_sha256, len(chunks), waiting=len(chunks))
         for chunk in chunks:
-            item_id = str(next(self._item_ids))
-            self._stream.send(
-                index_pb.IndexChunksRequest(codebase_id=self._codebase_id, item_id=item_id, chunk=chunk, truncate=True)
+            await self._stream.send(
+                index_pb.IndexChunksRequest(codebase_id=self._codebase_id, chunk=chunk, truncate=True)
             )
 
-    def _chunks(self, path: str, source: bytes, file_sha256: bytes) -> Iterator[chunk_pb.Chunk]:
+    def _chunks(self, path: str, source: bytes, file_sha256: bytes) -> list[chunk_pb.Chunk]:
         chunks = chunk_file(path, source, max_chars=self._max_chars)
-        for ordinal, chunk in enumerate(chunks):
-            yield chunk_pb.Chunk(
+        return [
+            chunk_pb.Chunk(
                 path=path,
                 language=chunk.language,
                 symbol=chunk.symbol,
@@ -245,8 +247,10 @@ class IndexRun:
                 ordinal=ordinal,
                 file_chunk_count=len(chunks),
             )
+            for ordinal, chunk in enumerate(chunks)
+        ]
 
-    def _finish_file(self, path: str, state: _FileState) -> None:
+    async def _finish_file(self, path: str, state: _FileState) -> None:
         if state.failed:
             # The old version stays findable until the new one is complete.
             self.report.files_incomplete += 1
@@ -258,24 +262,24 @@ class IndexRun:
                 stored_chunk_count=state.chunk_count,
                 file_chunk_count=state.chunk_count,
             )
-            self._delete_old(path, [version])
+            await self._delete_old(path, [version])
         self.progress.file_done(path)
 
-    def _delete_old(self, path: str, kept: Sequence[index_pb.FileVersion]) -> None:
+    async def _delete_old(self, path: str, kept: Sequence[index_pb.FileVersion]) -> None:
         """Delete all versions of a file but the one that is kept, if any."""
         keep_file_sha256 = kept[0].file_sha256 if kept else b""
         if any(version.file_sha256 != keep_file_sha256 for version in self.stored.get(path, ())):
             self._deletions.append(_Selector(path=path, keep_file_sha256=keep_file_sha256))
-            self._delete(at_least=_SELECTORS_PER_CALL)
+            await self._delete(at_least=_SELECTORS_PER_CALL)
         if kept:
             self.stored[path] = list(kept)
         else:
             self.stored.pop(path, None)
 
-    def _delete(self, *, at_least: int) -> None:
+    async def _delete(self, *, at_least: int) -> None:
         if len(self._deletions) >= at_least:
             deletions, self._deletions = self._deletions, []
-            self.report.chunks_deleted += self._client.delete_files(self._codebase_id, deletions)
+            self.report.chunks_deleted += await self._client.delete_files(self._codebase_id, deletions)
 
 
 def _is_complete(version: index_pb.FileVersion) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 import grpc
 
 from gateway.client.chunking import DEFAULT_MAX_CHARS
-from gateway.client.client import Client
+from gateway.client.client import AsyncClient, dual_function
 from gateway.client.errors import ClientError
 from gateway.client.files import FileTree, find_files, read_source
 from gateway.client.index_run import IndexingFailed, IndexRun, StoredVersions
@@ -15,8 +15,9 @@ from gateway.client.report import IndexReport, Progress
 __all__ = ["IndexingFailed", "index_files", "index_tree"]
 
 
-def index_tree(
-    client: Client,
+@dual_function
+async def index_tree(
+    client: AsyncClient,
     root: Path,
     codebase_id: str,
     *,
@@ -49,7 +50,7 @@ def index_tree(
             folder holds nothing to index, while the codebase is not empty.
         FileNotFoundError: There is no such file or folder.
     """
-    with IndexRun(
+    async with IndexRun(
         client,
         codebase_id,
         stored=stored,
@@ -58,19 +59,20 @@ def index_tree(
         stall_timeout_s=stall_timeout_s,
         progress=progress,
     ) as run:
-        tree = find_files(root)
-        run.load_stored()
-        if root.is_dir() and run.stored and not tree.paths:
+        is_folder = await run.offload(root.is_dir)
+        tree = await run.offload(find_files, root)
+        await run.load_stored()
+        if is_folder and run.stored and not tree.paths:
             # Far more often a wrong path than a wish to empty the codebase.
             raise ClientError(
                 f"{root} holds no file to index, but codebase {codebase_id!r} is not empty; delete it instead",
                 code=grpc.StatusCode.FAILED_PRECONDITION,
             )
-        index_files(run, tree, gone=run.stored if root.is_dir() else ())
+        await index_files(run, tree, gone=run.stored if is_folder else ())
     return run.report
 
 
-def index_files(run: IndexRun, tree: FileTree, *, gone: Iterable[str]) -> None:
+async def index_files(run: IndexRun, tree: FileTree, *, gone: Iterable[str]) -> None:
     """Send the files of a tree, and delete what is stored and not among them.
 
     Args:
@@ -87,14 +89,14 @@ def index_files(run: IndexRun, tree: FileTree, *, gone: Iterable[str]) -> None:
     unreadable = [skipped.path for skipped in tree.skipped if skipped.reason == "unreadable"]
     kept: set[str] = set()
     for path in tree.paths:
-        source = read_source(tree, path)
-        if run.take(path, source):
+        source = await run.offload(read_source, tree, path)
+        if await run.take(path, source):
             kept.add(path)
         elif not isinstance(source, bytes) and source.reason == "unreadable":
             unreadable.append(path)
-    run.drain()
-    run.remove(list(_lost(set(gone) - kept, unreadable)))
-    run.finish()
+    await run.drain()
+    await run.remove(list(_lost(set(gone) - kept, unreadable)))
+    await run.finish()
 
 
 def _lost(paths: Collection[str], unreadable: list[str]) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """Brings a codebase into line with a git commit: of what was recorded before, only what differs is read and sent."""
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -11,7 +11,7 @@ from duovec.v1 import codebase_service_pb2 as codebase_pb
 from duovec.v1 import index_service_pb2 as index_pb
 from duovec.v1 import revision_pb2 as revision_pb
 from gateway.client.chunking import DEFAULT_MAX_CHARS
-from gateway.client.client import Client
+from gateway.client.client import AsyncClient, dual_function
 from gateway.client.errors import ClientError
 from gateway.client.files import NEVER_ENTERED, FileTree, SkippedFile, find_changed, read_source, unusable_name
 from gateway.client.git import Changes, Commit, TrackedFile, WorkTree
@@ -47,8 +47,9 @@ class SyncReport:
         return {name: getattr(self, name) for name in self.__slots__ if name != "index"} | self.index.to_dict()
 
 
-def sync_tree(
-    client: Client,
+@dual_function
+async def sync_tree(
+    client: AsyncClient,
     folder: Path,
     codebase_id: str,
     *,
@@ -76,49 +77,95 @@ def sync_tree(
         IndexingFailed: As `gateway.client.indexer.index_tree`.
         ClientError: FAILED_PRECONDITION, REVISION_CHANGED: another sync ended meanwhile. Sync again.
     """
-    tree = WorkTree(folder)
-    commit = tree.head()
-    changed_on_disk = tree.uncommitted() if uncommitted else []
-    held = _held(client, codebase_id)
-    because = _why_compare(tree, held)
-    on_disk = find_changed(tree.folder, changed_on_disk)
-    if because:
-        changes = Changes(list(tree.files(commit.commit_id)), [], 0)
-    else:
-        changes = tree.changes(held.commit_id, commit.commit_id)
-    uncommitted_paths = set(changed_on_disk)
-    files = [file for file in changes.written if file.path not in uncommitted_paths and _is_entered(file.path)]
-    touched = (*changes.gone, *changed_on_disk, *(file.path for file in files))
-    stored = None if because else {path: [_unknown(path)] for path in touched if unusable_name(path) is None}
-    with IndexRun(client, codebase_id, stored=stored, max_chars=max_chars, progress=progress) as run:
-        if because:
-            run.load_stored()
-        run.progress.files_found(len(files) + len(on_disk.paths))
-        with closing(_sources(tree, files, on_disk)) as sources:
-            kept = {path for path, source in sources if run.take(path, source)}
-        run.drain()
-        run.remove([path for path in run.stored if path not in kept])
-        run.finish()
+    run = IndexRun(client, codebase_id, max_chars=max_chars, progress=progress)
+    tree, commit = await run.offload(_head, folder)
+    held = await _held(client, codebase_id)
+    plan = await run.offload(_plan, tree, commit, held, uncommitted=uncommitted)
+    async with run:
+        if plan.because:
+            await run.load_stored()
+        else:
+            run.stored.update((path, [_unknown(path)]) for path in plan.touched if unusable_name(path) is None)
+        run.progress.files_found(len(plan.files) + len(plan.on_disk.paths))
+        kept = set()
+        with closing(_sources(plan)) as sources:
+            while (found := await run.offload(next, sources, None)) is not None:
+                path, source = found
+                if await run.take(path, source):
+                    kept.add(path)
+        await run.drain()
+        await run.remove([path for path in run.stored if path not in kept])
+        await run.finish()
         recorded = not (run.report.chunks_failed or run.report.files_incomplete)
-        if recorded and _differs(held, tree, commit, changed_on_disk, run.report):
-            client.set_revision(
-                codebase_id, _revision(tree, commit, modified=bool(changed_on_disk)), expected_version=held.version
-            )
+        if recorded and _differs(held, plan, run.report):
+            revision = await run.offload(_revision, plan)
+            await client.set_revision(codebase_id, revision, expected_version=held.version)
     return SyncReport(
         run.report,
-        commit.commit_id,
-        "" if because else held.commit_id,
-        because,
-        changes.renamed_count,
-        len(changed_on_disk),
+        plan.commit.commit_id,
+        "" if plan.because else held.commit_id,
+        plan.because,
+        plan.renamed_count,
+        len(plan.uncommitted),
         recorded,
     )
 
 
-def _held(client: Client, codebase_id: str) -> revision_pb.Revision:
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What git says is to be done.
+
+    Attributes:
+        tree: The work tree.
+        commit: What the codebase is to hold.
+        because: Why every file is compared; empty where only the difference is.
+        files: To be read from the commit.
+        on_disk: To be read from the disk.
+        uncommitted: Paths that differ from the commit on the disk.
+        touched: Paths that may have to be deleted.
+        renamed_count: Files that only have a new name, or nearly so.
+    """
+
+    tree: WorkTree
+    commit: Commit
+    because: str
+    files: list[TrackedFile]
+    on_disk: FileTree
+    uncommitted: list[str]
+    touched: list[str]
+    renamed_count: int
+
+
+def _head(folder: Path) -> tuple[WorkTree, Commit]:
+    tree = WorkTree(folder)
+    return tree, tree.head()
+
+
+def _plan(tree: WorkTree, commit: Commit, held: revision_pb.Revision, *, uncommitted: bool) -> _Plan:
+    changed_on_disk = tree.uncommitted() if uncommitted else []
+    because = _why_compare(tree, held)
+    if because:
+        changes = Changes(list(tree.files(commit.commit_id)), [], 0)
+    else:
+        changes = tree.changes(held.commit_id, commit.commit_id)
+    from_disk = set(changed_on_disk)
+    files = [file for file in changes.written if file.path not in from_disk and _is_entered(file.path)]
+    return _Plan(
+        tree,
+        commit,
+        because,
+        files,
+        find_changed(tree.folder, changed_on_disk),
+        changed_on_disk,
+        [*changes.gone, *changed_on_disk, *(file.path for file in files)],
+        changes.renamed_count,
+    )
+
+
+async def _held(client: AsyncClient, codebase_id: str) -> revision_pb.Revision:
     """What is recorded of the codebase; without commit where nothing is, or where there is no codebase yet."""
     try:
-        return client.get_codebase(codebase_id).revision
+        return (await client.get_codebase(codebase_id)).revision
     except ClientError as error:
         if error.code != grpc.StatusCode.NOT_FOUND:
             raise
@@ -140,19 +187,17 @@ def _why_compare(tree: WorkTree, held: revision_pb.Revision) -> str:
     return ""
 
 
-def _sources(
-    tree: WorkTree, files: Iterable[TrackedFile], on_disk: FileTree
-) -> Generator[tuple[str, bytes | SkippedFile]]:
-    with tree.blobs() as blobs:
-        for file in files:
+def _sources(plan: _Plan) -> Generator[tuple[str, bytes | SkippedFile]]:
+    with plan.tree.blobs() as blobs:
+        for file in plan.files:
             unusable = unusable_name(file.path)
             # A name that is not UTF-8 cannot be shown as it is.
             path = file.path.encode("utf-8", "replace").decode()
             yield (path, SkippedFile(path, unusable)) if unusable else (path, blobs.read(file))
-    for skipped in on_disk.skipped:
+    for skipped in plan.on_disk.skipped:
         yield skipped.path, skipped
-    for path in on_disk.paths:
-        yield path, read_source(on_disk, path)
+    for path in plan.on_disk.paths:
+        yield path, read_source(plan.on_disk, path)
 
 
 def _unknown(path: str) -> index_pb.FileVersion:
@@ -164,20 +209,22 @@ def _is_entered(path: str) -> bool:
     return NEVER_ENTERED.isdisjoint(PurePosixPath(path).parts[:-1])
 
 
-def _differs(
-    held: revision_pb.Revision, tree: WorkTree, commit: Commit, uncommitted: list[str], report: IndexReport
-) -> bool:
+def _differs(held: revision_pb.Revision, plan: _Plan, report: IndexReport) -> bool:
     """Whether there is anything to record."""
+    recorded = (held.commit_id, held.folder, held.modified)
     return bool(
         held.outdated
         or report.chunks_embedded + report.chunks_reused + report.chunks_deleted
-        or (held.commit_id, held.folder, held.modified) != (commit.commit_id, tree.prefix, bool(uncommitted))
+        or recorded != (plan.commit.commit_id, plan.tree.prefix, bool(plan.uncommitted))
     )
 
 
-def _revision(tree: WorkTree, commit: Commit, *, modified: bool) -> revision_pb.Revision:
+def _revision(plan: _Plan) -> revision_pb.Revision:
     revision = revision_pb.Revision(
-        commit_id=commit.commit_id, folder=tree.prefix, branch=tree.branch()[:256], modified=modified
+        commit_id=plan.commit.commit_id,
+        folder=plan.tree.prefix,
+        branch=plan.tree.branch()[:256],
+        modified=bool(plan.uncommitted),
     )
-    revision.commit_time.FromDatetime(commit.time)
+    revision.commit_time.FromDatetime(plan.commit.time)
     return revision

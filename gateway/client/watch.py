@@ -9,7 +9,7 @@ from watchfiles import Change, watch
 
 from gateway.client.backoff import backoff_s
 from gateway.client.chunking import DEFAULT_MAX_CHARS
-from gateway.client.client import Client
+from gateway.client.client import AsyncClient, Client, dual_function
 from gateway.client.errors import ClientError
 from gateway.client.files import NEVER_ENTERED, find_changed
 from gateway.client.index_run import IndexRun, StoredVersions
@@ -93,13 +93,14 @@ def watch_tree(
         compare_all, failures = False, 0
 
 
-def _index_some(
-    client: Client, root: Path, codebase_id: str, stored: StoredVersions, changed: set[str], max_chars: int
+@dual_function
+async def _index_some(
+    client: AsyncClient, root: Path, codebase_id: str, stored: StoredVersions, changed: set[str], max_chars: int
 ) -> IndexReport:
     below = tuple(f"{path}/" for path in changed)
     gone = [path for path in stored if path in changed or path.startswith(below)]
-    with IndexRun(client, codebase_id, stored=stored, max_chars=max_chars) as run:
-        index_files(run, find_changed(root, changed), gone=gone)
+    async with IndexRun(client, codebase_id, stored=stored, max_chars=max_chars) as run:
+        await index_files(run, await run.offload(find_changed, root, changed), gone=gone)
     return run.report
 
 

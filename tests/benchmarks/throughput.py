@@ -25,11 +25,11 @@ from pathlib import Path
 import grpc
 import numpy as np
 
-from duovec.v1 import chunk_pb2, embedding_service_pb2, embedding_service_pb2_grpc, index_service_pb2, vector_pb2
+from duovec.v1 import chunk_pb2, embedding_service_pb2, embedding_service_pb2_grpc, vector_pb2
 from export.python_backend.host import EncoderHost, Rows, open_host
 from gateway.client.chunking import chunk_file
 from gateway.client.client import Client
-from gateway.client.stream import ChunkStream
+from gateway.client.errors import ClientError
 from gateway.embedding.space import Encoder, InputType, Space, passage_of
 from gateway.embedding.tokenizer import Tokenizer
 from gateway.local.stack import Stack, StackSettings
@@ -130,20 +130,9 @@ def stream_embed(endpoint: str, api_key: str, texts: Sequence[str]) -> None:
 def index(client: Client, codebase: str, chunks: Sequence[chunk_pb2.Chunk]) -> None:
     """Every chunk through IndexChunks, stored."""
     client.create_codebase(codebase)
-    stored = itertools.count()
-
-    def on_reply(request: object, reply: index_service_pb2.IndexChunksResponse) -> None:
-        assert reply.HasField("indexed"), reply.error
-        next(stored)
-
-    stream = ChunkStream(client, on_reply)
-    for number, chunk in enumerate(chunks):
-        stream.send(
-            index_service_pb2.IndexChunksRequest(codebase_id=codebase, item_id=str(number), chunk=chunk, truncate=True)
-        )
-    stream.drain()
-    stream.close()
-    assert next(stored) == len(chunks)
+    outcomes = [outcome for _, outcome in client.index_chunks(codebase, chunks, truncate=True)]
+    assert not any(isinstance(outcome, ClientError) for outcome in outcomes), outcomes
+    assert len(outcomes) == len(chunks)
 
 
 def measure(

@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 import hypothesis
 import pytest
+from chunk_streams import index_chunks
 from fault_caller import API_KEY
 from fault_site import Backends
 from fuzz_caller import Fuzzer, complaints
@@ -69,12 +70,12 @@ def prepare(admin: Client, endpoint: str) -> tuple[str, dict[str, Any]]:
     spare_keys = [admin.access.create_api_key("spare-1").api_key.key_id for _ in range(3)]
     for codebase in ("shared", "hidden"):
         admin.create_codebase(codebase)
-        assert all(reply.HasField("indexed") for reply in admin.index_chunks(chunks(codebase)))
+        assert all(reply.HasField("indexed") for reply in index_chunks(admin, chunks(codebase)))
     admin.access.set_grant("shared", "alice", "owner")
     admin.access.set_grant("shared", "spare-1", "read")
     with Client(endpoint, api_key=key) as alice:
         alice.create_codebase("of-alice")
-        list(alice.index_chunks(chunks("of-alice")))
+        list(index_chunks(alice, chunks("of-alice")))
         found = [alice.search("shared", text) for text in CODE[:3]]
     space = found[0].space
     ids = [hit.chunk_id for response in found for hit in response.hits][:6]

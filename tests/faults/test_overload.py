@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
+from chunk_streams import index_chunks
 from fault_caller import API_KEY, METADATA
 from fault_site import Backends, serving
 from google.rpc import error_details_pb2
@@ -111,7 +112,7 @@ async def test_parallel_indexers_wait_for_their_turn(endpoint: str) -> None:
 
     def index(stream: int) -> list[str]:
         with Client(endpoint, api_key=API_KEY) as client:
-            return [str(reply.WhichOneof("outcome")) for reply in client.index_chunks(chunks_of(stream))]
+            return [str(reply.WhichOneof("outcome")) for reply in index_chunks(client, chunks_of(stream))]
 
     with Client(endpoint, api_key=API_KEY) as client:
         await asyncio.to_thread(client.create_codebase, "crowded")

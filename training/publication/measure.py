@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from export.spec import ROLE_DIMENSIONS, EncoderSpec
-from gateway.client.client import Client, InputType
+from gateway.client.client import Client
+from gateway.client.embedding import InputType
 from training.dataset import load_rows
 from training.errors import TrainingError
 from training.evaluation.bm25 import bm25_scores

@@ -14,6 +14,7 @@ import asyncpg
 import grpc
 import psutil
 import pytest
+from chunk_streams import index_chunks
 
 from duovec.v1 import chunk_pb2, embedding_service_pb2, index_service_pb2, vector_pb2
 from duovec.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
@@ -54,7 +55,7 @@ def other(client: Client) -> Iterator[Callable[[], None]]:
 
 
 def client_chunk(client: Client, codebase_id: str, content: str) -> index_service_pb2.IndexChunksResponse:
-    [reply] = client.index_chunks(iter([chunk_request(codebase_id, 0, content)]))
+    [reply] = index_chunks(client, iter([chunk_request(codebase_id, 0, content)]))
     return reply
 
 
@@ -134,7 +135,7 @@ def test_texts_of_a_million_characters(
             response = client.embed_response([text, text[number + 1 :]], "passage", truncate=True)
             assert [embedding.truncated for embedding in response.embeddings] == [True, True]
         requests = [chunk_request(codebase, number, text[number:], truncate=number % 2 == 0) for number in range(16)]
-        replies = {int(reply.item_id): reply for reply in client.index_chunks(iter(requests))}
+        replies = {int(reply.item_id): reply for reply in index_chunks(client, iter(requests))}
         other()
     for number, reply in replies.items():
         if number % 2 == 0:
@@ -249,7 +250,7 @@ async def test_bulk_loads_into_a_codebase_that_is_being_deleted(
         requests = (chunk_request("going", number * 1000 + chunk, "x = 1") for chunk in range(512))
         with Client(stack.endpoint, api_key=stack.api_key) as loader:
             try:
-                for _ in loader.index_chunks(requests):
+                for _ in index_chunks(loader, requests):
                     pass
             except ClientError as error:
                 return error.code
@@ -288,7 +289,7 @@ async def test_a_stream_does_not_go_on_in_a_codebase_that_was_made_anew(client: 
         yield chunk_request("again", 1, "x = 1")
 
     def load() -> None:
-        for _ in client.index_chunks(requests()):
+        for _ in index_chunks(client, requests()):
             loop.call_soon_threadsafe(begun.set)
 
     loading = asyncio.create_task(asyncio.to_thread(load))

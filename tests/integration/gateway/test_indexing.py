@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from chunk_streams import index_chunks
 
 from duovec.v1 import chunk_pb2, index_service_pb2
 from gateway.client.client import Client
@@ -89,7 +90,7 @@ def test_a_bad_chunk_does_not_harm_its_neighbours(client: Client, codebase: str)
         for name, chunk in (("good", good), ("bad", bad), ("again", good))
     ]
     requests.append(index_service_pb2.IndexChunksRequest(codebase_id="other", item_id="foreign", chunk=good))
-    replies = {reply.item_id: reply for reply in client.index_chunks(iter(requests))}
+    replies = {reply.item_id: reply for reply in index_chunks(client, iter(requests))}
     assert replies["good"].indexed.chunk_id == replies["again"].indexed.chunk_id > 0
     assert "chunk.path: is '../outside.py'" in replies["bad"].error.message
     assert "codebase_id: is 'other'" in replies["foreign"].error.message
@@ -121,7 +122,7 @@ def test_the_longest_path_is_stored(client: Client, codebase: str) -> None:
         file_chunk_count=1,
     )
     request = index_service_pb2.IndexChunksRequest(codebase_id=codebase, item_id="long", chunk=chunk)
-    [reply] = client.index_chunks(iter([request]))
+    [reply] = index_chunks(client, iter([request]))
     assert reply.indexed.chunk_id > 0
     assert [file.path for file in client.list_files(codebase)] == [path]
 

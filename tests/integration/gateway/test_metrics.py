@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from chunk_streams import index_chunks
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_tools import prometheus_tool
 
@@ -68,7 +69,7 @@ def used(stack: Stack, client: Client) -> Iterator[None]:
         file_sha256=bytes(32), file_chunk_count=1,
     )  # fmt: skip
     items = [index_service_pb2.IndexChunksRequest(codebase_id="measured", item_id="1", chunk=chunk)]
-    assert [reply.WhichOneof("outcome") for reply in client.index_chunks(iter(items))] == ["indexed"]
+    assert [reply.WhichOneof("outcome") for reply in index_chunks(client, iter(items))] == ["indexed"]
     with pytest.raises(ClientError):
         client.get_codebase("not-there")
     yield

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from chunk_streams import index_chunks
 
 from duovec.v1 import index_service_pb2, training_service_pb2
 from gateway.client.client import Client
@@ -41,7 +42,7 @@ def calls(client: Client) -> list[Callable[[], Any]]:
     """Requests with the words in every field that takes a text, good ones and ones that fail at every stage."""
 
     def index(*requests: index_service_pb2.IndexChunksRequest) -> str:
-        return str([reply.error for reply in client.index_chunks(iter(requests))])
+        return str([reply.error for reply in index_chunks(client, iter(requests))])
 
     def start(recipe: str) -> Any:
         return client.training.start(training_service_pb2.TrainingSpec(recipe=recipe))

@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from chunk_streams import index_chunks
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
@@ -216,7 +217,7 @@ class World:
     def search(self, subject: Subject, key: str) -> Subject:
         """The subject with a search of its codebase, by who has the key."""
         chunk = index_service_pb2.IndexChunksRequest(codebase_id=subject.codebase_id, item_id="1", chunk=CHUNK)
-        assert all(reply.HasField("indexed") for reply in self._admin.index_chunks(iter([chunk])))
+        assert all(reply.HasField("indexed") for reply in index_chunks(self._admin, iter([chunk])))
         with Client(self._endpoint, api_key=key) as client:
             response = client.search(subject.codebase_id, "x")
         return replace(subject, search_id=response.search_id, chunk_id=response.hits[0].chunk_id)
@@ -375,7 +376,7 @@ def test_random_searches_find_what_was_granted_and_nothing_else(
     codebases = [world.codebase(grantee_id) for _ in range(5)]
     for codebase_id in codebases:
         chunk = index_service_pb2.IndexChunksRequest(codebase_id=codebase_id, item_id="1", chunk=CHUNK)
-        assert all(reply.HasField("indexed") for reply in client.index_chunks(iter([chunk])))
+        assert all(reply.HasField("indexed") for reply in index_chunks(client, iter([chunk])))
     granted: set[tuple[str, str]] = set()
     found_count = refused_count = 0
     for _ in range(150):

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from chunk_streams import index_chunks
 from tls_certificates import Authority
 
 from duovec.v1 import index_service_pb2
@@ -87,7 +88,7 @@ async def test_a_gateway_of_another_space_does_not_start_on_the_vectors_of_one(
     chunk = {"path": "a.py", "language": "python", "kind": "text", "start_line": 1, "end_line": 1, "content": "x = 1"}
     chunk |= {"file_sha256": bytes(32), "file_chunk_count": 1}
     request = index_service_pb2.IndexChunksRequest(codebase_id="of-one-space", item_id="1", chunk=chunk)
-    assert all(reply.HasField("indexed") for reply in client.index_chunks(iter([request])))
+    assert all(reply.HasField("indexed") for reply in index_chunks(client, iter([request])))
     repository = tmp_path / "models"
     shutil.copytree(published_models, repository, copy_function=os.symlink)
     path = repository / "compact-text" / "1" / "manifest.json"

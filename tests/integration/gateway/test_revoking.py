@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from chunk_streams import index_chunks
 
 from duovec.v1 import chunk_pb2, embedding_service_pb2, index_service_pb2, vector_pb2
 from duovec.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
@@ -111,7 +112,7 @@ def test_an_open_index_stream_ends(
 ) -> None:
     """What was answered before is stored, what came after is not."""
     sent: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    replies = iter(writer.index_chunks(iter(sent.get, None)))
+    replies = iter(index_chunks(writer, iter(sent.get, None)))
     sent.put(chunk_request(1))
     assert next(replies).indexed.chunk_id > 0
     take(client)

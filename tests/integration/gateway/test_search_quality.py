@@ -10,6 +10,7 @@ from pathlib import Path
 import bm25s
 import numpy as np
 import pytest
+from chunk_streams import index_chunks
 
 from duovec.v1 import chunk_pb2, index_service_pb2
 from gateway.client.client import Client
@@ -97,7 +98,7 @@ def indexed(client: Client, pairs: list[tuple[str, str, str]]) -> Iterator[str]:
         )
         for index, (name, _, code) in enumerate(pairs)
     )
-    assert all(reply.HasField("indexed") for reply in client.index_chunks(requests))
+    assert all(reply.HasField("indexed") for reply in index_chunks(client, requests))
     yield "pairs"
     client.delete_codebase("pairs")
 

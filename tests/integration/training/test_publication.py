@@ -17,6 +17,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from chunk_streams import index_chunks
 from click.testing import Result
 from compact_checkpoint import ENCODER, write_adapters
 from mined_data import write_data
@@ -178,7 +179,7 @@ def stored(site: Site) -> None:
     ]
     with Client(site.endpoint, api_key=API_KEY) as client:
         client.create_codebase("code")
-        replies = list(client.index_chunks(iter(requests)))
+        replies = list(index_chunks(client, iter(requests)))
     assert [reply for reply in replies if not reply.HasField("indexed")] == []
 
 

@@ -158,7 +158,7 @@ def test_silence_is_given_up_with_no_more_than_the_window_on_the_way(
     service: FakeService, client: Client, tree: Path
 ) -> None:
     service.silent = True
-    with pytest.raises(IndexingFailed, match=r"no chunk was answered in 0\.2 s") as failure:
+    with pytest.raises(IndexingFailed, match=r"nothing was answered in 0\.2 s") as failure:
         index_tree(client, tree, "x", window=2, stall_timeout_s=0.2)
     assert failure.value.code == grpc.StatusCode.DEADLINE_EXCEEDED
     assert len(service.received) <= 2

@@ -1,12 +1,15 @@
 """What a stream of chunks keeps on its way."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from duovec.v1 import chunk_pb2, index_service_pb2
 from gateway.client.client import Client
-from gateway.client.stream import ChunkStream
+from gateway.client.codebases import INDEX_CHUNKS
+from gateway.client.dual import run
+from gateway.client.stream import ItemStream
 
 from .fake_service import FakeService, serving
 
@@ -32,16 +35,16 @@ def test_the_window_is_of_bytes_too(
     monkeypatch.setattr("gateway.client.stream._WINDOW_BYTES", 8192)
     answered, ahead = 0, 0
 
-    def count(request: object, reply: object) -> None:
+    async def count(request: object, reply: object) -> None:
         nonlocal answered
         answered += 1
 
-    stream = ChunkStream(client, count)
+    stream: ItemStream[Any, Any] = ItemStream(client._connection, INDEX_CHUNKS, count)
     for number in range(100):
         chunk = chunk_pb2.Chunk(path=f"{number}.py", content="x" * size_bytes)
-        stream.send(index_service_pb2.IndexChunksRequest(codebase_id="x", item_id=str(number), chunk=chunk))
+        run(stream.send(index_service_pb2.IndexChunksRequest(codebase_id="x", chunk=chunk)))
         ahead = max(ahead, number + 1 - answered)
-    stream.drain()
-    stream.close()
+    run(stream.drain())
+    run(stream.close())
     assert answered == 100
     assert ahead <= most

@@ -1,5 +1,6 @@
 """The client's calls are spans of its program's trace, and carry it."""
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -9,9 +10,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from client.fake_service import FakeService, serving
-from duovec.v1 import index_service_pb2
-from gateway.client import tracing
-from gateway.client.client import Client
+from duovec.v1 import chunk_pb2
+from gateway.client.client import AsyncClient, Client
 from gateway.client.errors import ClientError
 
 
@@ -72,18 +72,48 @@ def test_a_call_that_fails_says_what_it_says_without_a_trace(client: Client, exp
 def test_a_stream_is_one_span_to_its_end(client: Client, service: FakeService, exporter: InMemorySpanExporter) -> None:
     client.create_codebase("c")
     exporter.clear()
-    requests = [index_service_pb2.IndexChunksRequest(codebase_id="c", item_id=str(number)) for number in range(3)]
-    replies = iter(client.index_chunks(iter(requests)))
-    next(replies)
+    outcomes = client.index_chunks("c", (chunk_pb2.Chunk(path=f"{number}.py") for number in range(3)), window=1)
+    next(outcomes)
     assert exporter.get_finished_spans() == ()
-    assert len(list(replies)) == 2
-    while not exporter.get_finished_spans():  # grpc ends it in a thread of its own
-        pass
+    assert len(list(outcomes)) == 2
     (span,) = exporter.get_finished_spans()
     assert (span.name, code_of(span)) == ("duovec.v1.IndexService/IndexChunks", "OK")
 
 
-def test_without_opentelemetry_the_channel_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracing.importlib.util, "find_spec", lambda name: None)
-    channel = object()
-    assert tracing.traced(channel) is channel  # type: ignore[arg-type]
+def test_a_stream_that_is_given_up_is_a_span_that_was_cancelled(
+    client: Client, service: FakeService, exporter: InMemorySpanExporter
+) -> None:
+    client.create_codebase("c")
+    exporter.clear()
+    outcomes = client.index_chunks("c", (chunk_pb2.Chunk(path=f"{number}.py") for number in range(9)), window=3)
+    next(outcomes)
+    outcomes.close()
+    (span,) = exporter.get_finished_spans()
+    assert code_of(span) == "CANCELLED"
+
+
+async def test_the_asynchronous_client_s_calls_are_spans_too(
+    client: Client, service: FakeService, exporter: InMemorySpanExporter
+) -> None:
+    """Each carries its own trace."""
+    service.stored["c"] = {}
+    service.overloaded = 1
+    async with AsyncClient(client.endpoint, api_key="k") as caller:
+        await caller.embed(["a"], "query")
+        assert [code_of(span) for span in exporter.get_finished_spans()] == ["RESOURCE_EXHAUSTED", "OK"]
+        context = exporter.get_finished_spans()[-1].get_span_context()
+        assert context is not None
+        assert service.metadata["traceparent"].startswith(f"00-{context.trace_id:032x}-{context.span_id:016x}-")
+        exporter.clear()
+        assert len([one async for one in caller.index_chunks("c", [chunk_pb2.Chunk(path="1.py")])]) == 1
+    (span,) = exporter.get_finished_spans()
+    assert (span.name, code_of(span)) == ("duovec.v1.IndexService/IndexChunks", "OK")
+
+
+def test_a_program_without_opentelemetry_has_no_spans(
+    client: Client, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that did not import it is enough."""
+    monkeypatch.delitem(sys.modules, "opentelemetry.trace")
+    client.embed(["a"], "query")
+    assert "traceparent" not in service.metadata

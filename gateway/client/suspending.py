@@ -1,0 +1,147 @@
+"""The transport of the asynchronous client: it never blocks the event loop."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Generic, ParamSpec, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from gateway.client.errors import ClientError, from_rpc_error
+from gateway.client.rpc import Metadata, Reply, Rpc
+from gateway.client.target import Target
+from gateway.client.transport import STREAM_TIMEOUT_S, serialize, silence, stream_ended
+from gateway.wire import client_options
+
+_CLOSE_TIMEOUT_S = 10.0
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class SuspendingTransport:
+    """A channel of the event loop in which it is used first, so that a client may be made before any loop runs."""
+
+    def __init__(self, target: Target) -> None:
+        """Prepare; the channel is made with the first call."""
+        self._target = target
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._made: grpc.aio.Channel | None = None
+
+    async def call(
+        self, rpc: Rpc[Reply], request: Message, *, timeout_s: float, metadata: Metadata
+    ) -> tuple[Reply, Metadata]:
+        """As `Transport.call`."""
+        method: Any = self._channel().unary_unary(
+            f"/{rpc.name}",
+            request_serializer=serialize,
+            response_deserializer=rpc.reply.FromString,
+        )
+        call = method(request, timeout=timeout_s, metadata=metadata)
+        reply: Reply = await call
+        return reply, tuple(await call.trailing_metadata() or ())
+
+    def open(
+        self, rpc: Rpc[Reply], *, metadata: Metadata, on_end: Callable[[str | None], None]
+    ) -> "SuspendingStream[Reply]":
+        """As `Transport.open`."""
+        method: Any = self._channel().stream_stream(
+            f"/{rpc.name}",
+            request_serializer=serialize,
+            response_deserializer=rpc.reply.FromString,
+        )
+
+        def begin(requests: AsyncIterator[Message]) -> Any:
+            return method(requests, timeout=STREAM_TIMEOUT_S, metadata=metadata)
+
+        return SuspendingStream(begin, self._target.endpoint, on_end)
+
+    async def sleep(self, seconds: float) -> None:
+        """As `Transport.sleep`."""
+        await asyncio.sleep(seconds)
+
+    async def offload(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Do it in a thread."""
+        return await asyncio.to_thread(function, *args, **kwargs)
+
+    async def close(self) -> None:
+        """As `Transport.close`."""
+        # The tasks of a channel ended with its loop.
+        if self._made is not None and self._loop is asyncio.get_running_loop():
+            await self._made.close()
+
+    def _channel(self) -> grpc.aio.Channel:
+        loop = asyncio.get_running_loop()
+        if self._made is None:
+            target, self._loop = self._target, loop
+            if target.credentials is None:
+                self._made = grpc.aio.insecure_channel(target.address, client_options())
+            else:
+                self._made = grpc.aio.secure_channel(target.address, target.credentials, client_options())
+        elif self._loop is not loop:
+            raise ClientError(
+                "the client was used in another event loop before; make one in each",
+                code=grpc.StatusCode.FAILED_PRECONDITION,
+            )
+        return self._made
+
+
+class SuspendingStream(Generic[Reply]):
+    """A task of its own reads the replies; a task of grpc reads the queue of requests."""
+
+    def __init__(
+        self, begin: Callable[[AsyncIterator[Message]], Any], endpoint: str, on_end: Callable[[str | None], None]
+    ) -> None:
+        """Use `SuspendingTransport.open`."""
+        self._endpoint = endpoint
+        self._on_end = on_end
+        self._outgoing: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._events: asyncio.Queue[Reply | ClientError] = asyncio.Queue()
+        self._call = begin(self._requests())
+        self._reader = asyncio.create_task(self._read(), name="duovec-replies")
+
+    async def send(self, request: Message) -> None:
+        """As `Stream.send`."""
+        self._outgoing.put_nowait(request)
+
+    def has_event(self) -> bool:
+        """As `Stream.has_event`."""
+        return not self._events.empty()
+
+    async def next_event(self, timeout_s: float) -> Reply | ClientError:
+        """As `Stream.next_event`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._events.get()
+        except TimeoutError:
+            return silence(timeout_s)
+
+    async def close(self, *, at_once: bool) -> None:
+        """As `Stream.close`."""
+        self._outgoing.put_nowait(None)
+        try:
+            if not at_once:
+                await asyncio.wait([self._reader], timeout=_CLOSE_TIMEOUT_S)
+        finally:
+            self._call.cancel()
+            self._reader.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._reader
+
+    async def _requests(self) -> AsyncIterator[Message]:
+        while (request := await self._outgoing.get()) is not None:
+            yield request
+
+    async def _read(self) -> None:
+        code = grpc.StatusCode.CANCELLED
+        try:
+            async for reply in self._call:
+                self._events.put_nowait(reply)
+            failure, code = stream_ended(), grpc.StatusCode.OK
+        except grpc.RpcError as error:
+            failure = from_rpc_error(error, self._endpoint)
+            code = failure.code
+        finally:
+            self._on_end(code.name)
+        self._events.put_nowait(failure)

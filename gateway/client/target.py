@@ -1,0 +1,57 @@
+"""Where a client goes, and what proves both ends."""
+
+import os
+from dataclasses import dataclass
+
+import grpc
+
+from gateway.client.credentials import find_api_key
+from gateway.client.errors import ClientError
+from gateway.client.tls import ClientTls
+from gateway.wire import ALLOW_INSECURE, allows_insecure, is_local
+
+DEFAULT_ENDPOINT = "127.0.0.1:50051"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a channel is made of.
+
+    Attributes:
+        endpoint: As the caller gave it, for messages.
+        address: As gRPC takes it.
+        api_key: What calls carry; None for none.
+        credentials: Of TLS; None without it.
+    """
+
+    endpoint: str
+    address: str
+    api_key: str | None
+    credentials: grpc.ChannelCredentials | None
+
+    @classmethod
+    def of(cls, endpoint: str | None, api_key: str | None, tls: ClientTls | None) -> "Target":
+        """Find out what the arguments of a client, and the environment, come to.
+
+        Raises:
+            ClientError: A certificate or key cannot be used, the endpoint is not one for `tls`, or the API key could
+                be read on its way there.
+        """
+        endpoint = endpoint or DEFAULT_ENDPOINT
+        key = api_key or find_api_key(endpoint)
+        if endpoint.startswith("https://"):
+            credentials = (tls or ClientTls.from_environment()).channel_credentials()
+            return cls(endpoint, endpoint.removeprefix("https://"), key, credentials)
+        if tls is not None:
+            raise ClientError(
+                f"{endpoint} is not encrypted, and certificates were given; use https://HOST:PORT",
+                code=grpc.StatusCode.INVALID_ARGUMENT,
+            )
+        address = endpoint.removeprefix("http://")
+        if key and not is_local(address) and not allows_insecure(os.environ):
+            raise ClientError(
+                f"{address} is another machine, and without TLS the API key could be read on the way there; use "
+                f"https://{address}, or set {ALLOW_INSECURE}=true where something else encrypts",
+                code=grpc.StatusCode.INVALID_ARGUMENT,
+            )
+        return cls(endpoint, address, key, None)
