@@ -7,6 +7,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
+from gateway.http.console import routes as console
 from gateway.http.door import Call, Door
 from gateway.http.embeddings import Embeddings
 from gateway.http.models import Models
@@ -47,6 +48,7 @@ def build_app(
         door.route("/v1/models", models.list),
         door.route("/v1/models/{model}", models.get),
         *rpc_routes(door, services),
+        *console.routes(door),
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: door.refuse})
     # A slash too many is a wrong path; a redirect would be to wherever the request's Host says.

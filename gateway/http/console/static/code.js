@@ -1,0 +1,53 @@
+// Code with line numbers and colours.
+
+import { el, freshId, visibleNodes } from "./dom.js";
+import { pieces } from "./highlight.js";
+
+// What is longer is shown, without colours: a chunk may have a million characters.
+const MAX_COLOURED_CHARS = 200_000;
+
+/**
+ * Show code.
+ * @param {{content: string, language: string, startLine: number}} chunk
+ * @param {{maxLines?: number, isSought?: boolean}} [options] `maxLines`: more are shown when asked for.
+ */
+export function codeBlock(chunk, { maxLines = Infinity, isSought = false } = {}) {
+  const lines = linesOf(chunk);
+  const rows = el("code");
+  const showFrom = (start, end) => {
+    for (let n = start; n < end; n += 1) rows.append(line(lines[n], chunk.startLine + n));
+  };
+  // A few lines more than asked for are shown rather than a button for them.
+  const shown = lines.length > maxLines + 3 ? maxLines : lines.length;
+  showFrom(0, shown);
+  const digits = String(chunk.startLine + lines.length - 1).length;
+  const block = el(`pre.code.digits-${digits}${isSought ? ".sought" : ""}`, { id: freshId("code"), tabindex: "-1" }, rows);
+  if (shown === lines.length) return block;
+  const more = el("button.more", { type: "button", "aria-controls": block.id, "aria-expanded": "false" });
+  more.append(`Show all ${lines.length} lines`);
+  more.addEventListener("click", () => {
+    showFrom(shown, lines.length);
+    more.remove();
+    block.focus();
+  });
+  return el("div.code-with-more", {}, block, more);
+}
+
+function line(parts, number) {
+  const content = parts.map(([kind, text]) => (kind ? el(`span.t-${kind}`, {}, visibleNodes(text)) : visibleNodes(text)));
+  // The number is no text: it is neither searched nor copied.
+  return el("span.line", { "data-number": number }, content, "\n");
+}
+
+/** The pieces of each line. */
+function linesOf({ content, language }) {
+  const text = content.replace(/\r\n?/g, "\n").replace(/\n$/, "");
+  const coloured = text.length <= MAX_COLOURED_CHARS ? pieces(text, language) : [["", text]];
+  const lines = [[]];
+  for (const [kind, piece] of coloured) {
+    const [first, ...rest] = piece.split("\n");
+    if (first) lines.at(-1).push([kind, first]);
+    for (const next of rest) lines.push(next ? [[kind, next]] : []);
+  }
+  return lines;
+}
