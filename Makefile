@@ -8,11 +8,14 @@ DATA_DIR ?= $(CURDIR)/.duovec
 CODE ?=
 QUERY ?=
 
+# `make docs DOCS=serve`
+DOCS ?= build --strict
+
 # `make sbom SBOM_DIR=path SBOM=gateway`
 SBOM_DIR ?= build/sbom
 SBOM ?= gateway training
 
-.PHONY: demo test lint check computing waiting bench soak proto lock audit sbom clean
+.PHONY: demo test lint check computing waiting bench docs soak proto lock audit sbom clean
 
 demo: $(VENV)/installed
 	@$(BIN)/duovec-export publish --pair compact --repository "$(DATA_DIR)/model_repository" --if-missing
@@ -53,6 +56,10 @@ bench: $(VENV)/installed
 	$(BIN)/python -m tests.benchmarks.storage
 	$(BIN)/python -m tests.benchmarks.peers
 	$(BIN)/python -m tests.benchmarks.flops
+
+# The documentation site, into build/site; `DOCS="serve --livereload"` shows it while one writes.
+docs: $(VENV)/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs $(DOCS)
 
 # Hours: parts killed at random moments, overload, leaks and fuzzing in their long forms. SEED=… repeats a run.
 soak: $(VENV)/installed
