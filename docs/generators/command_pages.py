@@ -1,6 +1,9 @@
 """The reference of the commands, from their Typer applications: one page a program."""
 
+import typing
 from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -17,6 +20,7 @@ APPS = {
     "duovec-train": training.cli.main.app,
     "duovec-batch": gateway.batch.cli.app,
 }
+_NAMES = {str: "text", int: "number", float: "number", Path: "path", datetime: "time"}
 _SAY = {
     "duovec": "Extra `client`; `up`, `demo`, `doctor` and `tune` take `local`, `mcp` takes `mcp`.",
     "duovec-export": "Extra `export`.",
@@ -55,14 +59,12 @@ def _page(program: str) -> str:
 
 def _text(words: str, command: Any) -> str:
     told, _, examples = (command.help or "").partition("Examples:")
-    context = typer.main.get_command(APPS[words.split()[0]]).context_class(command, info_name=words)
-    usage = " ".join(command.collect_usage_pieces(context))
-    parts = [" ".join(told.split("\n\n")[0].split()) + "\n"]
-    parts += [" ".join(paragraph.split()) + "\n" for paragraph in told.split("\n\n")[1:] if paragraph.strip()]
-    parts.append(f"```text\n{words} {usage}\n```\n")
-    rows = [_row(parameter, context) for parameter in command.params if not getattr(parameter, "hidden", False)]
-    if rows:
-        parts.append(table(["Argument or option", "Meaning", "Default"], rows))
+    paragraphs = [" ".join(paragraph.split()) + "\n" for paragraph in told.split("\n\n") if paragraph.strip()]
+    shown = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
+    arguments = [_usage(parameter) for parameter in shown if parameter.param_type_name == "argument"]
+    parts = [*paragraphs, f"```text\n{' '.join([words, *arguments, '[OPTIONS]'])}\n```\n"]
+    if shown:
+        parts.append(table(["Argument or option", "Meaning", "Default"], map(_row, shown)))
     lines = [line.strip() for line in examples.splitlines() if line.strip()]
     if lines:
         # A line that does not begin with a program goes on from the one before.
@@ -71,28 +73,47 @@ def _text(words: str, command: Any) -> str:
     return "\n".join(parts)
 
 
-def _row(parameter: Any, context: Any) -> list[str]:
-    names, _ = parameter.get_help_record(context)
-    names = names.replace("<", "").replace(">", "").replace("list[str]", "TEXT …").replace("str", "TEXT")
-    shown = f"`{names}`"
+def _usage(argument: Any) -> str:
+    name = argument.name.upper() + ("…" if argument.type_descriptor.is_list else "")
+    return name if argument.required else f"[{name}]"
+
+
+def _row(parameter: Any) -> list[str]:
+    kind = _kind(parameter)
+    if parameter.param_type_name == "argument":
+        names = f"`{_usage(parameter)}`"
+    else:
+        names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
     if parameter.required:
         default = "required"
     elif parameter.default is None or parameter.default is False or callable(parameter.default):
         default = parameter.show_default if isinstance(parameter.show_default, str) else ""
     else:
         default = f"`{getattr(parameter.default, 'value', parameter.default)}`"
-    limits = f" {_range(parameter)}" if _range(parameter) else ""
-    return [shown, (parameter.help or "") + limits, default]
+    return [f"{names} {kind}".strip(), parameter.help or "", default]
+
+
+def _kind(parameter: Any) -> str:
+    """What a value is; nothing for a flag, and for an argument that is text."""
+    descriptor = parameter.type_descriptor
+    if getattr(parameter, "is_flag", False):
+        return ""
+    if descriptor.is_choice:
+        return " or ".join(f"`{choice}`" for choice in descriptor.choices)
+    shown = " ".join(filter(None, (_NAMES.get(_base(descriptor.annotation), ""), _range(parameter))))
+    return f"{shown}, repeatable" if descriptor.is_list and parameter.param_type_name == "option" else shown
+
+
+def _base(annotation: Any) -> Any:
+    """The type of one value."""
+    inner = [each for each in typing.get_args(annotation) if each is not type(None)]
+    return _base(inner[0]) if inner else annotation
 
 
 def _range(parameter: Any) -> str:
     least, most = getattr(parameter, "min", None), getattr(parameter, "max", None)
     if least is None and most is None:
         return ""
-    return (
-        f"({least} to {most})"
-        if None not in (least, most)
-        else f"(at least {least})"
-        if most is None
-        else f"(≤ {most})"
-    )
+    if most is None:
+        return f"from {least}"
+    return f"to {most}" if least is None else f"{least} to {most}"

@@ -1,6 +1,5 @@
 """The reference of errors, from `error_reason.proto`, the gateway's errors, and what the doors make of them."""
 
-import json
 import logging
 from collections.abc import Iterator
 
@@ -26,7 +25,8 @@ may change.
 - An UNAVAILABLE without an ErrorInfo comes from gRPC itself: nothing listens there, or the connection broke.
 
 Over HTTP the body is `{"error": {"message", "type", "param", "code", "reason"}}`, as OpenAI's clients read it;
-RESOURCE_EXHAUSTED has `Retry-After` (seconds) and `retry-after-ms`.
+RESOURCE_EXHAUSTED has `Retry-After` (seconds) and `retry-after-ms`. `code` is one that those clients know where there
+is one (`invalid_api_key`, `rate_limit_exceeded`, `context_length_exceeded`), and else the reason in lower case.
 
 *Again* says whether the same call may succeed later although nobody changed anything. That is what duovec's own client
 repeats, where a repetition does no harm.
@@ -36,7 +36,7 @@ repeats, where a repetition does no harm.
 def error_page() -> str:
     """The page."""
     rows = list(_rows())
-    return f"{_INTRODUCTION}\n{table(['Reason', 'gRPC', 'HTTP', '`code` over HTTP', 'Meaning', 'Again'], rows)}"
+    return f"{_INTRODUCTION}\n{table(['Reason', 'gRPC, HTTP', 'Meaning', 'Again'], rows)}"
 
 
 def _rows() -> Iterator[list[str]]:
@@ -51,12 +51,9 @@ def _rows() -> Iterator[list[str]]:
         failure = _failure(by_reason[reason])
         if failure.code != code:
             raise ValueError(f"{reason}: the proto says {code}, the gateway {failure.code}")
-        body = json.loads(bytes(failure.response().body))
         yield [
             f"<span id='{reason.lower()}'></span>`{reason}`",
-            code,
-            str(failure.status.value),
-            f"`{body['error']['code']}`",
+            f"{code}, {failure.status.value}",
             meaning[0].upper() + meaning[1:],
             "yes" if _may_pass(failure) else "",
         ]
