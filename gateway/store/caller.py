@@ -87,7 +87,7 @@ async def enter(connection: "Connection") -> None:
     """Give the running transaction the role and the principal of the key that is acted with.
 
     Args:
-        connection: In a transaction that has done nothing yet.
+        connection: In a transaction that has done nothing yet; without one the role ends with the statement.
 
     Raises:
         Unauthenticated: There is no such key, or it is revoked or expired by now.

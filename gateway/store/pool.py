@@ -141,6 +141,27 @@ class Database:
         """
         if autocommit and not self._is_system:
             raise ValueError("a caller's role lasts as long as its transaction: only the system does without")
+        async with self._lend(timeout_s) as connection:
+            if autocommit:
+                connection.begin_session()  # type: ignore[attr-defined]  # the proxy hands it on
+                yield connection
+            else:
+                async with connection.transaction():
+                    if not self._is_system:
+                        await enter(connection)
+                    yield connection
+
+    async def prove_caller(self, timeout_s: float) -> None:
+        """Prove the key that is acted with, by one statement and no transaction: the role it gives ends with it.
+
+        Raises:
+            As `acquire`.
+        """
+        async with self._lend(timeout_s) as connection:
+            await enter(connection)
+
+    @asynccontextmanager
+    async def _lend(self, timeout_s: float) -> AsyncIterator["Connection"]:
         with translate_failures():
             async with asyncio.timeout(timeout_s):
                 with stage(Stage.QUEUE, "wait for a connection"):
@@ -148,14 +169,7 @@ class Database:
                 with stage(Stage.DATABASE, "transaction", db__system__name="postgresql") as running:
                     try:
                         with statements_traced(connection, running.span):
-                            if autocommit:
-                                connection.begin_session()  # type: ignore[attr-defined]  # the proxy hands it on
-                                yield connection
-                            else:
-                                async with connection.transaction():
-                                    if not self._is_system:
-                                        await enter(connection)
-                                    yield connection
+                            yield connection
                     except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
                         # Raised for misuse, but also for a connection that was lost under a transaction.
                         if _is_lost(connection):

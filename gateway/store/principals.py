@@ -28,8 +28,7 @@ class PrincipalStore:
         Raises:
             Unauthenticated: It is unknown, or revoked or expired by now.
         """
-        async with self._database.acquire(timeout_s):
-            pass
+        await self._database.prove_caller(timeout_s)
 
     async def require_admin(self, *, timeout_s: float) -> None:
         """Go on only for an administrator.
