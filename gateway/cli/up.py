@@ -16,7 +16,8 @@ from gateway.client.credentials import forget_api_key, save_api_key
 from gateway.errors import DuovecError
 
 if TYPE_CHECKING:
-    from gateway.local.stack import PartEvent, Stack, StackSettings
+    from gateway.local.part import PartEvent
+    from gateway.local.stack import Stack, StackSettings
 
 DEFAULT_DATA_DIR = Path("~/.local/share/duovec")
 DEFAULT_HTTP_LISTEN = "127.0.0.1:8080"
@@ -105,9 +106,9 @@ def up(
 ) -> None:
     """Run PostgreSQL, Triton and the gateway until Ctrl-C or SIGTERM.
 
-    Nothing is started again that dies, but for one of several gateways: the command stops the rest and ends with exit
-    code 1. Only one `up` at a time uses a data directory. The limits of the gateway (DUOVEC_MAX_PENDING_TOKENS and so
-    on) are of each process for itself.
+    A part that dies is started again, and so is Triton when it does not answer for half a minute. What fails five
+    times within ten minutes is beyond help: the command stops the rest and ends with exit code 1. Only one `up` at a
+    time uses a data directory. The limits of the gateway (DUOVEC_MAX_PENDING_TOKENS and so on) are of each process.
 
     Examples:
 
@@ -138,7 +139,8 @@ def _default_http_listen() -> str:
 
 
 async def _run(settings: "StackSettings", report: Report) -> None:
-    from gateway.local.stack import Stack, StackFailure
+    from gateway.local.part import StackFailure
+    from gateway.local.stack import Stack
 
     started_at = time.monotonic()
 

@@ -206,7 +206,7 @@ class TritonClient:
         return vectors_BD, unusable(vectors_BD, encoder)
 
     def _refuse_strayed(self, encoder: Encoder) -> None:
-        """Take no answer that may be another request's.
+        """Take no answer that may be another request's, where answers do not say of which rows they are.
 
         Triton gives up on a process of its Python backend that was stopped for a while. Where that one goes on, its
         answer is taken for the one to the next batch: vectors of other texts. A Triton that was started anew is sure.
@@ -331,7 +331,7 @@ class TritonClient:
                     headers=running.headers,
                 )
         except InferenceServerException as exc:
-            if _has_strayed(exc):
+            if _has_strayed(exc) and not encoder.names_rows:
                 self._strayed[encoder.name, encoder.version] = lost_count
             raise self._translated(exc, encoder) from exc
         try:
@@ -342,7 +342,7 @@ class TritonClient:
             ) from exc
         task_id = encoder.task_ids.get(input_type, 0)
         if encoder.names_rows and not is_of(rows, task_id, result.as_numpy("row_digest")):
-            self._strayed[encoder.name, encoder.version] = lost_count
+            # So may the next one be; or not, where another process gives it, or Triton was started anew.
             raise self._strayed_error(encoder)
         shape = (len(rows), encoder.dimension)
         if vectors_BD is None or vectors_BD.dtype != np.float32 or vectors_BD.shape != shape:

@@ -11,6 +11,7 @@ from starlette.responses import Response, StreamingResponse
 
 from gateway.embedding.space import InputType
 from gateway.errors import InvalidInput
+from gateway.http.bodies import maybe_in_thread
 from gateway.http.door import Call
 from gateway.http.embeddings_request import EmbeddingsRequest, read_request
 from gateway.rpc.embedding_call import EmbeddingCalls, part
@@ -33,7 +34,7 @@ class Embeddings:
 
     async def create(self, call: Call) -> Response:
         """Embed what the body has; one bad text fails the request."""
-        request = read_request(call.body)
+        request = await maybe_in_thread(read_request, call.body, size_bytes=len(call.body))
         model = cut_to(find_model(request.model), request.dimensions)
         fields, texts = await self._texts(request)
         embedded = await self._calls.embed(

@@ -6,6 +6,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
 from gateway.errors import InvalidInput
+from gateway.http.bodies import refuse_many
 from gateway.rpc.embedding_model import MODELS
 
 MAX_INPUTS = 2048
@@ -59,6 +60,7 @@ def read_request(body: bytes) -> EmbeddingsRequest:
     Raises:
         InvalidInput: It is not JSON, or not such a request; names the first field that is wrong.
     """
+    refuse_many(body, b"[{", 2 * MAX_INPUTS)
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as exc:

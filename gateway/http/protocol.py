@@ -7,7 +7,11 @@ import asyncio
 import logging
 from typing import Any
 
+import h11
+from starlette.exceptions import HTTPException
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from gateway.http.failures import Failure
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +68,14 @@ class PatientProtocol(H11Protocol):
         """It has caught up."""
         super().resume_writing()
         self._stop_reader_timer()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP is told so in the form that every other failure has."""
+        body = Failure.of(HTTPException(400, msg)).response().body
+        headers = [("content-type", "application/json"), ("content-length", str(len(body))), ("connection", "close")]
+        for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=bytes(body)), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event))
+        self.transport.close()
 
     def _await_headers(self) -> None:
         self._headers_timer = self.loop.call_later(HEADER_TIMEOUT_S, self.transport.abort)

@@ -5,9 +5,7 @@ numbers as strings. The servicers are those of gRPC, so that both doors check, p
 alone, and so are vectors: for these there is /v1/embeddings.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.descriptor import MethodDescriptor
@@ -17,15 +15,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.errors import InvalidInput
+from gateway.http.bodies import maybe_in_thread, refuse_many
 from gateway.http.door import Call, Door, Handler
 from gateway.rpc.service import Service
 
-# A message that is read or written in more than a millisecond or so has a thread of its own.
-_LARGE_BYTES = 16 * 1024
 _PACKAGE = "duovec.v1."
 # Of its messages no form in JSON is short or fast.
 _VECTORS = "duovec.v1.EmbeddingService"
 _MAX_DEPTH = 16
+_MAX_PARTS = 16_384
+"""A thousand files, the most that any list may have, are 3,000."""
 _MAX_MESSAGE_CHARS = 300
 
 
@@ -46,15 +45,16 @@ def _handler(method: MethodDescriptor, call: Callable[[Message, None], Awaitable
     async def handle(http_call: Call) -> Response:
         body = http_call.body
         request = request_class()
-        await _maybe_in_thread(_read, body, request, size_bytes=len(body))
+        await maybe_in_thread(_read, body, request, size_bytes=len(body))
         reply = await call(request, None)
-        data = await _maybe_in_thread(_written, reply, size_bytes=reply.ByteSize())
+        data = await maybe_in_thread(_written, reply, size_bytes=reply.ByteSize())
         return Response(data, media_type="application/json")
 
     return handle
 
 
 def _read(body: bytes, request: Message) -> None:
+    refuse_many(body, b"[{,", _MAX_PARTS)
     try:
         json_format.Parse(body or b"{}", request, max_recursion_depth=_MAX_DEPTH)
     except (json_format.ParseError, ValueError, RecursionError) as exc:
@@ -63,7 +63,3 @@ def _read(body: bytes, request: Message) -> None:
 
 def _written(reply: Message) -> str:
     return json_format.MessageToJson(reply, always_print_fields_with_no_presence=True, indent=None)
-
-
-async def _maybe_in_thread(work: Callable[..., Any], *arguments: Any, size_bytes: int) -> Any:
-    return work(*arguments) if size_bytes < _LARGE_BYTES else await asyncio.to_thread(work, *arguments)

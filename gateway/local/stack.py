@@ -2,27 +2,21 @@
 
 import asyncio
 import os
+import time
+from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Protocol, Self
+from typing import IO, Self
 
 from gateway.concurrency import run_all
 from gateway.errors import DuovecError, StartupError
 from gateway.local.claim import claim_data_dir
 from gateway.local.models import PAIRS, describe_settings, verify_repository
+from gateway.local.part import Part, PartEvent, PartState, StackFailure, until_it_fails
 from gateway.local.postgres import Postgres
-from gateway.local.process import (
-    WILDCARDS,
-    GatewayServer,
-    check_port_is_free,
-    describe_exit,
-    free_port,
-    split_address,
-    tail,
-)
+from gateway.local.process import WILDCARDS, GatewayServer, check_port_is_free, free_port, split_address
 from gateway.local.triton import Triton
 from gateway.wire import ALLOW_INSECURE, allows_insecure, is_local
 
@@ -31,45 +25,9 @@ MAX_GATEWAYS = 4
 _GATEWAY_GRACE_S, _TRITON_GRACE_S, _POSTGRES_GRACE_S = 15.0, 10.0, 15.0  # the gateway's own `drain_s` is 10
 
 
-class StackFailure(DuovecError):
-    """A part of the stack exited although nobody asked it to.
-
-    Attributes:
-        part: Which one.
-        log_tail: The last lines of its log.
-    """
-
-    def __init__(self, part: str, what: str, *, log_path: Path) -> None:
-        super().__init__(f"{part} {what}; its log is {log_path}")
-        self.part = part
-        self.log_tail = tail(log_path, 20)
-
-
-class PartState(StrEnum):
-    """Where a part is in its life."""
-
-    STARTING = "starting"
-    READY = "ready"
-    STOPPING = "stopping"
-    STOPPED = "stopped"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True)
-class PartEvent:
-    """A part came into a state.
-
-    Attributes:
-        part: `models`, `postgres`, `triton`, `gateway`, and `gateway-2` and so on where there are several.
-        state: The state it is in now.
-        detail: What is worth telling, such as its address or why it failed.
-        pid: Its process id once it is ready; None for `models`, which is no process.
-    """
-
-    part: str
-    state: PartState
-    detail: str = ""
-    pid: int | None = None
+_RESTART_DELAYS_S = (0.0, 1.0, 2.0, 4.0)
+"""Before a part is started again. What fails more often than this within `_RESTART_MEMORY_S` is beyond help."""
+_RESTART_MEMORY_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -111,14 +69,6 @@ class StackSettings:
         return PAIRS[self.pair]
 
 
-class _Part(Protocol):
-    @property
-    def pid(self) -> int: ...
-    async def start(self) -> None: ...
-    async def wait(self) -> int: ...
-    async def stop(self, *, grace_s: float = ...) -> None: ...
-
-
 class Stack:
     """PostgreSQL, Triton and the gateway; `async with Stack(settings) as stack` runs them for the block.
 
@@ -150,8 +100,10 @@ class Stack:
         self.reachable_at = _reachable(self.endpoint)
         self.api_key = ""
         self.admin_key_file = settings.data_dir / "admin.key"
-        self._parts: dict[str, _Part] = {}
-        self._watchers: dict[str, asyncio.Task[int]] = {}
+        self._parts: dict[str, Part] = {}
+        self._addresses: dict[str, Callable[[], str]] = {}
+        self._watchers: dict[str, asyncio.Task[str]] = {}
+        self._restarted_at: dict[str, deque[float]] = {}
         self._lock: IO[str] | None = None
 
     @property
@@ -190,14 +142,13 @@ class Stack:
             raise
 
     async def run_until(self, stop_event: asyncio.Event) -> None:
-        """Watch the parts until the event is set. A gateway that died is started again while another one serves.
+        """Watch the parts until the event is set, and start what has died, or does not answer, again.
 
         Args:
             stop_event: Ends the watch; the caller stops the stack.
 
         Raises:
-            StackFailure: A part exited unasked.
-            StartupError: A gateway that died did not start again.
+            StackFailure: A part fails again and again.
         """
         stopping = asyncio.create_task(_wait_for(stop_event))
         restarts: set[asyncio.Task[None]] = set()
@@ -207,14 +158,37 @@ class Stack:
                 for restart in [task for task in restarts if task.done()]:
                     restarts.remove(restart)
                     restart.result()
-                for failure in self._deaths():
-                    if failure.part not in self._gateways or not self._watchers.keys() & self._gateways:
-                        raise failure
-                    restarts.add(asyncio.create_task(self._start_gateway(failure.part)))
+                for failure in self._failures():
+                    restarts.add(asyncio.create_task(self._restart(failure)))
         finally:
             for task in (stopping, *restarts):
                 task.cancel()
             await asyncio.gather(stopping, *restarts, return_exceptions=True)
+
+    async def _restart(self, failure: StackFailure) -> None:
+        """Start a part again, each time after a longer pause.
+
+        Raises:
+            StackFailure: It was started again too often lately.
+        """
+        name = failure.part
+        part, lately = self._parts[name], self._restarted_at.setdefault(name, deque())
+        while True:
+            now = time.monotonic()
+            while lately and lately[0] < now - _RESTART_MEMORY_S:
+                lately.popleft()
+            if len(lately) == len(_RESTART_DELAYS_S):
+                raise failure
+            lately.append(now)
+            await asyncio.sleep(_RESTART_DELAYS_S[len(lately) - 1])
+            # One that hangs hears nothing.
+            await part.stop(grace_s=1)
+            try:
+                await self._start_part(name, part, self._addresses[name])
+            except DuovecError as exc:
+                failure = StackFailure(name, f"does not start again ({exc})", log_path=self._log_path(name))
+            else:
+                return
 
     async def stop(self) -> None:
         """Stop the gateways, which drain, then Triton, then PostgreSQL; harmless when nothing runs."""
@@ -307,15 +281,15 @@ class Stack:
     def _log_path(self, part: str) -> Path:
         return self._settings.data_dir / "logs" / f"{part}.log"
 
-    async def _start_part(self, name: str, part: _Part, address: Callable[[], str]) -> None:
+    async def _start_part(self, name: str, part: Part, address: Callable[[], str]) -> None:
         self._emit(PartEvent(name, PartState.STARTING))
-        self._parts[name] = part
+        self._parts[name], self._addresses[name] = part, address
         try:
             await part.start()
         except DuovecError as exc:
             self._emit(PartEvent(name, PartState.FAILED, str(exc)))
             raise
-        self._watchers[name] = asyncio.create_task(part.wait(), name=f"watch {name}")
+        self._watchers[name] = asyncio.create_task(until_it_fails(part), name=f"watch {name}")
         self._emit(PartEvent(name, PartState.READY, address(), part.pid))
 
     async def _unless_a_part_dies(self, work: Coroutine[None, None, None]) -> None:
@@ -323,19 +297,19 @@ class Stack:
         task = asyncio.create_task(work)
         try:
             await asyncio.wait({task, *self._watchers.values()}, return_when=asyncio.FIRST_COMPLETED)
-            for failure in self._deaths():
+            for failure in self._failures():
                 raise failure
             await task
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    def _deaths(self) -> list[StackFailure]:
-        """Forget the watchers of parts that died, and say so."""
+    def _failures(self) -> list[StackFailure]:
+        """Forget the watchers of parts that failed, and say so."""
         failures = []
         for name in [name for name, watcher in self._watchers.items() if watcher.done()]:
-            exit_status = describe_exit(self._watchers.pop(name).result())
-            failures.append(StackFailure(name, f"died ({exit_status})", log_path=self._log_path(name)))
+            what = self._watchers.pop(name).result()
+            failures.append(StackFailure(name, what, log_path=self._log_path(name)))
             self._emit(PartEvent(name, PartState.FAILED, str(failures[-1])))
         return failures
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.errors import StartupError
+from gateway.local import liveness
 from gateway.local.process import ChildProcess, describe_exit, free_port, wait_for_listener
 from gateway.wire import triton_arguments
 
@@ -26,6 +27,8 @@ LIBPYTHON_FIX = (
     f"or a Python of uv (`uv python install {PYTHON_VERSION}`), which carries it"
 )
 _POLL_S = 0.05
+# Between two looks at whether it answers, and after one that failed.
+_LIVENESS_PERIOD_S, _LIVENESS_AGAIN_S = 5.0, 1.0
 # The most telling kind of line first: the last ones of a failed start only say that it failed.
 _ERROR_PATTERNS = (
     r"\] \"((?:failed to poll model|Poll failed for|failed to load model) .+)$",
@@ -126,10 +129,11 @@ def triton_environment(install: TritonInstall, libpython: Path) -> dict[str, str
 
 
 class Triton:
-    """Triton serving some models of a repository on loopback, by gRPC only.
+    """Triton serving some models of a repository on loopback: by gRPC, and by HTTP to be asked whether it lives.
 
     Attributes:
         url: `127.0.0.1:PORT`, the gRPC address.
+        http_url: `http://127.0.0.1:PORT`.
         log_path: File that the server and its models log to.
     """
 
@@ -148,6 +152,8 @@ class Triton:
         self.log_path = log_path
         self._port = grpc_port or free_port()
         self.url = f"127.0.0.1:{self._port}"
+        self._http_port = free_port()
+        self.http_url = f"http://127.0.0.1:{self._http_port}"
         self._repository = repository
         self._models = list(models)
         self._work_dir = work_dir
@@ -199,6 +205,23 @@ class Triton:
         self._free_shared_memory()
         return code
 
+    async def wait_silent(self) -> str:
+        """Wait until the server runs and does not answer any more, or answers what it was not asked.
+
+        Returns:
+            Why, in one line.
+        """
+        failures = 0
+        while True:
+            await asyncio.sleep(_LIVENESS_AGAIN_S if failures else _LIVENESS_PERIOD_S)
+            try:
+                await asyncio.to_thread(liveness.check, self.http_url, timeout_s=liveness.TIMEOUT_S)
+                failures = 0
+            except liveness.NotAlive as exc:
+                failures += 1
+                if failures == liveness.KILL_AFTER:
+                    return str(exc)
+
     async def stop(self, *, grace_s: float = 10) -> None:
         """Let requests in flight finish for up to `grace_s` seconds, then leave neither a process nor shared memory."""
         if self._process is not None:
@@ -234,7 +257,10 @@ class Triton:
             f"--grpc-port={self._port}",
             "--reuse-grpc-port=false",
             *triton_arguments(),
-            "--allow-http=false",
+            "--http-address=127.0.0.1",
+            f"--http-port={self._http_port}",
+            "--reuse-http-port=false",
+            "--http-thread-count=1",
             "--allow-metrics=false",
             "--exit-timeout-secs=8",
         ]

@@ -1,6 +1,8 @@
 """docker-compose.yml is well formed and names what exists. It was not run: no Docker engine was at hand."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from dockerfile import stages
 from export.spec import load_pair
 from export.tensorrt_script import TRITON_IMAGE
 from gateway.client.client import Client
+from gateway.local import liveness
 from gateway.settings import Settings
 from gateway.wire import ALLOW_INSECURE, triton_arguments
 
@@ -217,6 +220,24 @@ def test_each_profile_exports_and_loads_its_pair(profile: str, pair: str) -> Non
     mounted = f"models:{repository}"
     assert mounted in SERVICES[f"export-{profile}"]["volumes"]
     assert f"{mounted}:ro" in SERVICES[f"triton-{profile}"]["volumes"]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_triton_is_asked_for_real_rows_and_killed_where_it_gives_none(profile: str) -> None:
+    """By the file of `duovec up`, mounted where the check looks for it; Docker starts again what ends, and no other."""
+    triton = SERVICES[f"triton-{profile}"]
+    _, interpreter, path, *options = triton["healthcheck"]["test"]
+    assert interpreter == "python3"
+    (source,) = [volume.split(":")[0] for volume in triton["volumes"] if volume.split(":")[1] == path]
+    asked = subprocess.run(
+        [sys.executable, ROOT / source, "--url", "http://127.0.0.1:9", *options], capture_output=True, text=True
+    )
+    assert (asked.returncode, asked.stderr.count("\n")) == (1, 1)
+    assert asked.stderr.startswith("Triton is not alive: ")
+    assert "--kill-after" in options
+    assert triton["init"] is True
+    assert triton["restart"] == "unless-stopped"
+    assert float(triton["healthcheck"]["timeout"].removesuffix("s")) > 2 * liveness.TIMEOUT_S
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -13,6 +13,7 @@ from dockerfile import stages
 from helm_engine import HelmRefusal, run_helm
 
 from export.spec import load_pair
+from gateway.local import liveness
 from gateway.settings import Settings
 from gateway.telemetry.stages import Stage
 from gateway.wire import triton_arguments
@@ -136,7 +137,7 @@ def test_commands_exist(values: dict[str, Any]) -> None:
     """Of every container that runs a program of ours, or Triton, and of the probe."""
     checked = []
     for document in render(values).values():
-        for found in document["spec"].get("template", {}).get("spec", {}).get("containers", []):
+        for found in document.get("spec", {}).get("template", {}).get("spec", {}).get("containers", []):
             probe = found.get("readinessProbe", {}).get("exec", {}).get("command")
             for words in filter(None, (found.get("command"), probe)):
                 check_command(words)
@@ -149,6 +150,30 @@ def test_triton_permits_the_pings_of_the_gateway() -> None:
     """Or else it hangs up on a gateway that waits in silence; the numbers are those of gateway/wire.py."""
     command = container(render(MESH), "Deployment", "search-duovec-triton")["command"]
     assert [word for word in command if word.startswith("--grpc")] == triton_arguments()
+
+
+def test_triton_is_asked_for_real_rows() -> None:
+    """By the file of `duovec up`, which is mounted where the probe looks for it, and has time for its answer."""
+    objects = render(FULL)
+    deployment = objects["Deployment", "search-duovec-triton"]["spec"]["template"]["spec"]
+    (found,) = deployment["containers"]
+    probe = found["livenessProbe"]
+    interpreter, path = probe["exec"]["command"]
+    assert interpreter == "python3"
+    folder, _, name = path.rpartition("/")
+    (volume,) = [mount["name"] for mount in found["volumeMounts"] if mount["mountPath"] == folder]
+    (source,) = [one["configMap"]["name"] for one in deployment["volumes"] if one["name"] == volume]
+    assert objects["ConfigMap", source]["data"] == {name: Path(liveness.__file__).read_text(encoding="utf-8")}
+    assert probe["timeoutSeconds"] > 2 * liveness.TIMEOUT_S
+    assert probe["failureThreshold"] == liveness.KILL_AFTER
+
+
+@pytest.mark.parametrize("values", [MESH, TLS], ids=["mesh", "tls"])
+def test_the_service_says_what_is_spoken(values: dict[str, Any]) -> None:
+    """What balances calls would else speak plainly to a port that takes TLS."""
+    ports = {one["name"]: one["appProtocol"] for one in render(values)["Service", "search-duovec"]["spec"]["ports"]}
+    encrypted = {"grpc": "https", "http": "https"}
+    assert ports == (encrypted if values is TLS else {"grpc": "kubernetes.io/h2c", "http": "http"})
 
 
 def test_the_gateway_finds_every_triton() -> None:
@@ -181,7 +206,7 @@ def test_every_selector_selects() -> None:
     ]
     checked = 0
     for (kind, name), document in objects.items():
-        spec = document["spec"]
+        spec = document.get("spec", {})
         if kind in {"Service", "PodDisruptionBudget", "NetworkPolicy"}:
             selector = spec["podSelector"] if kind == "NetworkPolicy" else spec["selector"]
             wanted = selector if kind == "Service" else selector["matchLabels"]
@@ -193,7 +218,9 @@ def test_every_selector_selects() -> None:
 def test_nothing_runs_as_root_or_knows_kubernetes() -> None:
     """Every pod."""
     pods = [
-        document["spec"]["template"]["spec"] for document in render(FULL).values() if "template" in document["spec"]
+        document["spec"]["template"]["spec"]
+        for document in render(FULL).values()
+        if "template" in document.get("spec", {})
     ]
     assert len(pods) == 4
     for pod in pods:

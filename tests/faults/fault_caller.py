@@ -67,8 +67,9 @@ class Parts:
 class Caller:
     """Every call with a deadline, on one channel."""
 
-    def __init__(self, channel: grpc.aio.Channel, endpoint: str) -> None:
+    def __init__(self, channel: grpc.aio.Channel, endpoint: str, *, api_key: str = API_KEY) -> None:
         self._endpoint = endpoint
+        self._metadata = (("authorization", f"Bearer {api_key}"),)
         self._embedding = embedding_service_pb2_grpc.EmbeddingServiceStub(channel)
         self._index = index_service_pb2_grpc.IndexServiceStub(channel)
         self._search = search_service_pb2_grpc.SearchServiceStub(channel)
@@ -92,7 +93,7 @@ class Caller:
         timeout_s: float = 10,
     ) -> embedding_service_pb2.EmbedResponse:
         request = embedding_service_pb2.EmbedRequest(texts=texts, input_type=input_type)
-        return await self._decoded(self._embedding.Embed(request, timeout=timeout_s, metadata=METADATA))
+        return await self._decoded(self._embedding.Embed(request, timeout=timeout_s, metadata=self._metadata))
 
     async def search(self, codebase_id: str, query: str, *, timeout_s: float = 10) -> search_service_pb2.SearchResponse:
         request = search_service_pb2.SearchRequest(codebase_ids=[codebase_id], query=query)
@@ -101,23 +102,25 @@ class Caller:
     async def search_by(
         self, request: search_service_pb2.SearchRequest, *, timeout_s: float = 10
     ) -> search_service_pb2.SearchResponse:
-        return await self._decoded(self._search.Search(request, timeout=timeout_s, metadata=METADATA))
+        return await self._decoded(self._search.Search(request, timeout=timeout_s, metadata=self._metadata))
 
     async def create(self, codebase_id: str) -> None:
         request = codebase_service_pb2.CreateCodebaseRequest(codebase_id=codebase_id)
-        await self._decoded(self._codebases.CreateCodebase(request, timeout=10, metadata=METADATA))
+        await self._decoded(self._codebases.CreateCodebase(request, timeout=10, metadata=self._metadata))
 
     async def chunk_count(self, codebase_id: str) -> tuple[int, int]:
         """Chunks with and without a vector."""
         request = codebase_service_pb2.GetCodebaseRequest(codebase_id=codebase_id)
-        codebase = (await self._decoded(self._codebases.GetCodebase(request, timeout=10, metadata=METADATA))).codebase
+        codebase = (
+            await self._decoded(self._codebases.GetCodebase(request, timeout=10, metadata=self._metadata))
+        ).codebase
         return codebase.chunk_count, codebase.pending_chunk_count
 
     async def index(
         self, requests: Iterable[index_service_pb2.IndexChunksRequest], *, timeout_s: float = 60
     ) -> list[index_service_pb2.IndexChunksResponse]:
         async def replies() -> list[index_service_pb2.IndexChunksResponse]:
-            call = self._index.IndexChunks(iter(list(requests)), timeout=timeout_s, metadata=METADATA)
+            call = self._index.IndexChunks(iter(list(requests)), timeout=timeout_s, metadata=self._metadata)
             return [reply async for reply in call]
 
         return await self._decoded(replies())

@@ -136,6 +136,26 @@ def test_what_is_no_request_is_400(http: Http, body: bytes) -> None:
     assert len(answer["error"]["message"]) < 500
 
 
+@pytest.mark.parametrize(("path", "most"), [("/v1/embeddings", 4096), ("/duovec.v1.SearchService/Search", 16_384)])
+@pytest.mark.parametrize("filling", [b"[],", b"{},", b'"a",[0],'])
+def test_a_body_of_too_many_parts_is_refused_before_it_is_parsed(
+    http: Http, path: str, most: int, filling: bytes
+) -> None:
+    """Parsing it holds the process for as long as it takes; a body that has them in its strings is like any other."""
+    reply, answer = http.send("POST", path, b'{"input": [' + filling * (7_000_000 // len(filling)) + b"[]]}")
+    assert reply.status == 400
+    assert f"has more than {most:,} of " in answer["error"]["message"]
+    reply, answer = http.send("POST", path, b'{"input": "' + filling.replace(b'"', b'\\"') * 100_000 + b'"}')
+    assert reply.status == 400
+    assert "has more than" not in answer["error"]["message"]
+
+
+def test_strings_without_an_end_are_looked_at_once(http: Http) -> None:
+    """Of seven megabytes of escaped quotes, and of many parts before them."""
+    reply, answer = http.send("POST", "/v1/embeddings", b"[" * 4096 + b'"' + b'\\"[' * 2_000_000)
+    assert (reply.status, answer["error"]["reason"]) == (400, "INVALID_INPUT")
+
+
 @pytest.mark.parametrize(
     "body", [b"{", b"[]", b'{"codebaseIds": 7}', b'{"none": 1}', b'{"query": "\\ud800"}', b'{"a":' * 5000, b"\xff"]
 )

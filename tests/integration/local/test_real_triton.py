@@ -13,7 +13,11 @@ import pytest
 from tritonclient.grpc.aio import InferenceServerClient, InferInput
 
 from gateway.errors import StartupError
+from gateway.local import liveness
 from gateway.local.triton import Triton
+
+# A token that an encoder of the tiny models takes half a second for.
+SLOW = 7777
 
 
 def _make(models: Path, names: list[str], tmp_path: Path, grpc_port: int | None = None) -> Triton:
@@ -72,7 +76,49 @@ async def test_it_listens_on_loopback_only(tiny_models: Path, tmp_path: Path) ->
         if connection.status == psutil.CONN_LISTEN
     ]
     await triton.stop(grace_s=0)
-    assert listeners == [triton.url]
+    assert {f"http://{listener}" for listener in listeners} == {f"http://{triton.url}", triton.http_url}
+
+
+async def test_whether_it_lives_is_told_by_its_answers(tiny_models: Path, tmp_path: Path) -> None:
+    """A dead process, and one that answers what it was not asked, are seen; its own health says yes to both."""
+    triton = _make(tiny_models, ["named"], tmp_path)
+    await triton.start()
+    async with InferenceServerClient(triton.url) as client:
+        await asyncio.to_thread(liveness.check, triton.http_url)
+        await client.load_model("late")
+        with pytest.raises(
+            liveness.NotAlive, match="models/late/versions/1 answers to other rows than it was asked for"
+        ):
+            await asyncio.to_thread(liveness.check, triton.http_url)
+        await client.unload_model("late")
+        await asyncio.to_thread(liveness.check, triton.http_url)
+        _family(triton.pid)[1].kill()
+        with pytest.raises(liveness.NotAlive, match="models/named/versions/1.* is not healthy"):
+            await asyncio.to_thread(liveness.check, triton.http_url)
+        assert await client.is_server_live() and await client.is_model_ready("named")
+    await triton.stop(grace_s=0)
+
+
+async def test_who_is_busy_is_alive_and_who_does_nothing_is_not(tiny_models: Path, tmp_path: Path) -> None:
+    """A row that waits behind others has time; one for which nothing is done has none."""
+    triton = _make(tiny_models, ["named"], tmp_path)
+    await triton.start()
+    tensors = []
+    for name, values in (("input_ids", [[SLOW]]), ("attention_mask", [[1]])):
+        tensors.append(InferInput(name, [1, 1], "INT64"))
+        tensors[-1].set_data_from_numpy(np.array(values, dtype=np.int64))
+    async with InferenceServerClient(triton.url) as client:
+        others = [asyncio.create_task(client.infer("named", tensors)) for _ in range(10)]
+        await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.to_thread(liveness.check, triton.http_url, timeout_s=1)
+        assert not all(task.done() for task in others)
+        os.killpg(triton.pid, signal.SIGSTOP)
+        with pytest.raises(liveness.NotAlive, match="no answer to repository/index in time"):
+            await asyncio.to_thread(liveness.check, triton.http_url, timeout_s=0.5)
+        await triton.stop(grace_s=0)
+        await asyncio.gather(*others, return_exceptions=True)
+    with pytest.raises(liveness.NotAlive, match="refused"):
+        liveness.check(triton.http_url)
 
 
 async def test_a_kill_is_noticed_and_its_stub_does_not_outlive_it(tiny_models: Path, tmp_path: Path) -> None:
