@@ -91,6 +91,7 @@ function drawTop(name) {
       who && button("Sign out", () => signOut(), { kind: "quiet" }),
     ),
   );
+  top.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
 }
 
 function toggleTheme() {

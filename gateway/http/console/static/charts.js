@@ -2,8 +2,8 @@
 
 import { el, svg } from "./dom.js";
 
-const WIDTH = 460;
-const HEIGHT = 200;
+const WIDTH = 560;
+const HEIGHT = 220;
 const LEFT = 46;
 const RIGHT = 12;
 const TOP = 10;
@@ -54,7 +54,7 @@ export function barChart(title, labels, series, { format }) {
   const axis = axisOf(0, Math.max(4, ...totals));
   const x = across(labels.length);
   const y = up(axis);
-  const width = Math.max(2, (0.7 * (WIDTH - LEFT - RIGHT)) / Math.max(1, labels.length));
+  const width = Math.max(2, (0.6 * (WIDTH - LEFT - RIGHT)) / Math.max(1, labels.length));
   const bars = labels.flatMap((label, n) => {
     let low = 0;
     return series.map((one) => {
@@ -76,11 +76,11 @@ export function barChart(title, labels, series, { format }) {
  */
 export function intervalChart(title, rows, { format, zero, zeroName }) {
   const left = 190;
-  const right = 16;
+  const right = 36;
   const rowHeight = 24;
   const height = rows.length * rowHeight + 44;
   const axis = axisOf(Math.min(zero, ...rows.map((row) => row.low)), Math.max(zero, ...rows.map((row) => row.high)));
-  const x = (value) => left + ((value - axis.bottom) / (axis.top - axis.bottom)) * (WIDTH + 100 - left - right);
+  const x = (value) => left + ((value - axis.bottom) / (axis.top - axis.bottom)) * (WIDTH - left - right);
   const ticks = ticksOf(axis).map((value) => [
     svg("line.grid", { x1: x(value), x2: x(value), y1: 18, y2: height - 24 }),
     svg("text.tick", { x: x(value), y: height - 8, "text-anchor": "middle" }, format(value)),
@@ -100,7 +100,7 @@ export function intervalChart(title, rows, { format, zero, zeroName }) {
     svg("line.zero", { x1: x(zero), x2: x(zero), y1: 18, y2: height - 24 }),
     svg("text.tick", { x: x(zero), y: 12, "text-anchor": "middle" }, zeroName),
   ];
-  return figure(title, [], drawing(title, [ticks, line, marks], WIDTH + 100, height));
+  return figure(title, [], drawing(title, [ticks, line, marks], WIDTH, height));
 }
 
 function drawing(title, parts, width = WIDTH, height = HEIGHT) {

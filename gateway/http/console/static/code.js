@@ -21,7 +21,7 @@ export function codeBlock(chunk, { maxLines = Infinity, isSought = false } = {})
   const shown = lines.length > maxLines + 3 ? maxLines : lines.length;
   showFrom(0, shown);
   const digits = String(chunk.startLine + lines.length - 1).length;
-  const block = el(`pre.code.digits-${digits}${isSought ? ".sought" : ""}`, { id: freshId("code"), tabindex: "-1" }, rows);
+  const block = el(`pre.listing.digits-${digits}${isSought ? ".sought" : ""}`, { id: freshId("code"), tabindex: "-1" }, rows);
   if (shown === lines.length) return block;
   const more = el("button.more", { type: "button", "aria-controls": block.id, "aria-expanded": "false" });
   more.append(`Show all ${lines.length} lines`);
@@ -30,7 +30,7 @@ export function codeBlock(chunk, { maxLines = Infinity, isSought = false } = {})
     more.remove();
     block.focus();
   });
-  return el("div.code-with-more", {}, block, more);
+  return el("div.listing-with-more", {}, block, more);
 }
 
 function line(parts, number) {

@@ -151,7 +151,7 @@ export function shareSlider({ label, low, high, style, onMove, onChange }) {
   });
   const show = () => {
     const share = Number(input.value);
-    const text = `${low} ${100 - share} %, ${high} ${share} %`;
+    const text = `${low} ${100 - share} % · ${high} ${share} %`;
     replace(shown, text);
     input.setAttribute("aria-valuetext", text);
   };

@@ -90,9 +90,13 @@ class Chart {
       toggle("Colours", GROUPINGS, "folder", (way) => this.colour(way)),
       find,
       el("span.gap"),
-      button("+", () => this.zoomBy(1.4), { kind: "quiet", "aria-label": "Closer" }),
-      button("−", () => this.zoomBy(1 / 1.4), { kind: "quiet", "aria-label": "Farther" }),
-      button("All", () => this.showAll(), { kind: "quiet" }),
+      el(
+        "span.actions",
+        {},
+        button("+", () => this.zoomBy(1.4), { "aria-label": "Closer" }),
+        button("−", () => this.zoomBy(1 / 1.4), { "aria-label": "Farther" }),
+        button("All", () => this.showAll()),
+      ),
     );
   }
 

@@ -12,6 +12,8 @@ import { badge, heading, table } from "./tables.js";
 
 const WEEKS = [4, 12, 26, 52, 104];
 const WEEK_MS = 7 * 86_400_000;
+// A chart of fewer looks like another one.
+const LEAST_WEEKS = 6;
 
 /** Open the view. */
 export async function openQuality(root, params, signal) {
@@ -68,7 +70,8 @@ function section(rows) {
   const { codebaseId, space } = rows[0];
   const total = (name) => rows.reduce((sum, row) => sum + Number(row[name]), 0);
   const byWeek = new Map(rows.map((row) => [weekOf(row), row]));
-  const starts = weeksBetween(Math.min(...byWeek.keys()), Math.max(...byWeek.keys()));
+  const last = Math.max(...byWeek.keys());
+  const starts = weeksBetween(Math.min(last - (LEAST_WEEKS - 1) * WEEK_MS, ...byWeek.keys()), last);
   const labels = starts.map((start) => new Date(start).toISOString().slice(5, 10));
   const of = (figureOf) => starts.map((start) => {
     const row = byWeek.get(start);
@@ -97,8 +100,9 @@ function section(rows) {
         { name: "MRR", style: "one", values: of((row) => row.mrr) },
         { name: "nDCG@10", style: "two", values: of((row) => row.ndcgAt10) },
       ], { format: (value) => value.toFixed(1), leastTop: 1 }),
-      lineChart("Query drift", labels, [{ name: "drift", style: "three", values: of((row) => row.queryDrift) }],
-        { format: (value) => value.toFixed(2), leastTop: 0.1 }),
+      rows.some((row) => row.queryDrift !== undefined) &&
+        lineChart("Query drift", labels, [{ name: "drift", style: "three", values: of((row) => row.queryDrift) }],
+          { format: (value) => value.toFixed(2), leastTop: 0.1 }),
     ),
     el("details", {}, el("summary", {}, "The figures"), figures(rows)),
   );
@@ -170,7 +174,7 @@ function recallChart(bars) {
         {},
         svg("title", {}, `${bar.name}: mean ${percent(bar.mean, 1)}, worst ${percent(bar.least, 1)}; ${bar.note}`),
         svg("text.row-name", { x: left - 10, y: y + 14, "text-anchor": "end" }, bar.name.slice(0, 24)),
-        svg("rect.bar.rest", { x: x(0), y, width: x(1) - x(0), height: 18, rx: 3 }),
+        svg("rect.ground", { x: x(0), y, width: x(1) - x(0), height: 18, rx: 3 }),
         svg("rect.bar.one", { x: x(0), y, width: Math.max(0, x(bar.mean) - x(0)), height: 18, rx: 3 }),
         svg("line.worst", { x1: x(bar.least), x2: x(bar.least), y1: y, y2: y + 18 }),
         bar.target !== null && svg("line.target", { x1: x(bar.target), x2: x(bar.target), y1: y - 3, y2: y + 21 }),

@@ -40,7 +40,7 @@ class Search {
     this.isCode = el("input", { type: "checkbox", on: { change: () => this.question.value && this.submit() } });
     this.filters = new Filters(codebases, () => this.changed());
     this.blend = shareSlider({
-      label: "Blend of the encoders",
+      label: "Blend",
       low: "text",
       high: "code",
       style: "blend",
@@ -48,7 +48,7 @@ class Search {
       onChange: () => this.changed(),
     });
     this.words = shareSlider({
-      label: "Meaning and words",
+      label: "Rank by",
       low: "meaning",
       high: "words",
       style: "words",
@@ -284,9 +284,11 @@ class Search {
     this.submit();
   }
 
-  /** As many lines as the question has, up to some. */
+  /** As high as the question is, up to what the style allows. */
   grow() {
-    this.question.rows = Math.min(12, this.question.value.split("\n").length);
+    const { style } = this.question;
+    style.height = "auto";
+    style.height = `${this.question.scrollHeight + 2}px`;
   }
 }
 

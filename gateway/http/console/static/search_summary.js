@@ -45,4 +45,3 @@ function revision({ codebaseId, revision: { branch, commitId, commitTime, outdat
   return facts.filter(Boolean).join(", ");
 }
 
-export { count };

@@ -117,7 +117,7 @@ function verdict(found) {
       {},
       conditions.map((condition) =>
         intervalChart(
-          `Gain in MRR@10, names ${condition}`,
+          `Gain in MRR@10, names ${condition === "named" ? "as they are" : condition}`,
           found.comparisons.filter((one) => one.condition === condition).map((one) => ({
             name: one.slice,
             note: `${one.queries} queries`,
