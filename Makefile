@@ -15,7 +15,7 @@ DOCS ?= build --strict
 SBOM_DIR ?= build/sbom
 SBOM ?= gateway training
 
-.PHONY: demo test lint check computing waiting bench docs soak proto lock audit sbom clean
+.PHONY: demo test lint check computing waiting browser bench docs soak proto lock audit sbom clean
 
 demo: $(VENV)/installed
 	@$(BIN)/duovec-export publish --pair compact --repository "$(DATA_DIR)/model_repository" --if-missing
@@ -31,8 +31,14 @@ computing: $(VENV)/installed
 	$(BIN)/pytest tests/unit tests/contract
 	$(BIN)/pytest tests/integration/export tests/integration/training tests/integration/batch
 
-waiting: $(VENV)/installed
-	$(BIN)/pytest tests/integration/gateway tests/integration/local tests/integration/store
+waiting: $(VENV)/installed browser
+	$(BIN)/pytest tests/integration/gateway tests/integration/console tests/integration/local tests/integration/store
+
+# Of the console's tests; in no registry of Python's or JavaScript's.
+browser:
+	@command -v chromium >/dev/null || { apt-get update --quiet \
+		&& apt-get install --yes --quiet --no-install-recommends chromium; } \
+		|| { echo "error: the console's tests need Chromium; install Debian's package chromium, as root" >&2; exit 1; }
 
 lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
