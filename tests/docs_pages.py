@@ -1,9 +1,9 @@
 """The pages of the documentation as a reader follows them: files saved, commands run in order, outputs compared.
 
 Of a page's fenced blocks, `bash` is run as it stands, unless its title says why not (`Not run here: …`). One that is
-titled `In a terminal of its own` is started, and must still run when the page ends; where it is `duovec up`, the service
-of the tests stands in. A block whose title is the name of a file is saved under it. `text` titled `Output` is what the
-block before printed: whole numbers count, decimals and digests may differ, `…` stands for anything.
+titled `In a terminal of its own` is started, and must still run when the page ends; where it is `duovec up`, the
+service of the tests stands in. A block whose title is the name of a file is saved under it. `text` titled `Output` is
+what the block before printed: whole numbers count, decimals and digests may differ, `…` stands for anything.
 """
 
 import contextlib
@@ -77,6 +77,30 @@ def blocks(page: str) -> list[Block]:
         )
         for match in _FENCE.finditer(text)
     ]
+
+
+def reader_at(endpoint: str, api_key: str, folder: Path, *, replaced: Mapping[str, str], **variables: str) -> "Reader":
+    """A reader on the machine on which `duovec up` runs, which keeps its key where the commands find it.
+
+    Args:
+        endpoint: The service's.
+        api_key: Its administrator's.
+        folder: An empty one.
+        replaced: More that stands in the pages, and what it is here.
+        variables: More of the environment.
+    """
+    keys, clone = folder / "config" / "duovec" / "keys", folder / "clone"
+    keys.mkdir(parents=True)
+    (keys / endpoint).write_text(f"{api_key}\n", encoding="ascii")
+    clone.mkdir()
+    environment = {
+        "COLUMNS": "200",
+        "DUOVEC_ENDPOINT": endpoint,
+        "HOME": str(folder),
+        "LANG": "C.UTF-8",
+        "XDG_CONFIG_HOME": str(folder / "config"),
+    }
+    return Reader(clone, {"127.0.0.1:50051": endpoint, **replaced}, environment | variables)
 
 
 @dataclass

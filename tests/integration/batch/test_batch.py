@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from docs_pages import reader_at
 from soak_run import SoakRun
 
 from gateway.batch.partitions import Columns, plan
@@ -175,3 +176,9 @@ def test_a_wrong_source_is_one_line(job: Job, parquet: Path) -> None:
     assert errors.startswith("error: ")
     assert "has no column content, path" in errors
     assert errors.count("\n") == 1
+
+
+def test_the_tutorial_does_what_it_says(stack: Stack, ray_address: str, tmp_path: Path) -> None:
+    """Every command and program of the page, and what they print."""
+    reader = reader_at(stack.endpoint, stack.api_key, tmp_path, replaced={}, RAY_ADDRESS=ray_address)
+    reader.follow("tutorials/batch-indexer.md")
