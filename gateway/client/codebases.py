@@ -20,6 +20,7 @@ _GET_CHUNK = Rpc("duovec.v1.IndexService/GetChunk", index_pb.GetChunkResponse)
 _GET_CODEBASE = Rpc("duovec.v1.CodebaseService/GetCodebase", codebase_pb.GetCodebaseResponse)
 _LIST_CODEBASES = Rpc("duovec.v1.CodebaseService/ListCodebases", codebase_pb.ListCodebasesResponse)
 _LIST_FILES = Rpc("duovec.v1.IndexService/ListFiles", index_pb.ListFilesResponse)
+_MAP_CODEBASE = Rpc("duovec.v1.CodebaseService/MapCodebase", codebase_pb.MapCodebaseResponse)
 _SET_REVISION = Rpc("duovec.v1.CodebaseService/SetRevision", codebase_pb.SetRevisionResponse)
 INDEX_CHUNKS = Rpc("duovec.v1.IndexService/IndexChunks", index_pb.IndexChunksResponse)
 
@@ -48,6 +49,12 @@ class Codebases(Part[Mode]):
         async for response in self._connection.pages(_LIST_CODEBASES, request):
             for item in response.codebases:
                 yield item
+
+    @dual
+    async def map_codebase(self, codebase_id: str, *, max_point_count: int = 0) -> codebase_pb.MapCodebaseResponse:
+        """Lay up to 2,000 chunks of a codebase out on a plane, where similar code lies together; 0 means 1,000."""
+        request = codebase_pb.MapCodebaseRequest(codebase_id=codebase_id, max_point_count=max_point_count)
+        return await self._connection.call(_MAP_CODEBASE, request)
 
     @dual
     async def set_revision(

@@ -14,7 +14,7 @@ from gateway.client.rpc import Metadata, Reply, Rpc
 from gateway.client.target import Target
 from gateway.client.timing import ASK, stage_times_ms
 from gateway.client.tracing import begin_span
-from gateway.client.transport import Stream, Transport
+from gateway.client.transport import Stream, Transport, closed
 
 _MAX_ATTEMPTS = 4
 
@@ -110,7 +110,7 @@ class Connection:
     def _check(self) -> None:
         """Refuse what gRPC would answer with a hang, or with an error of its own."""
         if self._closed:
-            raise ClientError("the client is closed", code=grpc.StatusCode.FAILED_PRECONDITION)
+            raise closed()
         if os.getpid() != self._process:
             raise ClientError(
                 f"the client was made in process {self._process}, of which this one is a fork; make one in each",

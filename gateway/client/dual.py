@@ -40,11 +40,12 @@ def run(coroutine: Coroutine[Any, Any, _T]) -> _T:
     """Run a coroutine that never suspends."""
     try:
         coroutine.send(None)
+        # Thrown where it waits, so that all that is open there is closed.
+        coroutine.throw(TypeError("a blocking client was given something that has to be awaited"))
     except StopIteration as end:
         result: _T = end.value
         return result
-    coroutine.close()
-    raise TypeError("a blocking client was given something that has to be awaited")
+    raise RuntimeError("the coroutine goes on waiting")
 
 
 def iterate(source: AsyncGenerator[_T]) -> Generator[_T]:

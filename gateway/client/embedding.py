@@ -1,8 +1,8 @@
 """Texts in, vectors out: a part of the client."""
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Literal
+from typing import Literal, TypeVar
 
 import grpc
 import numpy as np
@@ -14,6 +14,8 @@ from gateway.client.dual import Mode, Part, dual, dual_iterator
 from gateway.client.errors import ClientError, from_status
 from gateway.client.rpc import Rpc
 from gateway.client.stream import each, exchange
+
+_T = TypeVar("_T")
 
 DIMENSION = 2560
 
@@ -74,11 +76,7 @@ class Embedding(Part[Mode]):
     @staticmethod
     def vectors_of(response: embedding_pb.EmbedResponse) -> NDArray[np.float32]:
         """Read the vectors of an `embed_response` as vectors_BD (B, 2560), float32."""
-        data = b"".join(embedding.vector.float32_le for embedding in response.embeddings)
-        if data:
-            return np.frombuffer(data, dtype="<f4").reshape(-1, DIMENSION).astype(np.float32)
-        data = b"".join(embedding.vector.float16_le for embedding in response.embeddings)
-        return np.frombuffer(data, dtype="<f2").reshape(-1, DIMENSION).astype(np.float32)
+        return _vectors(response.embeddings)
 
     @dual_iterator
     async def stream_embed(
@@ -111,12 +109,15 @@ class Embedding(Part[Mode]):
         """
 
         async def requests() -> AsyncIterator[embedding_pb.StreamEmbedRequest]:
+            number = 0
             async for text in each(texts):
+                _refuse_unsendable(text, number)
+                number += 1
                 yield embedding_pb.StreamEmbedRequest(
                     text=text,
-                    input_type=_INPUT_TYPES[input_type],
+                    input_type=_choice("input_type", input_type, _INPUT_TYPES),
                     truncate=truncate,
-                    vector_format=_VECTOR_FORMATS[precision],
+                    vector_format=_choice("precision", precision, _VECTOR_FORMATS),
                     space=space,
                 )
 
@@ -126,7 +127,7 @@ class Embedding(Part[Mode]):
             async for request, reply in answers:
                 number = int(request.item_id)
                 if reply.WhichOneof("outcome") == "embedding":
-                    yield number, self.vectors_of(embedding_pb.EmbedResponse(embeddings=[reply.embedding]))[0]
+                    yield number, _vectors([reply.embedding])[0]
                 else:
                     yield number, from_status(reply.error)
 
@@ -134,11 +135,13 @@ class Embedding(Part[Mode]):
         self, texts: Texts, input_type: InputType, truncate: bool, precision: Precision, space: str
     ) -> embedding_pb.EmbedResponse:
         _refuse_one_string(texts)
+        for number, text in enumerate(texts):
+            _refuse_unsendable(text, number)
         request = embedding_pb.EmbedRequest(
             texts=list(texts),
-            input_type=_INPUT_TYPES[input_type],
+            input_type=_choice("input_type", input_type, _INPUT_TYPES),
             truncate=truncate,
-            vector_format=_VECTOR_FORMATS[precision],
+            vector_format=_choice("precision", precision, _VECTOR_FORMATS),
             space=space,
         )
         response = await self._connection.call(_EMBED, request)
@@ -153,7 +156,30 @@ class Embedding(Part[Mode]):
         return response
 
 
+def _vectors(embeddings: Collection[vector_pb.Embedding]) -> NDArray[np.float32]:
+    if data := b"".join(embedding.vector.float32_le for embedding in embeddings):
+        return np.frombuffer(data, dtype="<f4").reshape(-1, DIMENSION).astype(np.float32)
+    data = b"".join(embedding.vector.float16_le for embedding in embeddings)
+    return np.frombuffer(data, dtype="<f2").reshape(-1, DIMENSION).astype(np.float32)
+
+
+def _choice(name: str, value: str, choices: Mapping[str, _T]) -> _T:
+    if value not in choices:
+        raise ClientError(f"{name} is {value!r}; use {' or '.join(choices)}", code=grpc.StatusCode.INVALID_ARGUMENT)
+    return choices[value]
+
+
 def _refuse_one_string(texts: object) -> None:
     """A string is a sequence of strings, of its characters."""
     if isinstance(texts, str):
         raise ClientError("texts is one string; give a list of texts", code=grpc.StatusCode.INVALID_ARGUMENT)
+
+
+def _refuse_unsendable(text: str, number: int) -> None:
+    """Such as what `errors="surrogateescape"` made of a file."""
+    try:
+        str.encode(text)
+    except UnicodeEncodeError as error:
+        raise ClientError(
+            f"texts[{number}] has what UTF-8 has no bytes for ({error})", code=grpc.StatusCode.INVALID_ARGUMENT
+        ) from error

@@ -45,6 +45,10 @@ class ClientError(Exception):
         self.violations = violations
         self.retry_delay_s = retry_delay_s
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Survive the way between processes; by default an exception is made anew of its message alone."""
+        return _restore, (type(self), self.args, self.__dict__)
+
     @property
     def may_pass(self) -> bool:
         """True where the same call may succeed later."""
@@ -54,6 +58,12 @@ class ClientError(Exception):
         # The client cancels only what it is done with. A server that shuts down says CANCELLED of calls that it had
         # received and not begun (https://github.com/grpc/grpc/issues/41785).
         return self.code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+
+
+def _restore(kind: type[ClientError], args: tuple[object, ...], attributes: dict[str, object]) -> ClientError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 def from_rpc_error(error: grpc.RpcError, endpoint: str) -> ClientError:

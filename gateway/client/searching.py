@@ -35,7 +35,9 @@ class Searching(Part[Mode]):
         blend: float | None = None,
         lexical_weight: float | None = None,
         allow_degraded: bool = False,
+        encoder_similarities: bool = False,
         truncate: bool = False,
+        space: str = "",
         unlogged: bool = False,
     ) -> search_pb.SearchResponse:
         """Rank the chunks of codebases by similarity to a query; gives one page, whose reply says how it came about.
@@ -54,7 +56,9 @@ class Searching(Part[Mode]):
             blend: The code encoder's share of the similarity, 0 to 1; None means 0.5.
             lexical_weight: The share of matching words in the score, 0 to 1; None leaves it to the service.
             allow_degraded: When one encoder is down, search by the other; the reply says so.
+            encoder_similarities: Say of each hit what each encoder alone finds, too.
             truncate: Cut a query that exceeds an encoder's token limit instead of refusing it.
+            space: Fingerprint of the space that is to be searched; "" for the active one.
             unlogged: Keep no log of it; the reply has no `search_id`.
         """
         request = search_pb.SearchRequest(
@@ -66,7 +70,9 @@ class Searching(Part[Mode]):
             blend=blend,
             lexical_weight=lexical_weight,
             allow_degraded=allow_degraded,
+            encoder_similarities=encoder_similarities,
             truncate=truncate,
+            space=space,
             unlogged=unlogged,
         )
         if sum((bool(query), bool(code), like_chunk_id is not None)) > 1:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -11,10 +12,14 @@ from google.protobuf.message import Message
 from gateway.client.errors import ClientError, from_rpc_error
 from gateway.client.rpc import Metadata, Reply, Rpc
 from gateway.client.target import Target
-from gateway.client.transport import STREAM_TIMEOUT_S, serialize, silence, stream_ended
+from gateway.client.transport import STREAM_TIMEOUT_S, closed, serialize, silence, stream_ended
 from gateway.wire import client_options
 
 _CLOSE_TIMEOUT_S = 10.0
+
+# What grpc.aio says, with the code INTERNAL, of a call that ended while it sent a message. How it ended is lost: the
+# next call says so.
+_BROKEN_SENDING = "Internal error from Core"
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -39,8 +44,13 @@ class SuspendingTransport:
             response_deserializer=rpc.reply.FromString,
         )
         call = method(request, timeout=timeout_s, metadata=metadata)
-        reply: Reply = await call
-        return reply, tuple(await call.trailing_metadata() or ())
+        try:
+            reply: Reply = await call
+            return reply, tuple(await call.trailing_metadata() or ())
+        except asyncio.CancelledError:
+            if _is_cancelled():
+                raise
+            raise closed() from None
 
     def open(
         self, rpc: Rpc[Reply], *, metadata: Metadata, on_end: Callable[[str | None], None]
@@ -73,6 +83,7 @@ class SuspendingTransport:
 
     def _channel(self) -> grpc.aio.Channel:
         loop = asyncio.get_running_loop()
+        _refuse_in_fork()
         if self._made is None:
             target, self._loop = self._target, loop
             if target.credentials is None:
@@ -85,6 +96,22 @@ class SuspendingTransport:
                 code=grpc.StatusCode.FAILED_PRECONDITION,
             )
         return self._made
+
+
+_process: int | None = None
+"""Where the first channel was made."""
+
+
+def _refuse_in_fork() -> None:
+    """Fail where a call would hang: what grpc.aio runs for all of its channels does not survive a fork."""
+    global _process  # as grpc's own state, it is one for the process
+    _process = _process or os.getpid()
+    if _process != os.getpid():
+        raise ClientError(
+            f"process {_process}, of which this one is a fork, used an AsyncClient before, and grpc does not survive "
+            "that; use Client here, or processes that are spawned",
+            code=grpc.StatusCode.FAILED_PRECONDITION,
+        )
 
 
 class SuspendingStream(Generic[Reply]):
@@ -141,7 +168,19 @@ class SuspendingStream(Generic[Reply]):
             failure, code = stream_ended(), grpc.StatusCode.OK
         except grpc.RpcError as error:
             failure = from_rpc_error(error, self._endpoint)
+            if str(failure) == _BROKEN_SENDING:
+                failure = ClientError(f"{self._endpoint} hung up", code=grpc.StatusCode.UNAVAILABLE)
             code = failure.code
+        except asyncio.CancelledError:
+            if _is_cancelled():
+                raise
+            failure = closed()
         finally:
             self._on_end(code.name)
         self._events.put_nowait(failure)
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody cancels the running task; where a channel is closed, grpc says so of every call on it."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

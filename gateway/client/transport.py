@@ -62,6 +62,11 @@ def silence(timeout_s: float) -> ClientError:
     )
 
 
+def closed() -> ClientError:
+    """The client was closed before or during a call."""
+    return ClientError("the client is closed", code=grpc.StatusCode.FAILED_PRECONDITION)
+
+
 def stream_ended() -> ClientError:
     """The event that the service has ended a call that it should not have ended."""
     return ClientError("the service ended the stream", code=grpc.StatusCode.UNAVAILABLE)

@@ -1,4 +1,9 @@
+import os
+import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import numpy as np
@@ -7,6 +12,8 @@ import pytest
 from gateway.client.backoff import backoff_s
 from gateway.client.client import Client
 from gateway.client.errors import ClientError, FieldViolation
+from gateway.client.indexer import IndexingFailed
+from gateway.client.report import IndexReport
 from gateway.local.process import free_port
 
 from .fake_service import FakeService, serving
@@ -116,3 +123,110 @@ def test_a_request_that_is_too_large_is_told_what_to_do(service: FakeService, cl
     ):
         client.embed(["x" * 5_000_000], "passage")
     assert service.calls == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"texts": "socket"}, "texts is one string; give a list of texts"),
+        ({"input_type": "Query"}, "input_type is 'Query'; use query or passage"),
+        ({"precision": "double"}, "precision is 'double'; use float32 or float16"),
+        ({"texts": ["fine", "\ud800"]}, r"texts\[1\] has what UTF-8 has no bytes for"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_it_is_sent(
+    service: FakeService, client: Client, arguments: dict[str, Any], said: str
+) -> None:
+    """A string is a sequence of strings, whose letters would be embedded one by one."""
+    with pytest.raises(ClientError, match=said) as failure:
+        client.embed(**{"texts": ["a"], "input_type": "query", **arguments})
+    assert failure.value.code == grpc.StatusCode.INVALID_ARGUMENT
+    with pytest.raises(ClientError, match=said):
+        list(client.stream_embed(**{"texts": ["a"], "input_type": "query", **arguments}))
+    assert service.calls == []
+
+
+def test_texts_may_be_an_array(client: Client) -> None:
+    assert client.embed(np.array(["a", "b"]), "query").argmax(axis=1).tolist() == [0, 1]
+    client.create_codebase("x")
+    response = client.search("x", like_chunk_id=np.int64(3), blend=np.float32(0.5))  # type: ignore[arg-type]
+    assert response.exact
+
+
+def test_a_closed_client_says_so(client: Client) -> None:
+    client.close()
+    client.close()
+    with pytest.raises(ClientError, match="the client is closed") as failure:
+        client.embed(["a"], "query")
+    assert failure.value.code == grpc.StatusCode.FAILED_PRECONDITION
+
+
+def test_an_error_goes_from_process_to_process(client: Client) -> None:
+    """As those of a pool do."""
+    with pytest.raises(ClientError) as failure:
+        client.embed(["a", " "], "query")
+    copy = pickle.loads(pickle.dumps(failure.value))
+    assert (str(copy), copy.code, copy.violations) == (str(failure.value), failure.value.code, failure.value.violations)
+    wrapped = pickle.loads(pickle.dumps(IndexingFailed(failure.value, IndexReport("x", files_changed=3))))
+    assert (wrapped.reason, wrapped.report.files_changed) == ("INVALID_INPUT", 3)
+
+
+FORKS = """
+import asyncio, os, signal, sys
+from gateway.client import AsyncClient, Client, ClientError
+
+endpoint = sys.argv[1]
+
+def in_fork(what):
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(20)
+        try:
+            print(what(), flush=True)
+        except ClientError as error:
+            print(error.code.name, str(error).partition(",")[0].rstrip("0123456789"), flush=True)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+
+def embed(client):
+    return client.embed(["a"], "query").shape
+
+def own():
+    with Client(endpoint, api_key="k") as client:
+        return embed(client)
+
+async def embed_async():
+    async with AsyncClient(endpoint, api_key="k") as client:
+        return (await client.embed(["a"], "query")).shape
+
+with Client(endpoint, api_key="k") as client:
+    embed(client)
+    in_fork(lambda: embed(client))
+    in_fork(own)
+    in_fork(lambda: asyncio.run(embed_async()))
+    asyncio.run(embed_async())
+    in_fork(own)
+    in_fork(lambda: asyncio.run(embed_async()))
+    print(embed(client))
+"""
+
+
+def test_a_fork_makes_clients_of_its_own(client: Client) -> None:
+    """What does not survive a fork fails there, where it would hang; multiprocessing forks on Linux."""
+    ran = subprocess.run(
+        [sys.executable, "-c", FORKS, client.endpoint],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    shape = "(1, 2560)"
+    assert ran.stdout.splitlines() == [
+        "FAILED_PRECONDITION the client was made in process ",
+        shape,
+        shape,
+        shape,
+        "FAILED_PRECONDITION process ",
+        shape,
+    ]
