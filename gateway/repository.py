@@ -41,11 +41,6 @@ class ServedVersions:
     loaded: tuple[int, ...]
     settings: RunSettings | None = None
 
-    @property
-    def token_budget(self) -> int:
-        """Most padded tokens that the backend runs at a time, for one that says so; 0 for the others."""
-        return self.settings.token_budget if self.settings else 0
-
 
 def read_served_versions(repository: Path, encoder: str) -> ServedVersions:
     """The versions that the config.pbtxt of an encoder names.

@@ -26,11 +26,15 @@ class Quantum:
 
     Attributes:
         budgets: Micro-batches of the backend that a request is made for.
-        in_flight: Requests at once.
+        in_flight: Requests at once, of an encoder that runs in up to two processes.
     """
 
     budgets: int
     in_flight: int
+
+    def in_flight_of(self, instances: int) -> int:
+        """Requests at once of an encoder that runs in so many processes, in proportion to two, which were measured."""
+        return self.in_flight * max(instances, 2) // 2
 
 
 # What runs is not interrupted, and Triton merges what waits: whoever comes is next after these. By
@@ -185,8 +189,10 @@ class Lane:
 
     def _start(self) -> None:
         """Ask for more where there is room."""
-        while self._pools and len(self._running) < self._quantum().in_flight:
+        while self._pools:
             key, pool = min(self._pools.items(), key=lambda item: item[1].turn)
+            if len(self._running) >= self._quantum().in_flight_of(pool.encoder.instances):
+                break
             taken = pool.take(self._quantum().budgets)
             if not pool.rows:
                 del self._pools[key]

@@ -47,6 +47,8 @@ class Encoder:
     """Lengths that rows are padded to, ascending, for a backend that merges equal shapes only; empty for the others."""
     token_budget: int
     """Most padded tokens that the backend runs at a time, where that is known; 0 where it is not."""
+    instances: int
+    """Processes of the backend that each hold the encoder, where that is known; 1 where it is not."""
     names_rows: bool
     """Whether an answer says of which rows it is."""
     folder: Path
@@ -67,7 +69,7 @@ class Encoder:
             StartupError: It is not there, or its manifest is not of this role and dimension.
         """
         hint = publish_hint(repository, name)
-        token_budget = read_served_versions(repository, name).token_budget
+        settings = read_served_versions(repository, name).settings
         folder = repository / name / str(version)
         path = folder / "manifest.json"
         try:
@@ -86,7 +88,8 @@ class Encoder:
                 },
                 max_batch_size=int(serving["max_batch_size"]),
                 length_buckets=tuple(serving["length_buckets"]),
-                token_budget=token_budget,
+                token_budget=settings.token_budget if settings else 0,
+                instances=settings.instances if settings else 1,
                 names_rows=bool(serving.get("names_rows", False)),
                 folder=folder,
                 identity={

@@ -25,6 +25,7 @@ ENCODER = Encoder(
     max_batch_size=64,
     length_buckets=(),
     token_budget=12,
+    instances=1,
     names_rows=False,
     folder=Path("1"),
     identity={},

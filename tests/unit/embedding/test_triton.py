@@ -32,6 +32,7 @@ ENCODER = Encoder(
     max_batch_size=64,
     length_buckets=(),
     token_budget=0,
+    instances=1,
     names_rows=False,
     folder=Path("1"),
     identity={},
@@ -123,6 +124,20 @@ async def test_bulk_requests_are_cut_by_what_the_backend_runs_at_a_time(
     assert [len(group_by_length(one, budget)) for one in lengths[:-1]] == [ALONE.budgets] * (len(lengths) - 1)
     assert len(group_by_length(lengths[-1], budget)) <= ALONE.budgets
     assert triton.most_in_flight == ALONE.in_flight
+
+
+@pytest.mark.parametrize(("instances", "in_flight"), [(1, 2), (2, 2), (4, 4)])
+async def test_each_process_of_an_encoder_has_work(
+    client: TritonClient, triton: FakeTriton, instances: int, in_flight: int
+) -> None:
+    async def answer_late(call: Call, context: Any) -> NDArray[Any]:
+        await asyncio.sleep(0.002)
+        return await one_hot(call, context)
+
+    triton.answer = answer_late
+    encoder = replace(ENCODER, token_budget=20, instances=instances)
+    await encode(client, [row(index, 10) for index in range(DIMENSION)], encoder=encoder, priority=Priority.BULK)
+    assert triton.most_in_flight == in_flight
 
 
 async def test_calls_share_requests_that_are_cut_so_too(client: TritonClient, triton: FakeTriton) -> None:
@@ -229,7 +244,7 @@ async def test_after_a_process_was_given_up_no_answer_is_taken(client: TritonCli
 
 
 async def test_the_vectors_of_other_rows_are_not_taken(client: TritonClient, triton: FakeTriton) -> None:
-    """Where an answer says whose it is, that decides, each time anew: nothing else has to be remembered, or forgotten."""
+    """Where an answer says whose it is, that decides, each time anew: nothing has to be remembered."""
     encoder = replace(ENCODER, names_rows=True)
     rows = [row(3, 2), row(4, 5)]
     vectors_BD, _ = await encode(client, rows, encoder=encoder)

@@ -34,6 +34,7 @@ def served(spec: EncoderSpec, tokenizer_path: Path, max_tokens: int) -> Encoder:
         max_batch_size=64,
         length_buckets=(),
         token_budget=0,
+        instances=1,
         names_rows=False,
         folder=tokenizer_path.parent,
         identity={},

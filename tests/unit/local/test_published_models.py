@@ -116,7 +116,9 @@ def test_how_the_encoders_are_run_is_said_in_words(repository: Path) -> None:
     assert describe_settings(repository, ENCODERS, cores=8) == (
         "2 instances, threads 1, token budget 1024, tuned for 2 cores and this machine has 8: run duovec tune"
     )
-    assert read_served_versions(repository, "compact-code").token_budget == 1024
+    settings = read_served_versions(repository, "compact-code").settings
+    assert settings is not None
+    assert (settings.token_budget, settings.instances) == (1024, 2)
 
 
 def test_settings_that_are_no_numbers_are_named(repository: Path) -> None:
