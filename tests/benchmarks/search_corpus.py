@@ -17,12 +17,14 @@ from pgvector.asyncpg import register_vector
 
 from gateway.client.client import Client
 from gateway.client.indexer import index_tree
+from gateway.embedding.space import Space
 from gateway.local.postgres import Postgres
 from gateway.local.stack import Stack, StackSettings
 from gateway.store.rows import ChunkRow
 
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".duovec" / "benchmarks"
+REPOSITORY = ROOT / ".duovec" / "model_repository"
 QUERY_COUNT = 300
 _SKIPPED = {"test", "tests", "site-packages", "dist-packages", "lib2to3", "idlelib", "pydoc_data", "__pycache__"}
 _TEXTS_PER_CALL = 64
@@ -39,12 +41,15 @@ class Corpus:
 
 
 def load_corpus() -> Corpus:
-    """The corpus from the cache; indexed first where it is not there, which takes minutes."""
-    if not (CACHE / "vectors.npz").exists():
+    """The corpus from the cache; indexed first where it is not there, or another pair's, which takes minutes."""
+    space = Space.load(REPOSITORY, code_encoder="compact-code", text_encoder="compact-text").fingerprint
+    path = CACHE / "chunks.json"
+    texts = json.loads(path.read_text()) if path.exists() else {}
+    if texts.get("space") != space:
         CACHE.mkdir(parents=True, exist_ok=True)
-        asyncio.run(_collect())
+        asyncio.run(_collect(space))
+        texts = json.loads(path.read_text())
     arrays = np.load(CACHE / "vectors.npz")
-    texts = json.loads((CACHE / "chunks.json").read_text())
     chunks = [
         ChunkRow(**{name: bytes.fromhex(value) if name.endswith("_sha256") else value for name, value in row.items()})
         for row in texts["chunks"]
@@ -52,14 +57,14 @@ def load_corpus() -> Corpus:
     return Corpus(chunks, arrays["vectors_ND"], texts["queries"], arrays["queries_QD"])
 
 
-def save_corpus(corpus: Corpus) -> None:
-    """Write the cache."""
+def save_corpus(corpus: Corpus, space: str) -> None:
+    """Write the cache; `space` is the fingerprint of its vectors."""
     rows = [
         asdict(row) | {"text_sha256": row.text_sha256.hex(), "file_sha256": row.file_sha256.hex()}
         for row in corpus.chunks
     ]
-    (CACHE / "chunks.json").write_text(json.dumps({"chunks": rows, "queries": corpus.queries}))
     np.savez(CACHE / "vectors.npz", vectors_ND=corpus.vectors_ND, queries_QD=corpus.queries_QD)
+    (CACHE / "chunks.json").write_text(json.dumps({"space": space, "chunks": rows, "queries": corpus.queries}))
 
 
 def nearest_distances(vectors_ND: NDArray[np.float16], sample_count: int = 500) -> NDArray[np.float64]:
@@ -89,14 +94,14 @@ def grow(vectors_ND: NDArray[np.float16], count: int, distances: NDArray[np.floa
     return grown_ND
 
 
-async def _collect() -> None:
+async def _collect(space: str) -> None:
     with tempfile.TemporaryDirectory(prefix="duovec-bench-") as folder:
         os.chmod(folder, 0o755)  # noqa: PTH101 - PostgreSQL's account must be able to enter
         source = Path(folder) / "stdlib"
         shutil.copytree(sysconfig.get_path("stdlib"), source, ignore=shutil.ignore_patterns(*_SKIPPED))
         settings = StackSettings(
             data_dir=Path(folder) / "stack",
-            model_repository=ROOT / ".duovec" / "model_repository",
+            model_repository=REPOSITORY,
             listen="127.0.0.1:0",
         )
         async with Stack(settings) as stack:
@@ -123,7 +128,7 @@ async def _collect() -> None:
         await postgres.stop()
     chunks = [ChunkRow(**{name: value for name, value in r.items() if name != "embedding"}) for r in records]
     vectors_ND = np.stack([record["embedding"].to_numpy() for record in records]).astype(np.float16)
-    save_corpus(Corpus(chunks, vectors_ND, queries, np.concatenate(parts)))
+    save_corpus(Corpus(chunks, vectors_ND, queries, np.concatenate(parts)), space)
 
 
 def _docstrings(source: Path) -> list[str]:
