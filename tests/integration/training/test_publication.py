@@ -20,6 +20,7 @@ import pytest
 from chunk_streams import index_chunks
 from click.testing import Result
 from compact_checkpoint import ENCODER, write_adapters
+from docs_pages import reader_at
 from mined_data import write_data
 from open_folder import open_folder
 from safetensors.numpy import load_file, save_file
@@ -335,3 +336,13 @@ async def test_a_worker_publishes_what_passes(site: Site, tmp_path: Path) -> Non
     gone = await site.publish(result, *margin)
     assert gone.exit_code == 1
     assert f"duovec space activate {space[:12]}" in gone.stderr
+
+
+def test_the_tutorial_does_what_it_says(site: Site, tmp_path: Path) -> None:
+    """From a checkpoint to the vectors that are searched, and back: every command of the page."""
+    before = site.active().fingerprint
+    replaced = {".duovec/model_repository": str(site.repository), "127.0.0.1:8001": site.triton.url}
+    variables = {"DUOVEC_DATABASE_URL": site.database_url, "OMP_NUM_THREADS": "1"}
+    reader_at(site.endpoint, API_KEY, tmp_path, replaced=replaced, **variables).follow("tutorials/models.md")
+    assert site.active().fingerprint == before
+    assert site.search("wrap a paragraph of text")
