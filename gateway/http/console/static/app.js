@@ -43,17 +43,21 @@ async function show() {
   drawTop(name);
   document.title = `${view?.title ?? "Nothing"} – duovec`;
   if (!view) {
-    replace(main, errorBox(new ApiError(`there is no view ${name}`)), el("p", {}, el("a", { href: address("search") }, "Search")));
+    replace(main, el("h1", {}, "Nothing here"), errorBox(new ApiError(`There is no view “${name}”.`)), el("p", {}, el("a", { href: address("search") }, "Search")));
     return;
   }
   current.name = name;
+  const opened = current;
+  main.setAttribute("aria-busy", "true");
   try {
-    current.view = await view.open(main, params, current.leave.signal);
+    opened.view = await view.open(main, params, opened.leave.signal);
   } catch (error) {
     if (error.name === "AbortError") return;
     if (!(error instanceof ApiError)) throw error;
     if (error.isAboutTheKey) signOut(error);
     else replace(main, errorBox(error, { retry: () => { current.name = ""; show(); } }));
+  } finally {
+    if (current === opened) main.removeAttribute("aria-busy");
   }
 }
 
@@ -63,6 +67,7 @@ function leave() {
   bindKeys("Here", []);
   for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
   replace(main);
+  main.removeAttribute("aria-busy");
   window.scrollTo(0, 0);
 }
 

@@ -21,7 +21,13 @@ export function codeBlock(chunk, { maxLines = Infinity, isSought = false } = {})
   const shown = lines.length > maxLines + 3 ? maxLines : lines.length;
   showFrom(0, shown);
   const digits = String(chunk.startLine + lines.length - 1).length;
-  const block = el(`pre.listing.digits-${digits}${isSought ? ".sought" : ""}`, { id: freshId("code"), tabindex: "-1" }, rows);
+  const block = el(`pre.listing.digits-${digits}${isSought ? ".sought" : ""}`, {
+    id: freshId("code"),
+    // What scrolls can be reached by keys.
+    tabindex: "0",
+    role: "group",
+    "aria-label": `Code from line ${chunk.startLine} on`,
+  }, rows);
   if (shown === lines.length) return block;
   const more = el("button.more", { type: "button", "aria-controls": block.id, "aria-expanded": "false" });
   more.append(`Show all ${lines.length} lines`);

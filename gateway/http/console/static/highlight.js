@@ -150,7 +150,8 @@ function expressionOf(name, language) {
  * @returns {Array<[string, string]>} Class and text; the class is "" for what has no colour. Joined, the texts are `text`.
  */
 export function pieces(text, name) {
-  const language = LANGUAGES[name];
+  // Names come from whoever indexed: "constructor" is no language.
+  const language = Object.hasOwn(LANGUAGES, name) ? LANGUAGES[name] : null;
   if (!language) return text ? [["", text]] : [];
   const found = [];
   let at = 0;

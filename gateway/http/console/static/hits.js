@@ -57,7 +57,7 @@ export function hitCard(hit, actions) {
       el(
         "div.hit-title",
         {},
-        el("h3", { id: titleId }, placeOf(chunk)),
+        el("h2", { id: titleId }, placeOf(chunk)),
         el("p.soft.small", {}, [chunk.symbol && [el("code.symbol", {}, visibleNodes(chunk.symbol)), " · "]],
           `${chunk.kind} · ${chunk.language} · ${hit.codebaseId}`),
       ),

@@ -85,6 +85,7 @@ class Search {
     this.element = el(
       "div.search",
       {},
+      el("h1.hidden", {}, "Search"),
       this.form,
       el("aside.side", { "aria-label": "Weights and filters" }, el("div.card.weights", {}, this.blend.element, this.words.element), narrow),
       el("section.results", { "aria-label": "Hits" }, this.like, this.state, this.list),

@@ -19,7 +19,7 @@ export function table(caption, columns, rows) {
       "table",
       {},
       el("caption.hidden", {}, caption),
-      el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col", ...align(head) }, head.name)))),
+      el("thead", {}, el("tr", {}, heads.map((head) => el("th", { scope: "col", ...align(head) }, head.name || el("span.hidden", {}, "Actions"))))),
       el("tbody", {}, rows.map((cells) => el("tr", {}, cells.map((cell, n) => el("td", align(heads[n]), cell))))),
     ),
   );
