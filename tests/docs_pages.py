@@ -26,7 +26,7 @@ OUTPUT = "Output"
 # Run where there is what they need beside a service: a cluster of Ray, and encoders that may change.
 APART = ("tutorials/batch-indexer.md", "tutorials/models.md")
 # The service of the tests is what these would make.
-_STANDS_IN = ("duovec up", "duovec-export publish --pair compact")
+_STANDS_IN = ("duovec up", "duovec doctor", "duovec-export publish --pair compact")
 _FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\w+)(?: title=\"(?P<title>[^\"]*)\")?\n(?P<source>.*?)^(?P=indent)```$",
     re.MULTILINE | re.DOTALL,
@@ -140,8 +140,8 @@ class Reader:
             elif block.title == OWN_TERMINAL:
                 script += "".join(f"{self._here(line)} & " for line in self._started(block))
                 script += "\n"
-        # What was started must be alive in the end; the shell's own group is ended with it.
-        script += "sleep 0.2\nfor job in $(jobs -p); do kill -0 $job; done\n"
+        # What was started must be alive in the end, when a command that fails has had the time to.
+        script += "for job in $(jobs -p); do sleep 1; kill -0 $job; done\n"
         self._run(found, script)
 
     def _started(self, block: Block) -> list[str]:

@@ -72,6 +72,8 @@ def section(path: str, heading: str) -> str:
 def _adopted(path: str) -> str:
     """A document of the repository, its links to other files as names: the site has only some of them."""
     text = (ROOT / path).read_text(encoding="utf-8")
+    # A test's file and name in one would be wider than a column.
+    text = re.sub(r"`([^`\s]+)::(\w+)`", r"`\1`: `\2`", text)
     # Python-Markdown takes a list only after an empty line, GitHub also without one.
     text = re.sub(r"^(?![-|#>\s])(.+)\n(?=- )", r"\1\n\n", text, flags=re.MULTILINE)
     return re.sub(r"\[([^]]+)\]\((?!https?://|#)[^)]+\)", r"`\1`", text)
