@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from deployed_commands import APPS, check_command
-from docs_pages import APART, NOT_RUN, OUTPUT, OWN_TERMINAL, ROOT, Block, blocks, pages
+from docs_pages import APART, DOCS, NOT_RUN, OUTPUT, OWN_TERMINAL, ROOT, Block, blocks, pages
 from test_help import ALL
 
 from duovec.v1.error_reason_pb2 import ErrorReason
@@ -84,6 +84,15 @@ def test_every_link_leads_to_a_place_that_is_there(site: Path) -> None:
             if not target.is_file() or (parts.fragment and unquote(parts.fragment) not in found[target].ids):
                 broken.append(f"{path.relative_to(site)}: {link}")
     assert broken == []
+
+
+@pytest.mark.parametrize("page", pages())
+def test_files_that_a_page_names_exist(page: str) -> None:
+    """Names in backquotes that begin with one of our folders, and tests, which are in `tests/faults` without one."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    named = re.findall(r"`((?:deploy|docs|export|gateway|protos|tests|training)/[^`\s]*)`", text)
+    named += [f"tests/faults/{name}" for name in re.findall(r"`(test_\w+\.py)`", text)]
+    assert [path for path in named if not (ROOT / path).exists()] == []
 
 
 def text_of(site: Path, page: str) -> str:
