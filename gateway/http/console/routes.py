@@ -1,14 +1,17 @@
 """The console's files, each by its name; for all else the page asks the services as JSON, with its user's key."""
 
 import hashlib
+from dataclasses import dataclass
 from importlib.resources import files
+from typing import Self
 
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.http.door import Call, Door, Handler
+from gateway.http.door import Call, Door
 
-_TYPES = {".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_TYPES = {"css": "text/css", "html": "text/html", "js": "text/javascript", "svg": "image/svg+xml"}
 _PAGE = "index.html"
 # Nothing but the page's own files is loaded or asked, and no text ever becomes markup or script, whatever a fault of
 # the page's would do with it: a browser refuses both.
@@ -34,24 +37,41 @@ _HEADERS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _File:
+    content: bytes
+    media_type: str
+    tag: str
+
+    @classmethod
+    def of(cls, name: str, content: bytes) -> Self:
+        return cls(content, _TYPES[name.rpartition(".")[2]], f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+
+    def reply(self, call: Call) -> Response:
+        """The file, or that the browser has it."""
+        headers = _HEADERS | {"etag": self.tag}
+        known = [each.strip().removeprefix("W/") for each in call.request.headers.get("if-none-match", "").split(",")]
+        if self.tag in known or "*" in known:
+            return Response(status_code=304, headers=headers)
+        return Response(self.content, media_type=self.media_type, headers=headers)
+
+
 def routes(door: Door) -> list[Route]:
     """The page at /console, and what it loads; open to all, as it knows nothing of anybody."""
-    found = []
-    for file in sorted((files("gateway.http.console") / "static").iterdir(), key=lambda file: file.name):
-        suffix = file.name[file.name.rindex(".") :]
-        path = "/console" if file.name == _PAGE else f"/console/{file.name}"
-        found.append(door.route(path, _sender(file.read_bytes(), _TYPES[suffix]), needs_key=False))
-    return found
+    folder = files("gateway.http.console") / "static"
+    found = {file.name: _File.of(file.name, file.read_bytes()) for file in folder.iterdir()}
+    page = found.pop(_PAGE)
 
+    async def send_page(call: Call) -> Response:
+        return page.reply(call)
 
-def _sender(content: bytes, media_type: str) -> Handler:
-    tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    headers = _HEADERS | {"etag": tag}
+    async def send_file(call: Call) -> Response:
+        file = found.get(call.request.path_params["name"])
+        if file is None:
+            raise HTTPException(404, "the console has no such file")
+        return file.reply(call)
 
-    async def send(call: Call) -> Response:
-        known = [each.strip().removeprefix("W/") for each in call.request.headers.get("if-none-match", "").split(",")]
-        if tag in known or "*" in known:
-            return Response(status_code=304, headers=headers)
-        return Response(content, media_type=media_type, headers=headers)
-
-    return send
+    return [
+        door.route("/console", send_page, needs_key=False),
+        door.route("/console/{name}", send_file, needs_key=False),
+    ]

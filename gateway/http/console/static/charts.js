@@ -2,7 +2,8 @@
 
 import { el, svg } from "./dom.js";
 
-const WIDTH = 560;
+// On a narrow page they are drawn narrow, for letters are to be of one size.
+const WIDTH = innerWidth < 700 ? 360 : 560;
 const HEIGHT = 220;
 const LEFT = 46;
 const RIGHT = 12;
@@ -16,10 +17,11 @@ const MAX_LABELS = 6;
  * @param {string} title
  * @param {Array<{name: string, style: string}>} series
  * @param {SVGElement} drawing
+ * @param {string} [style] Class of the figure.
  */
-export function figure(title, series, drawing) {
+export function figure(title, series, drawing, style = "") {
   return el(
-    "figure.chart",
+    `figure.chart${style && `.${style}`}`,
     {},
     el("figcaption", {}, el("h3", {}, title),
       series.length > 1 && el("p.legend.small", {}, series.map(({ name, style }) => el("span.key", {}, el(`span.swatch.${style}`), name)))),
@@ -75,7 +77,7 @@ export function barChart(title, labels, series, { format }) {
  * @param {{format: (value: number) => string, zero: number, zeroName: string}} options
  */
 export function intervalChart(title, rows, { format, zero, zeroName }) {
-  const left = 190;
+  const left = WIDTH < 500 ? 158 : 190;
   const right = 36;
   const rowHeight = 24;
   const height = rows.length * rowHeight + 44;

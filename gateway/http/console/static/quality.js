@@ -12,6 +12,7 @@ import { badge, heading, table } from "./tables.js";
 
 const WEEKS = [4, 12, 26, 52, 104];
 const WEEK_MS = 7 * 86_400_000;
+const RECALL_SERIES = [{ name: "mean", style: "one" }, { name: "worst query", style: "ink" }, { name: "target", style: "bad" }];
 // A chart of fewer looks like another one.
 const LEAST_WEEKS = 6;
 
@@ -96,10 +97,11 @@ function section(rows) {
         { name: "at 3", style: "two", values: of((row) => row.clickThroughAt3) },
         { name: "at 10", style: "three", values: of((row) => row.clickThroughAt10) },
       ], shares),
-      lineChart("Rank of what was of use", labels, [
-        { name: "MRR", style: "one", values: of((row) => row.mrr) },
-        { name: "nDCG@10", style: "two", values: of((row) => row.ndcgAt10) },
-      ], { format: (value) => value.toFixed(1), leastTop: 1 }),
+      rows.some((row) => row.mrr !== undefined) &&
+        lineChart("Rank of what was of use", labels, [
+          { name: "MRR", style: "one", values: of((row) => row.mrr) },
+          { name: "nDCG@10", style: "two", values: of((row) => row.ndcgAt10) },
+        ], { format: (value) => value.toFixed(1), leastTop: 1 }),
       rows.some((row) => row.queryDrift !== undefined) &&
         lineChart("Query drift", labels, [{ name: "drift", style: "three", values: of((row) => row.queryDrift) }],
           { format: (value) => value.toFixed(2), leastTop: 0.1 }),
@@ -149,7 +151,7 @@ function recallOf(status, spaces) {
     el("h2", {}, "Recall of the indexes"),
     el("p.soft", {}, "How many of the best ten chunks, as exact search finds them, the index finds: the mean of a check's queries, and its worst."),
     bars.length
-      ? [figure("recall@10", [], recallChart(bars)),
+      ? [figure("recall@10", RECALL_SERIES, recallChart(bars), "narrow"),
         table("Recall", ["Of", { name: "Mean", isNumber: true }, { name: "Worst query", isNumber: true }, { name: "Target", isNumber: true }, "How", ""],
           bars.map((bar) => [visible(bar.name), percent(bar.mean, 1), percent(bar.least, 1), bar.target === null ? "–" : percent(bar.target, 1), visible(bar.note), bar.state && badge(bar.state, "busy")]))]
       : el("p", {}, "No codebase is large enough for an index: every search compares every chunk, and its recall is 1."),
@@ -157,7 +159,7 @@ function recallOf(status, spaces) {
 }
 
 function recallChart(bars) {
-  const [left, width, row] = [170, 640, 30];
+  const [left, width, row] = innerWidth < 700 ? [120, 360, 30] : [170, 640, 30];
   const height = bars.length * row + 30;
   const x = (value) => left + value * (width - left - 20);
   return svg(
@@ -173,11 +175,11 @@ function recallChart(bars) {
         "g",
         {},
         svg("title", {}, `${bar.name}: mean ${percent(bar.mean, 1)}, worst ${percent(bar.least, 1)}; ${bar.note}`),
-        svg("text.row-name", { x: left - 10, y: y + 14, "text-anchor": "end" }, bar.name.slice(0, 24)),
+        svg("text.row-name", { x: left - 10, y: y + 14, "text-anchor": "end" }, bar.name.slice(0, width < 500 ? 16 : 24)),
         svg("rect.ground", { x: x(0), y, width: x(1) - x(0), height: 18, rx: 3 }),
         svg("rect.bar.one", { x: x(0), y, width: Math.max(0, x(bar.mean) - x(0)), height: 18, rx: 3 }),
-        svg("line.worst", { x1: x(bar.least), x2: x(bar.least), y1: y, y2: y + 18 }),
-        bar.target !== null && svg("line.target", { x1: x(bar.target), x2: x(bar.target), y1: y - 3, y2: y + 21 }),
+        svg("line.mark.ink", { x1: x(bar.least), x2: x(bar.least), y1: y, y2: y + 18 }),
+        bar.target !== null && svg("line.mark.bad", { x1: x(bar.target), x2: x(bar.target), y1: y - 3, y2: y + 21 }),
       );
     }),
   );

@@ -117,7 +117,7 @@ function actions(space, pending, fallback, change) {
     } else if (pending > 0 || !space.verification) {
       found.push(button("Re-embed", () => change("SpaceService/ReembedSpace", { space: id }, "Chunks are being embedded; queries come first.")));
     }
-    found.push(
+    if (pending === 0) found.push(
       button("Activate", async () => {
         const text = "Searches and indexing go to it from then on, in one step. The space before stays filled, and can be rolled back to.";
         if (await confirmed(`Activate ${short}?`, text, "Activate", { kind: "primary" })) {
