@@ -35,7 +35,7 @@ def test_make_test_includes_the_quick_checks_and_every_suite_once() -> None:
     tests = ROOT / "tests"
     folders = [*tests.iterdir(), *(tests / "integration").iterdir()]
     there = {path.relative_to(ROOT).as_posix() for path in folders if path.is_dir() and path.name != "__pycache__"}
-    run = suites(test, recipe("computing", installed), recipe("waiting", installed))
+    run = suites(test, recipe("computing", installed), recipe("waiting", f"{installed} browser"))
     assert sorted(run) == sorted(there - {"tests/benchmarks", "tests/integration"})
     quick, checked = recipe("check", "lint"), recipe("lint", installed)
     assert suites(quick) == ["tests/unit", "tests/contract"]
