@@ -25,7 +25,9 @@ WHOLE = {
 # Tables that are made from files stand where these comments do.
 TABLES = {"<!-- alerts -->": alert_table, "<!-- embedding table -->": embedding_table}
 DRAWING = re.compile(r"^<!-- drawing (?P<path>\S+) -->$", re.MULTILINE)
-INCLUDE = re.compile(r"^<!-- include (?P<path>\S+) # (?P<heading>.+) -->$", re.MULTILINE)
+INCLUDE = re.compile(
+    r"^<!-- include (?P<path>\S+) # (?P<heading>[^#]+?)(?: # (?P<first>.+) … (?P<after>.+))? -->$", re.MULTILINE
+)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -44,16 +46,30 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Put in sections of other documents, where `<!-- include PATH # HEADING -->` stands, and drawings.
+    """Put in sections of other documents, and drawings.
 
-    A drawing is part of its page, so that it has the page's colours: `<!-- drawing PATH -->`.
+    `<!-- include PATH # HEADING -->` is a section; `<!-- include PATH # HEADING # FIRST … AFTER -->` what is in it
+    from the line that begins with FIRST up to the one that begins with AFTER. A drawing is part of its page, so that it
+    has the page's colours: `<!-- drawing PATH -->`.
     """
     del page, config, files
     markdown = DRAWING.sub(lambda match: (ROOT / match["path"]).read_text(encoding="utf-8"), markdown)
     for place, made in TABLES.items():
         if place in markdown:
             markdown = markdown.replace(place, made())
-    return INCLUDE.sub(lambda match: section(match["path"], match["heading"]), markdown)
+    return INCLUDE.sub(_included, markdown)
+
+
+def _included(match: re.Match[str]) -> str:
+    text = section(match["path"], match["heading"])
+    if match["first"] is None:
+        return text
+    part = re.search(
+        rf"^{re.escape(match['first'])}.*?(?=^{re.escape(match['after'])})", text, re.MULTILINE | re.DOTALL
+    )
+    if part is None:
+        raise ValueError(f"{match['path']} has nothing in {match['heading']!r} from {match['first']!r}")
+    return part[0]
 
 
 def section(path: str, heading: str) -> str:
