@@ -1,11 +1,14 @@
 """Cuts source files into chunks: functions, methods, classes, and the text between them."""
 
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tree_sitter import Point, Tree
+
 from gateway.client.definitions import Definition, Outline, outline, walk
-from gateway.client.languages import grammar_of, parser_for, plain_language
+from gateway.client.languages import Grammar, grammar_of, parser_for, plain_language
 from gateway.client.splitting import Rows, paragraph_ranks, split_rows, statement_ranks
 
 DEFAULT_MAX_CHARS = 1500
@@ -14,6 +17,11 @@ DEFAULT_MAX_CHARS = 1500
 _MIN_TEXT_CHARS = 10
 # Minified files: definitions that share a row with others own none, and to parse a megabyte of them takes up to 11 s.
 _MINIFIED_BYTES, _MINIFIED_ROW_BYTES = 100_000, 1000
+# Tables of numbers, or brackets by the hundred thousand: no definitions, and half a million rows to walk over.
+_TABLE_ROW_BYTES = 12
+_PARSE_MOST_S = 3.0
+"""CPU time. A megabyte of code takes 0.2 s; one that was made to have an error everywhere took 7."""
+_PIECE_BYTES = 4096  # what the text of each name is cut from, too
 _SCAFFOLD = re.compile(
     r"\s*#\s*(if|ifdef|ifndef|elif|else|endif|pragma|undef)\b"  # preprocessor conditions
     r"|\s*#\s*define\s+\w+\s*$"  # include guards
@@ -59,8 +67,8 @@ def chunk_file(path: str, source: bytes, *, max_chars: int = DEFAULT_MAX_CHARS) 
     Functions and methods are a chunk each, with their decorators and the comments directly above. A class is a chunk of
     what is between its methods; methods of one line stay in it. What is longer than the budget is cut between
     statements. Imports, comments and blank lines between definitions make no chunk. Files of other languages are cut
-    between paragraphs, and so are those that a program has written into a few long lines. A syntax error costs the
-    symbols around it, not the text.
+    between paragraphs, and so are large ones that a program has written into a few long lines or very many short ones,
+    and any that takes seconds to parse. A syntax error costs the symbols around it, not the text.
 
     Args:
         path: Path of the file; its suffix names the language.
@@ -80,12 +88,13 @@ def chunk_file(path: str, source: bytes, *, max_chars: int = DEFAULT_MAX_CHARS) 
     rows = Rows(text)
     grammar = grammar_of(path, text)
     data = text.encode()
-    is_minified = len(data) > max(_MINIFIED_BYTES, _MINIFIED_ROW_BYTES * len(rows.texts))
-    if grammar is None or is_minified:
+    row_bytes = len(data) / len(rows.texts)
+    is_code = len(data) <= _MINIFIED_BYTES or _TABLE_ROW_BYTES <= row_bytes <= _MINIFIED_ROW_BYTES
+    tree = _parsed(grammar, data) if grammar is not None and is_code else None
+    if grammar is None or tree is None:
         language = plain_language(path) if grammar is None else grammar.name
         ranks, ranges = paragraph_ranks(rows), [_Range(0, len(rows.texts) - 1, "text", "")]
     else:
-        tree = parser_for(grammar).parse(data)
         found = outline(tree.root_node, data.split(b"\n"), grammar, max_chars=max_chars)
         language, ranges = grammar.name, list(_code_ranges(rows, found))
         too_long = any(rows.char_count(part.first, part.last) > max_chars for part in ranges)
@@ -96,6 +105,22 @@ def chunk_file(path: str, source: bytes, *, max_chars: int = DEFAULT_MAX_CHARS) 
         for first, last in split_rows(rows, *_trim(rows, part.first, part.last), ranks, max_chars=max_chars)
         for content in _pieces(rows.join(first, last), max_chars)
     ]
+
+
+def _parsed(grammar: Grammar, data: bytes) -> Tree | None:
+    """The syntax tree, or None where it takes too long to make one."""
+    ends_at = time.thread_time() + _PARSE_MOST_S
+
+    def read(offset: int, point: Point | None) -> bytes:
+        return data[offset : offset + _PIECE_BYTES]
+
+    def is_late(offset: int, has_error: bool) -> bool:
+        return time.thread_time() > ends_at
+
+    try:
+        return parser_for(grammar).parse(read, progress_callback=is_late)
+    except ValueError:  # what py-tree-sitter says of a parse that was ended
+        return None
 
 
 def _code_ranges(rows: Rows, found: Outline) -> Iterator[_Range]:

@@ -92,6 +92,7 @@ def sources(chance: random.Random, *, size_bytes: int, random_count: int) -> Ite
             yield f"deep-{number}{suffix}", repeated(opening) + b"\n"
             yield f"balanced-{number}{suffix}", repeated(opening, half=True) + repeated(closing, half=True)
             yield f"lines-{number}{suffix}", repeated(f"{opening}\n")
+            yield f"rows-{number}{suffix}", repeated(f"{opening * 2} {closing} a {opening} 1 b{closing}\n")
         tiny = _TINY.get(suffix, "# a\n\n")
         yield f"tiny{suffix}", repeated(tiny)
         yield f"one-line{suffix}", repeated(tiny.replace("\n", " "))

@@ -492,6 +492,27 @@ def test_minified_code_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
         chunk_file("a.js", (row[:900] + "\n").encode() * 150)
 
 
+def test_very_many_short_rows_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No definition is shorter, and half a million rows take seconds."""
+    monkeypatch.setattr(chunking, "parser_for", lambda grammar: pytest.fail("it was parsed"))
+    chunks = chunk_file("a.c", b"0x12,\n" * 20_000)
+    assert {(chunk.language, chunk.kind, chunk.symbol) for chunk in chunks} == {("c", "text", "")}
+    with pytest.raises(pytest.fail.Exception, match="it was parsed"):
+        chunk_file("a.c", b"0x1234, 0x5678,\n" * 20_000)
+
+
+def test_what_takes_long_to_parse_is_cut_between_paragraphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its grammar's errors cost: the parser is stopped, and the next file has one of its own."""
+    source = "fn a() {}\n\n" + "(< a b >\n" * 1000
+    assert chunk_file("a.rs", source.encode())[0].symbol == "a"
+    monkeypatch.setattr(chunking, "_PARSE_MOST_S", 0.0)
+    chunks = chunk_file("a.rs", source.encode())
+    assert {(chunk.language, chunk.kind, chunk.symbol) for chunk in chunks} == {("rust", "text", "")}
+    assert "\n".join(chunk.content for chunk in chunks).replace("\n", "") == source.replace("\n", "")
+    monkeypatch.undo()
+    assert chunk_file("a.rs", b"fn a() {}\n")[0].symbol == "a"
+
+
 def test_definitions_that_share_a_line_lose_no_text() -> None:
     chunks = chunk_file("a.js", b"function a(){return 1} function b(){return 2}\n")
     assert [chunk.content for chunk in chunks] == ["function a(){return 1} function b(){return 2}"]
