@@ -48,13 +48,16 @@ async def test_the_tab_alone_holds_the_key(console: Console) -> None:
 
 
 async def test_a_key_that_is_revoked_ends_the_session(console: Console, indexed: Client) -> None:
-    console.witness.expected = ("401",)
+    console.witness.expected = ("401", "403")
     indexed.access.create_principal("console-leaver")
     indexed.access.set_grant(CODEBASE, "console-leaver", "read")
     key = indexed.access.create_api_key("console-leaver").key
     await console.sign_in(key)
     await console.show(f"search?in={CODEBASE}&q=socket")
     assert await console.texts("#top nav a") == ["Search", "Map", "Codebases", "Quality"]  # what takes no administrator
+    await console.show(f"quality?codebase={CODEBASE}")
+    assert "takes the role OWNER" in await console.page.get_by_role("alert").inner_text()
+    await console.show(f"search?in={CODEBASE}&q=socket")
     indexed.access.revoke_api_key(key.split("_")[1])
     await console.page.get_by_role("button", name="Search", exact=True).click()
     assert "was revoked" in await console.page.get_by_role("alert").inner_text()
@@ -145,3 +148,24 @@ async def test_the_colours_never_change_the_code(console: Console, stack: Stack)
         }"""
     )
     assert wrong == []
+
+
+async def test_what_is_long_is_shown_in_part_and_says_so(console: Console) -> None:
+    """A chunk may have a million characters, and a line, too."""
+    page = console.page
+    await page.goto(console.url)
+    await page.evaluate(
+        """async () => {
+            const { codeBlock } = await import("/console/code.js");
+            const content = ["x".repeat(5000), ...Array.from({ length: 39 }, (_, n) => `line ${n + 2}`)].join("\\n");
+            document.getElementById("main").replaceChildren(
+                codeBlock({ content, language: "python", startLine: 1 }, { maxLines: 12 }));
+        }"""
+    )
+    lines = page.locator("pre .line")
+    assert await lines.count() == 12
+    first = await lines.first.text_content()
+    assert (len(first.split(" … ")[0]), first.split(" … ")[1]) == (2000, "3,000 more characters\n")
+    await page.get_by_role("button", name="Show all 40 lines").click()
+    assert await lines.count() == 40
+    assert await lines.last.text_content() == "line 40\n"

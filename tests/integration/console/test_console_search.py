@@ -169,8 +169,11 @@ async def test_everything_goes_by_keys(console: Console) -> None:
     await page.keyboard.press("Escape")
     assert await page.get_by_role("dialog").count() == 0
     assert await page.evaluate(focused) == 1
+    chosen = await page.evaluate("document.activeElement.dataset.chunkId")
     await page.keyboard.press("]")
     await page.wait_for_url(re.compile("blend=0.55"))
+    await console.settled()
+    assert await page.evaluate("document.activeElement.dataset.chunkId") == chosen
     await page.keyboard.press("?")
     assert "Next hit" in await page.get_by_role("dialog").inner_text()
     await page.keyboard.press("Escape")

@@ -110,7 +110,7 @@ function drawing(title, parts, width = WIDTH, height = HEIGHT) {
 }
 
 /** Round ends and step of an axis that holds both values, with two to five steps. */
-export function axisOf(least, most) {
+function axisOf(least, most) {
   const size = Math.max(most - least, 1e-9);
   const decade = 10 ** Math.floor(Math.log10(size));
   const step = [0.2, 0.5, 1, 2].map((factor) => decade * factor).find((value) => size / value <= 5 + 1e-9);

@@ -1,10 +1,13 @@
 // Code with line numbers and colours.
 
 import { el, freshId, visibleNodes } from "./dom.js";
+import { count } from "./format.js";
 import { pieces } from "./highlight.js";
 
 // What is longer is shown, without colours: a chunk may have a million characters.
 const MAX_COLOURED_CHARS = 200_000;
+// Of a line that nobody wrote by hand; what is left out is said.
+const MAX_LINE_CHARS = 2000;
 
 /**
  * Show code.
@@ -40,9 +43,21 @@ export function codeBlock(chunk, { maxLines = Infinity, isSought = false } = {})
 }
 
 function line(parts, number) {
-  const content = parts.map(([kind, text]) => (kind ? el(`span.t-${kind}`, {}, visibleNodes(text)) : visibleNodes(text)));
+  const length = parts.reduce((sum, [, text]) => sum + text.length, 0);
+  const content = cut(parts).map(([kind, text]) => (kind ? el(`span.t-${kind}`, {}, visibleNodes(text)) : visibleNodes(text)));
+  if (length > MAX_LINE_CHARS) content.push(el("span.soft", {}, ` … ${count(length - MAX_LINE_CHARS)} more characters`));
   // The number is no text: it is neither searched nor copied.
   return el("span.line", { "data-number": number }, content, "\n");
+}
+
+/** The pieces of a line up to what is shown of it. */
+function cut(parts) {
+  let left = MAX_LINE_CHARS;
+  return parts.map(([kind, text]) => {
+    const shown = text.slice(0, Math.max(0, left));
+    left -= text.length;
+    return [kind, shown];
+  });
 }
 
 /** The pieces of each line. */

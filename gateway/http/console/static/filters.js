@@ -3,7 +3,7 @@
 import { el, freshId, replace } from "./dom.js";
 import { count } from "./format.js";
 
-export const KINDS = ["function", "method", "class", "text"];
+const KINDS = ["function", "method", "class", "text"];
 const LANGUAGES = [
   "python", "javascript", "typescript", "go", "rust", "java", "c", "cpp", "markdown", "shell", "sql", "html", "css", "json",
   "yaml", "toml", "text",

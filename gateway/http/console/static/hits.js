@@ -1,7 +1,7 @@
 // One hit: where it is, what both encoders and the words say, its code, and what can be done with it.
 
 import { codeBlock } from "./code.js";
-import { button, el, freshId, replace, visibleNodes } from "./dom.js";
+import { button, el, freshId, replace, visible, visibleNodes } from "./dom.js";
 import { score } from "./format.js";
 
 const PREVIEW_LINES = 12;
@@ -59,7 +59,7 @@ export function hitCard(hit, actions) {
         {},
         el("h2", { id: titleId }, placeOf(chunk)),
         el("p.soft.small", {}, [chunk.symbol && [el("code.symbol", {}, visibleNodes(chunk.symbol)), " · "]],
-          `${chunk.kind} · ${chunk.language} · ${hit.codebaseId}`),
+          `${chunk.kind} · ${visible(chunk.language)} · ${hit.codebaseId}`),
       ),
       el("dl.scores", { "aria-label": "Scores" }, bars.code.element, bars.text.element, bars.words.element),
       el("p.score", {}, total, el("span.soft.small", {}, "score")),

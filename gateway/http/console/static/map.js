@@ -2,14 +2,14 @@
 
 import { call } from "./api.js";
 import { button, el, freshId, replace, svg, visible } from "./dom.js";
-import { counted, percent, score } from "./format.js";
-import { placeOf } from "./hits.js";
+import { counted, percent } from "./format.js";
 import { bindKeys } from "./keyboard.js";
 import { Layout } from "./layout.js";
 import { group, GROUPINGS } from "./map_groups.js";
+import { details, hint } from "./map_panel.js";
 import { loadInto } from "./notices.js";
 import { openReader } from "./reader.js";
-import { address, rename } from "./router.js";
+import { rename } from "./router.js";
 import { listCodebases } from "./session.js";
 import { heading } from "./tables.js";
 
@@ -234,39 +234,20 @@ class Chart {
     this.selected = n;
     this.mark();
     this.drawLines();
-    replace(this.panel, n < 0 ? this.hint() : this.details(n));
+    replace(this.panel, n < 0 ? hint() : details(this.codebaseId, this.points, n, { open: () => this.open(), go: (other) => this.go(other) }));
   }
 
   mark() {
     for (const dot of this.drawing.querySelectorAll(".chosen, .near")) dot.classList.remove("chosen", "near");
     if (this.selected < 0) return;
     for (const n of this.points[this.selected].neighborIndices) this.dots[n].classList.add("near");
-    const chosen = this.dots[this.selected];
-    chosen.classList.add("chosen");
+    this.dots[this.selected].classList.add("chosen");
   }
 
   drawLines() {
     if (this.selected < 0 || !this.places) return;
     const [x1, y1] = this.places[this.selected];
     replace(this.lines, this.points[this.selected].neighborIndices.map((n) => svg("line", { x1, y1, x2: this.places[n][0], y2: this.places[n][1] })));
-  }
-
-  hint() {
-    return [el("h2", {}, "A chunk"), el("p.soft", {}, "Choose a point to see what it is, and which chunks are most similar to it. Its lines lead to them.")];
-  }
-
-  details(n) {
-    const point = this.points[n];
-    const near = point.neighborIndices.map((other, rank) => el("li", {}, el("button.link", { type: "button", on: { click: () => this.go(other) } },
-      placeOf(this.points[other])), el("span.figure.soft", {}, score(point.neighborSimilarities[rank]))));
-    return [
-      el("h2", {}, placeOf(point)),
-      el("p.soft.small", {}, point.symbol && [el("code", {}, visible(point.symbol)), " · "], `${point.kind} · ${point.language}`),
-      el("p.actions", {}, button("Open", () => this.open(), { kind: "primary" }),
-        el("a.button", { href: address("search", { in: this.codebaseId, like: point.chunkId }) }, "More like this")),
-      el("h3", {}, "Most similar on the map"),
-      el("ol.near-list", {}, near),
-    ];
   }
 
   go(n) {

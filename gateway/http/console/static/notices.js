@@ -1,6 +1,7 @@
 // What went wrong, in the server's words, with what to do next; and short notes that go away.
 
 import { button, el, replace, visible } from "./dom.js";
+import { duration } from "./format.js";
 
 const STEPS = {
   UNREACHABLE: "Start it with “duovec up”, or look at the network between here and there; then try again.",
@@ -26,7 +27,8 @@ const STEPS = {
 
 /** A box for an error; `retry` adds a button. */
 export function errorBox(error, { retry = null, actions = [] } = {}) {
-  const step = STEPS[error.reason] ?? (error.status >= 500 ? STEPS.INTERNAL : "");
+  const wait = error.retryAfterS > 0 ? ` The service says: in ${duration(Math.ceil(error.retryAfterS))}.` : "";
+  const step = `${STEPS[error.reason] ?? (error.status >= 500 ? STEPS.INTERNAL : "")}${wait}`;
   const about = [error.reason, error.requestId && `request ${error.requestId}`].filter(Boolean).join(" · ");
   return el(
     "div.error",

@@ -55,16 +55,12 @@ function weekly(rows, weekCount) {
   if (!rows.length) {
     return el("p.card.empty", {}, `No search was logged in the last ${weekCount} weeks. Searches are, unless the service is set to keep no log; say of hits that they were of use, and this shows how good search is.`);
   }
-  const groups = Map.groupBy ? [...Map.groupBy(rows, keyOf).values()] : grouped(rows);
-  return groups.map(section);
-}
-
-const keyOf = (row) => `${row.codebaseId} ${row.space}`;
-
-function grouped(rows) {
   const groups = new Map();
-  for (const row of rows) groups.set(keyOf(row), [...(groups.get(keyOf(row)) ?? []), row]);
-  return [...groups.values()];
+  for (const row of rows) {
+    const key = `${row.codebaseId} ${row.space}`;
+    groups.set(key, [...(groups.get(key) ?? []), row]);
+  }
+  return [...groups.values()].map(section);
 }
 
 function section(rows) {

@@ -2,7 +2,7 @@
 
 import { call } from "./api.js";
 import { codeBlock } from "./code.js";
-import { button, el } from "./dom.js";
+import { button, el, visibleNodes } from "./dom.js";
 import { placeOf } from "./hits.js";
 import { loadInto } from "./notices.js";
 
@@ -53,7 +53,7 @@ function section({ chunk }, isSought) {
   return el(
     "section.part",
     {},
-    el("p.soft.small", {}, `${chunk.kind}${chunk.symbol ? " " : ""}`, chunk.symbol && el("code", {}, chunk.symbol)),
+    el("p.soft.small", {}, `${chunk.kind}${chunk.symbol ? " " : ""}`, chunk.symbol && el("code", {}, visibleNodes(chunk.symbol))),
     codeBlock(chunk, { isSought }),
   );
 }

@@ -197,6 +197,7 @@ class Search {
   }
 
   show(hits) {
+    const chosen = this.focused()?.hit.chunkId;
     this.showLike();
     this.cards = hits.map((hit) =>
       hitCard(hit, {
@@ -207,13 +208,15 @@ class Search {
     );
     this.cards.forEach((card, position) => card.place(position + 1, card.hit.score));
     replace(this.list, this.cards.map((card) => card.element));
+    // Whoever goes by keys stays where the hit is now.
+    this.cards.find((card) => card.hit.chunkId === chosen)?.element.focus({ preventScroll: true });
   }
 
   showLike() {
     this.like.hidden = !this.likeId;
     if (!this.likeId) return;
     replace(this.like, "More like chunk ", el("strong", {}, this.likeId), " ",
-      button("Back to the question", () => history.back(), { kind: "quiet" }));
+      button("Back", () => history.back(), { kind: "quiet" }));
   }
 
   /** The hits at hand at the weights of the moment; the service is asked once the hand lets go. */
@@ -221,11 +224,13 @@ class Search {
     const wordShare = this.likeId ? 0 : this.words.value;
     const scored = this.cards.map((card) => [card, scoreAt(card.hit, this.blend.value, wordShare)]);
     if (scored.some(([, value]) => value === null)) return;
+    const chosen = this.focused();
     scored.sort(([, one], [, other]) => other - one);
     scored.forEach(([card, value], position) => {
       card.place(position + 1, value);
       this.list.append(card.element);
     });
+    chosen?.element.focus({ preventScroll: true });
   }
 
   openHit(hit) {
