@@ -36,9 +36,8 @@ _GET_STATUS = Rpc("duovec.v1.StatusService/GetStatus", status_pb.GetStatusRespon
 class _Service(Embedding[Mode], Searching[Mode], Codebases[Mode]):
     """What both clients are.
 
-    Calls that only read, or that may be repeated without harm, are repeated up to three times when the service is
-    overloaded or away, after the delay that it asks for, within their deadline. Every method raises ClientError
-    when its call fails.
+    Calls that only read, or that may be repeated without harm, are repeated when the service is overloaded or away,
+    after the delay that it asks for, within their deadline. Every method raises ClientError when its call fails.
 
     Attributes:
         access: Principals, API keys and grants.
@@ -55,6 +54,7 @@ class _Service(Embedding[Mode], Searching[Mode], Codebases[Mode]):
         api_key: str | None = None,
         tls: ClientTls | None = None,
         timeout_s: float = 60.0,
+        max_attempts: int = 4,
         on_timing: Callable[[dict[str, float]], None] | None = None,
     ) -> None:
         """Prepare the connection; nothing is sent yet.
@@ -67,6 +67,8 @@ class _Service(Embedding[Mode], Searching[Mode], Codebases[Mode]):
             tls: Certificates for `https://`; None takes those that DUOVEC_CA_FILE, DUOVEC_CLIENT_CERTIFICATE and
                 DUOVEC_CLIENT_KEY name, and without these trusts the public authorities.
             timeout_s: Deadline of each call with its repetitions, seconds.
+            max_attempts: How often a call is made at most. Four take 0.7 s at least, so that a service that does not run
+                is soon noticed; ten take 21 s, longer than a gateway that restarts is away.
             on_timing: Told after each call that was answered how long the service was about what, in milliseconds, as
                 `gateway.client.timing.stage_times_ms` gives it; not of streams.
 
@@ -75,7 +77,15 @@ class _Service(Embedding[Mode], Searching[Mode], Codebases[Mode]):
                 be read on its way there.
         """
         target = Target.of(endpoint, api_key, tls)
-        self._share(Connection(target, type(self)._transport(target), timeout_s=timeout_s, on_timing=on_timing))
+        self._share(
+            Connection(
+                target,
+                type(self)._transport(target),
+                timeout_s=timeout_s,
+                max_attempts=max_attempts,
+                on_timing=on_timing,
+            )
+        )
 
     def _share(self, connection: Connection) -> None:
         super().__init__(connection, blocks=self._blocks)

@@ -16,8 +16,6 @@ from gateway.client.timing import ASK, stage_times_ms
 from gateway.client.tracing import begin_span
 from gateway.client.transport import Stream, Transport, closed
 
-_MAX_ATTEMPTS = 4
-
 
 class Connection:
     """Makes calls through a transport. All that waits is a coroutine, which suspends where the transport does.
@@ -33,12 +31,14 @@ class Connection:
         transport: Transport,
         *,
         timeout_s: float,
+        max_attempts: int,
         on_timing: Callable[[dict[str, float]], None] | None,
     ) -> None:
         """Args: as of `Client`."""
         self.target = target
         self.transport = transport
         self._timeout_s = timeout_s
+        self._max_attempts = max_attempts
         self._on_timing = on_timing
         self._metadata: Metadata = (("authorization", f"Bearer {target.api_key}"),) if target.api_key else ()
         self._process = os.getpid()
@@ -58,7 +58,7 @@ class Connection:
             except ClientError as failure:
                 delay_s = backoff_s(attempt, failure.retry_delay_s)
                 late = time.monotonic() + delay_s >= deadline
-                if not rpc.repeatable or not failure.may_pass or attempt == _MAX_ATTEMPTS or late:
+                if not rpc.repeatable or not failure.may_pass or attempt >= self._max_attempts or late:
                     raise
             await self.transport.sleep(delay_s)
             attempt += 1

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import pickle
 import subprocess
@@ -90,6 +91,15 @@ def test_repetitions_end(service: FakeService, client: Client) -> None:
         client.embed(["a"], "query")
     assert failure.value.retry_delay_s == pytest.approx(0.05)
     assert len(service.calls) == 4
+
+
+@pytest.mark.parametrize(("max_attempts", "refusals", "calls"), [(1, 1, 1), (8, 6, 7), (8, 100, 8)])
+def test_the_caller_chooses_how_often(service: FakeService, max_attempts: int, refusals: int, calls: int) -> None:
+    service.overloaded = refusals
+    with serving(service) as endpoint, Client(endpoint, api_key="k", max_attempts=max_attempts) as client:
+        with pytest.raises(ClientError) if calls <= refusals else contextlib.nullcontext():
+            client.embed(["a"], "query")
+    assert len(service.calls) == calls
 
 
 def test_creation_is_not_repeated(service: FakeService, client: Client) -> None:
