@@ -74,7 +74,7 @@ async def test_the_blend_is_weighed_at_once_and_as_the_service_does(
 ) -> None:
     """What the page works out from both encoders' scores while the slider moves is what a search gives."""
     page = console.page
-    await console.sign_in()
+    await console.hold_key()
     question = "sum of two numbers"
     await console.show(f"search?in={CODEBASE}&q={question}")
     before = await scores(console)
@@ -113,7 +113,7 @@ async def scores(console: Console) -> dict[int, float]:
 
 async def test_both_encoders_stand_side_by_side(console: Console, indexed: Client) -> None:
     """Each score alone is that of a search by that encoder alone."""
-    await console.sign_in()
+    await console.hold_key()
     await console.show(f"search?in={CODEBASE}&q={QUESTION}&words=0")
     hit = console.page.locator(".hit").first
     chunk_id = int(await hit.get_attribute("data-chunk-id"))
@@ -125,7 +125,7 @@ async def test_both_encoders_stand_side_by_side(console: Console, indexed: Clien
 
 async def test_filters_narrow_the_hits_and_stand_in_the_address(console: Console) -> None:
     page = console.page
-    await console.sign_in()
+    await console.hold_key()
     await console.show(f"search?in={CODEBASE}&q={QUESTION}")
     await page.get_by_role("checkbox", name="go", exact=True).check()
     await page.wait_for_url(re.compile("language=go"))
@@ -148,7 +148,7 @@ async def test_filters_narrow_the_hits_and_stand_in_the_address(console: Console
 async def test_everything_goes_by_keys(console: Console) -> None:
     """To the question, through the hits, into one and out again; and letters in a field are letters."""
     page = console.page
-    await console.sign_in()
+    await console.hold_key()
     await console.show("search")
     await page.keyboard.press("Escape")
     await page.keyboard.press("/")
@@ -185,7 +185,7 @@ async def test_everything_goes_by_keys(console: Console) -> None:
 async def test_what_was_wrong_is_said_in_the_services_words(console: Console) -> None:
     """With what to do next, and the fields as they were."""
     console.witness.expected = ("400", "404")
-    await console.sign_in()
+    await console.hold_key()
     await console.show("search?in=console-nowhere&q=x")
     text = await console.page.get_by_role("alert").inner_text()
     assert "Codebase 'console-nowhere' does not exist." in text

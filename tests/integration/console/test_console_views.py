@@ -68,7 +68,7 @@ async def test_a_role_is_granted_changed_and_revoked(console: Console, indexed: 
     indexed.access.create_principal("console-alice")
     page = console.page
     console.witness.expected = ("404",)
-    await console.sign_in()
+    await console.hold_key()
     await console.show("codebases")
     await page.get_by_role("button", name=f"Grants on {CODEBASE}").click()
     await page.get_by_label("Grant to").fill("console-nobody")
@@ -96,7 +96,7 @@ async def test_a_role_is_granted_changed_and_revoked(console: Console, indexed: 
 async def test_similar_code_lies_together_on_the_map(console: Console) -> None:
     """Sockets near sockets, numbers near numbers; the list beside a chunk is that of the service."""
     page = console.page
-    await console.sign_in()
+    await console.hold_key()
     await console.show(f"map?codebase={CODEBASE}")
     await page.locator("[data-arranged=true]").wait_for()
     points = await page.locator(".map-dots circle").evaluate_all(
@@ -116,7 +116,7 @@ async def test_a_space_shows_its_coverage_and_a_run_its_report(
 ) -> None:
     """As the services have them."""
     page = console.page
-    await console.sign_in()
+    await console.hold_key()
     (space,) = (space for space in indexed.spaces.list().spaces if space.activate_time.seconds)
     await console.show("spaces")
     card = page.get_by_label(f"Space {space.fingerprint[:12]}")
@@ -147,7 +147,7 @@ async def test_quality_shows_what_was_said_of_searches(console: Console, indexed
     page = console.page
     answer = indexed.search(CODEBASE, "norm of a vector, for quality")
     indexed.record_feedback(answer.search_id, useful=[answer.hits[0].chunk_id])
-    await console.sign_in()
+    await console.hold_key()
     await console.show(f"quality?codebase={CODEBASE}")
     (row,) = indexed.list_quality(CODEBASE)
     card = page.locator("section.card", has=page.get_by_role("heading", name=CODEBASE))
