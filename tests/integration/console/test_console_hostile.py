@@ -117,14 +117,15 @@ async def test_even_a_fault_of_the_page_would_run_nothing(console: Console) -> N
                 // Refused already.
             }
             const image = document.createElement("img");
-            image.src = "console/none.png";
-            document.body.append(image);
             try {
                 image.setAttribute("onerror", "window.ran = true");
             } catch {
                 // Likewise.
             }
-            await new Promise((done) => setTimeout(done, 300));
+            const failed = new Promise((done) => image.addEventListener("error", done));
+            image.src = "console/none.png";
+            document.body.append(image);
+            await failed;
             image.remove();
             return window.ran ?? false;
         }"""
