@@ -167,7 +167,7 @@ class Reader:
                 start_new_session=True,
             )
             try:
-                code = shell.wait(timeout=240)
+                code = shell.wait(timeout=500)
             finally:
                 # What was started for terminals of their own is in the shell's group.
                 with contextlib.suppress(ProcessLookupError):

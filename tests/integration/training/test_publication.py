@@ -338,6 +338,7 @@ async def test_a_worker_publishes_what_passes(site: Site, tmp_path: Path) -> Non
     assert f"duovec space activate {space[:12]}" in gone.stderr
 
 
+@pytest.mark.timeout(600)  # five programs that load torch, one after the other
 def test_the_tutorial_does_what_it_says(site: Site, tmp_path: Path) -> None:
     """From a checkpoint to the vectors that are searched, and back: every command of the page."""
     before = site.active().fingerprint
