@@ -143,6 +143,34 @@ async def test_a_space_shows_its_coverage_and_a_run_its_report(
     assert "0.651" in await report.get_by_role("table").inner_text()
 
 
+async def test_a_space_without_vectors_says_so_and_why_it_cannot_be_filled(
+    console: Console, stack: Stack, indexed: Client
+) -> None:
+    """A refusal stands above in the service's words, and the rest of the page stays."""
+    console.witness.expected = ("409",)
+    page = console.page
+    fingerprint = "d" * 64
+    await execute(
+        stack,
+        "INSERT INTO spaces (fingerprint, manifest, state) SELECT $1, manifest, 'BUILDING' FROM spaces"
+        " WHERE state = 'ACTIVE'",
+        fingerprint,
+    )
+    try:
+        await console.hold_key()
+        await console.show("spaces")
+        (space,) = (space for space in indexed.spaces.list().spaces if space.fingerprint == fingerprint)
+        card = page.get_by_label(f"Space {fingerprint[:12]}")
+        assert f"0 of {space.chunk_count:,} chunks have a vector" in await card.inner_text()
+        assert await card.get_by_role("progressbar").get_attribute("value") == "0"
+        assert await card.get_by_role("button", name="Activate").count() == 0
+        await card.get_by_role("button", name="Re-embed").click()
+        assert "SPACE_" in await page.get_by_role("alert").inner_text()
+        assert await card.get_by_role("button", name="Re-embed").count() == 1
+    finally:
+        await execute(stack, "DELETE FROM spaces WHERE fingerprint = $1", fingerprint)
+
+
 async def test_quality_shows_what_was_said_of_searches(console: Console, indexed: Client) -> None:
     page = console.page
     answer = indexed.search(CODEBASE, "norm of a vector, for quality")
