@@ -67,8 +67,8 @@ class _Service(Embedding[Mode], Searching[Mode], Codebases[Mode]):
             tls: Certificates for `https://`; None takes those that DUOVEC_CA_FILE, DUOVEC_CLIENT_CERTIFICATE and
                 DUOVEC_CLIENT_KEY name, and without these trusts the public authorities.
             timeout_s: Deadline of each call with its repetitions, seconds.
-            max_attempts: How often a call is made at most. Four take 0.7 s at least, so that a service that does not run
-                is soon noticed; ten take 21 s, longer than a gateway that restarts is away.
+            max_attempts: How often a call is made at most. Four take 0.7 s at least, so that it is soon noticed that no
+                service runs; ten take 21 s, longer than a gateway that restarts is away.
             on_timing: Told after each call that was answered how long the service was about what, in milliseconds, as
                 `gateway.client.timing.stage_times_ms` gives it; not of streams.
 

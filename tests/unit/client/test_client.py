@@ -96,9 +96,12 @@ def test_repetitions_end(service: FakeService, client: Client) -> None:
 @pytest.mark.parametrize(("max_attempts", "refusals", "calls"), [(1, 1, 1), (8, 6, 7), (8, 100, 8)])
 def test_the_caller_chooses_how_often(service: FakeService, max_attempts: int, refusals: int, calls: int) -> None:
     service.overloaded = refusals
-    with serving(service) as endpoint, Client(endpoint, api_key="k", max_attempts=max_attempts) as client:
-        with pytest.raises(ClientError) if calls <= refusals else contextlib.nullcontext():
-            client.embed(["a"], "query")
+    with (
+        serving(service) as endpoint,
+        Client(endpoint, api_key="k", max_attempts=max_attempts) as client,
+        pytest.raises(ClientError) if calls <= refusals else contextlib.nullcontext(),
+    ):
+        client.embed(["a"], "query")
     assert len(service.calls) == calls
 
 
