@@ -159,7 +159,7 @@ CREATE INDEX CONCURRENTLY embeddings_s{space_key}_hnsw
 -- Creates the HNSW index over the signs of a space's vectors: a sixteenth of their size.
 CREATE INDEX CONCURRENTLY embeddings_s{space_key}_binary
     ON embeddings_s{space_key} USING hnsw ((binary_quantize(embedding)::bit(2560)) bit_hamming_ops)
-    WITH (m = 24, ef_construction = 100)
+    WITH (m = 24, ef_construction = 200)
 
 -- name: tune_vacuum
 -- Has autovacuum follow inserts closely: counting chunks reads only the index where it has been.
