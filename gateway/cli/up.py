@@ -226,7 +226,12 @@ def lines_reporter() -> Report:
             console.print(line)
         elif event == "ready":
             console.print(Text(f"duovec is ready on {fields['endpoint']}", style="bold green"))
-            console.print(Text(f"HTTP is at {fields['http_url']}: the console at /console, OpenAI's API at /v1.", style="bright_black"))
+            console.print(
+                Text(
+                    f"HTTP is at {fields['http_url']}: the console at /console, OpenAI's API at /v1.",
+                    style="bright_black",
+                )
+            )
             metrics = ", ".join(f"http://{endpoint}/metrics" for endpoint in fields["metrics_endpoints"])
             console.print(Text(f"Metrics are at {metrics}.", style="bright_black"))
             console.print(Text(f"The administrator's key is in {fields['admin_key_file']}.", style="bright_black"))
