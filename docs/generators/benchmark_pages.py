@@ -8,13 +8,7 @@ from typing import Any
 from markdown_tables import table
 
 RESULTS = Path(__file__).parents[2] / "tests" / "benchmarks" / "results"
-_LENGTHS = {
-    "natural": "600 chunks of real code, 137 tokens on average",
-    "8 tokens": "8 tokens",
-    "32 tokens": "32 tokens",
-    "128 tokens": "128 tokens",
-    "512 tokens": "512 tokens",
-}
+_NATURAL = "natural"
 # How the results name a way, and how the page does.
 _WAYS = {
     "bound": "the encoders alone, without gateway and Triton",
@@ -154,19 +148,26 @@ def _versions() -> str:
 def embedding_table() -> str:
     """Texts a second, by way and length."""
     ways = _result("peers")["ways"]
-    rows = [[label, *(_rate(ways[name]["texts/s"][length]) for length in _LENGTHS)] for name, label in _WAYS.items()]
-    return table(["", *_LENGTHS.values()], rows)
+    rows = [[label, *map(_rate, ways[name]["texts/s"].values())] for name, label in _WAYS.items()]
+    return table(["", *_lengths()], rows)
+
+
+def _lengths() -> list[str]:
+    """How long the texts were."""
+    bound = _result("peers")["ways"]["bound"]
+    natural = bound["tokens/s"][_NATURAL] / bound["texts/s"][_NATURAL]
+    return [f"real code, {natural:.0f} tokens on average" if name == _NATURAL else name for name in bound["texts/s"]]
 
 
 def ratio_table() -> str:
     """How many times as many texts `StreamEmbed` does, by way and length."""
     ways = _result("peers")["ways"]
     rows = [
-        [f"than {label}", *(f"{ways[name]['StreamEmbed / it'][length]:.1f}" for length in _LENGTHS)]
+        [f"than {label}", *(f"{ratio:.2f}" for ratio in ways[name]["StreamEmbed / it"].values())]
         for name, label in _WAYS.items()
         if "StreamEmbed / it" in ways[name]
     ]
-    return table(["", *_LENGTHS.values()], rows)
+    return table(["", *_lengths()], rows)
 
 
 def _least_cosine() -> float:
@@ -266,7 +267,7 @@ def flops_table() -> str:
     """GFLOP/s, by length."""
     rows = [
         [
-            _LENGTHS[name],
+            f"real code, {figures['tokens a text']:.0f} tokens on average" if name == _NATURAL else name,
             *(
                 f"{figures[key]:,.0f}"
                 for key in ("encoders, real GFLOP/s", "encoders, padded GFLOP/s", "products alone, padded GFLOP/s")
