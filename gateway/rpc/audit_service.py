@@ -42,14 +42,14 @@ class AuditServicer(pb_grpc.AuditServiceServicer):
                 begin_time=_time(request, "begin_time"),
                 end_time=_time(request, "end_time"),
             ),
-            _before(request.page_token),
+            _before(paging.decode_for(request, 1)),
             page_size + 1,
             timeout_s=self._timeout_s,
         )
         more, rows = len(rows) > page_size, rows[:page_size]
         return pb.ListAuditEventsResponse(
             events=[_event(row) for row in rows],
-            next_page_token=paging.encode(str(rows[-1].audit_key)) if more else "",
+            next_page_token=paging.encode_for(request, str(rows[-1].audit_key)) if more else "",
         )
 
 
@@ -69,8 +69,7 @@ def _time(request: pb.ListAuditEventsRequest, field: str) -> datetime | None:
     return time
 
 
-def _before(token: str) -> int | None:
-    key = paging.decode(token, 1)
+def _before(key: list[str] | None) -> int | None:
     if key is None:
         return None
     if not _KEY.fullmatch(key[0]):

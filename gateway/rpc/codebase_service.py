@@ -55,14 +55,14 @@ class CodebaseServicer(pb_grpc.CodebaseServiceServicer):
     ) -> pb.ListCodebasesResponse:
         """List codebases by id."""
         page_size = validation.page_size(request.page_size, default=100, limit=1000)
-        (after,) = paging.decode(request.page_token, 1) or ("",)
+        (after,) = paging.decode_for(request, 1) or ("",)
         space_key = self._serving.active.space_key
         rows = await self._codebases.list(after, page_size + 1, space_key=space_key, timeout_s=self._timeout_s)
         more = len(rows) > page_size
         rows = rows[:page_size]
         return pb.ListCodebasesResponse(
             codebases=[_codebase(row) for row in rows],
-            next_page_token=paging.encode(rows[-1].codebase_id) if more else "",
+            next_page_token=paging.encode_for(request, rows[-1].codebase_id) if more else "",
         )
 
     async def DeleteCodebase(  # noqa: N802
@@ -112,12 +112,12 @@ class CodebaseServicer(pb_grpc.CodebaseServiceServicer):
         """List the grants on a codebase."""
         codebase_id = validation.codebase_id(request.codebase_id)
         page_size = validation.page_size(request.page_size, default=100, limit=1000)
-        (after,) = paging.decode(request.page_token, 1) or ("",)
+        (after,) = paging.decode_for(request, 1) or ("",)
         rows = await self._grants.list(codebase_id, after, page_size + 1, timeout_s=self._timeout_s)
         more, rows = len(rows) > page_size, rows[:page_size]
         return pb.ListGrantsResponse(
             grants=[_grant(codebase_id, row) for row in rows],
-            next_page_token=paging.encode(rows[-1].principal_id) if more else "",
+            next_page_token=paging.encode_for(request, rows[-1].principal_id) if more else "",
         )
 
     async def DeleteGrant(  # noqa: N802

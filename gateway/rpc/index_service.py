@@ -245,7 +245,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
         """List the stored versions of files."""
         page_size = validation.page_size(request.page_size, default=1000, limit=10_000)
         codebase_key = await self._key(request.codebase_id, role="READ")
-        path, digest = paging.decode(request.page_token, 2) or ("", "")
+        path, digest = paging.decode_for(request, 2) or ("", "")
         try:
             after = (path, bytes.fromhex(digest)) if request.page_token else None
         except ValueError as exc:
@@ -265,7 +265,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
                 )
                 for file in files
             ],
-            next_page_token=paging.encode(files[-1].path, files[-1].file_sha256.hex()) if more else "",
+            next_page_token=paging.encode_for(request, files[-1].path, files[-1].file_sha256.hex()) if more else "",
         )
 
     async def GetChunk(self, request: pb.GetChunkRequest, context: Context) -> pb.GetChunkResponse:  # noqa: N802

@@ -52,12 +52,12 @@ class PrincipalServicer(pb_grpc.PrincipalServiceServicer):
     ) -> pb.ListPrincipalsResponse:
         """List the principals that the caller sees."""
         page_size = validation.page_size(request.page_size, default=100, limit=1000)
-        (after,) = paging.decode(request.page_token, 1) or ("",)
+        (after,) = paging.decode_for(request, 1) or ("",)
         rows = await self._principals.list(after, page_size + 1, timeout_s=self._timeout_s)
         more, rows = len(rows) > page_size, rows[:page_size]
         return pb.ListPrincipalsResponse(
             principals=[_principal(row) for row in rows],
-            next_page_token=paging.encode(rows[-1].principal_id) if more else "",
+            next_page_token=paging.encode_for(request, rows[-1].principal_id) if more else "",
         )
 
     async def DeletePrincipal(  # noqa: N802
@@ -91,13 +91,14 @@ class PrincipalServicer(pb_grpc.PrincipalServiceServicer):
     ) -> pb.ListApiKeysResponse:
         """List the API keys of a principal."""
         page_size = validation.page_size(request.page_size, default=100, limit=1000)
-        (after,) = paging.decode(request.page_token, 1) or ("",)
+        (after,) = paging.decode_for(request, 1) or ("",)
         rows = await self._api_keys.list(
             _optional_principal(request.principal_id), after, page_size + 1, timeout_s=self._timeout_s
         )
         more, rows = len(rows) > page_size, rows[:page_size]
         return pb.ListApiKeysResponse(
-            api_keys=[_api_key(row) for row in rows], next_page_token=paging.encode(rows[-1].key_id) if more else ""
+            api_keys=[_api_key(row) for row in rows],
+            next_page_token=paging.encode_for(request, rows[-1].key_id) if more else "",
         )
 
     async def RotateApiKey(  # noqa: N802

@@ -36,7 +36,7 @@ class QualityServicer(pb_grpc.QualityServiceServicer):
             codebase_id=validation.codebase_id(request.codebase_id) if request.codebase_id else "",
             space=_space(request.space),
             week_count=_week_count(request.week_count),
-            after=_place(request.page_token),
+            after=_place(paging.decode_for(request, 3)),
             limit=page_size + 1,
             timeout_s=self._timeout_s,
         )
@@ -44,7 +44,7 @@ class QualityServicer(pb_grpc.QualityServiceServicer):
         last = rows[-1].place if more else None
         return pb.ListQualityResponse(
             rows=[_quality(row) for row in rows],
-            next_page_token="" if last is None else paging.encode(last[0], last[1], last[2].isoformat()),
+            next_page_token="" if last is None else paging.encode_for(request, last[0], last[1], last[2].isoformat()),
         )
 
 
@@ -60,8 +60,7 @@ def _week_count(value: int) -> int:
     return value or DEFAULT_WEEKS
 
 
-def _place(token: str) -> Place | None:
-    key = paging.decode(token, 3)
+def _place(key: list[str] | None) -> Place | None:
     if key is None:
         return None
     try:

@@ -1,12 +1,12 @@
 """A search request, checked, and the tokens of its pages."""
 
 import base64
-import hashlib
 import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from google.protobuf.unknown_fields import UnknownFieldSet
 from numpy.typing import NDArray
 
 from duovec.v1 import search_service_pb2 as pb
@@ -86,15 +86,6 @@ def check(request: pb.SearchRequest) -> CheckedRequest:
     )
 
 
-def digest(request: pb.SearchRequest) -> str:
-    """What a page token belongs to: everything that decides the hits and their order."""
-    identity = pb.SearchRequest()
-    identity.CopyFrom(request)
-    identity.ClearField("page_token")
-    identity.ClearField("page_size")
-    return hashlib.sha256(identity.SerializeToString(deterministic=True)).hexdigest()[:32]
-
-
 def encode_page(request_digest: str, space: str, page: Page) -> str:
     """The token for the page after the hit that `page` names."""
     vector = base64.b64encode(page.vector_V.astype("<f2").tobytes()).decode()
@@ -123,10 +114,7 @@ def decode_page(token: str, request_digest: str, space: str) -> Page | None:
         return None
     token_digest, token_space, vector, scale, truncated, missing_encoder, pool, score, chunk_id = key
     if token_digest != request_digest:
-        raise InvalidInput(
-            "page_token",
-            "belongs to another query; send the request as it was for the page before, or leave the token empty",
-        )
+        raise paging.other_query()
     if token_space != space:
         raise SpaceMismatch(
             f"the list was begun in space {token_space[:64]}, and space {space} is the active one now; begin it again"
@@ -181,6 +169,11 @@ def _codebase_ids(request: pb.SearchRequest) -> list[str]:
 
 
 def _filter(message: pb.SearchFilter) -> FilterRow:
+    # Passed over, as protobuf does, it would let through what a newer client wants left out.
+    unknown = UnknownFieldSet(message)
+    if len(unknown):
+        number = unknown[0].field_number
+        raise InvalidInput("filter", f"has field {number}, which this service does not know; leave it out")
     if len(message.languages) > MAX_LANGUAGES:
         raise InvalidInput("filter.languages", f"has {len(message.languages)} items, the limit is {MAX_LANGUAGES}")
     languages = [

@@ -14,6 +14,7 @@ from gateway.rpc import feedback_request
 from gateway.rpc.admission import SEARCH_TOKENS, Admission
 from gateway.rpc.chunk_messages import chunk_message
 from gateway.rpc.encoder_similarities import add_encoder_similarities
+from gateway.rpc.paging import digest
 from gateway.rpc.quotas import Quotas
 from gateway.rpc.revisions import revision_message
 from gateway.rpc.search_request import (
@@ -21,7 +22,6 @@ from gateway.rpc.search_request import (
     Page,
     check,
     decode_page,
-    digest,
     encode_page,
     partial_reasons,
 )

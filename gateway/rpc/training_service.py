@@ -53,11 +53,12 @@ class TrainingServicer(pb_grpc.TrainingServiceServicer):
     ) -> pb.ListTrainingRunsResponse:
         """List runs, newest first."""
         page_size = validation.page_size(request.page_size, default=100, limit=1000)
-        before = _place(request.page_token, _NEWEST)
+        before = _place(paging.decode_for(request, 1), _NEWEST)
         rows = await self._training.list(before, page_size + 1, timeout_s=self._timeout_s)
         more, rows = len(rows) > page_size, rows[:page_size]
         return pb.ListTrainingRunsResponse(
-            runs=[_run(row) for row in rows], next_page_token=paging.encode(str(rows[-1].run_id)) if more else ""
+            runs=[_run(row) for row in rows],
+            next_page_token=paging.encode_for(request, str(rows[-1].run_id)) if more else "",
         )
 
     async def CancelTrainingRun(  # noqa: N802
@@ -83,12 +84,12 @@ class TrainingServicer(pb_grpc.TrainingServiceServicer):
     ) -> pb.ListTrainingSchedulesResponse:
         """List schedules."""
         page_size = validation.page_size(request.page_size, default=100, limit=1000)
-        after = _place(request.page_token, 0)
+        after = _place(paging.decode_for(request, 1), 0)
         rows = await self._training.list_schedules(after, page_size + 1, timeout_s=self._timeout_s)
         more, rows = len(rows) > page_size, rows[:page_size]
         return pb.ListTrainingSchedulesResponse(
             schedules=[_schedule(row) for row in rows],
-            next_page_token=paging.encode(str(rows[-1].schedule_id)) if more else "",
+            next_page_token=paging.encode_for(request, str(rows[-1].schedule_id)) if more else "",
         )
 
     async def DeleteTrainingSchedule(  # noqa: N802
@@ -140,8 +141,7 @@ def _id(field: str, value: int) -> int:
     return value
 
 
-def _place(token: str, first: int) -> int:
-    key = paging.decode(token, 1)
+def _place(key: list[str] | None, first: int) -> int:
     if key is None:
         return first
     if not key[0].isascii() or not key[0].isdigit() or len(key[0]) > 18:

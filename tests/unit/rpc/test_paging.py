@@ -3,9 +3,14 @@
 import base64
 import json
 import random
+from typing import Any
 
 import pytest
 
+from duovec.v1.audit_service_pb2 import ListAuditEventsRequest
+from duovec.v1.codebase_service_pb2 import ListGrantsRequest
+from duovec.v1.index_service_pb2 import ListFilesRequest
+from duovec.v1.quality_service_pb2 import ListQualityRequest
 from gateway.errors import InvalidInput
 from gateway.rpc import paging
 
@@ -60,6 +65,34 @@ def test_a_token_of_another_method_is_refused() -> None:
     """A key of two parts is none of one part."""
     with pytest.raises(InvalidInput, match="is not one that this method returned"):
         paging.decode(paging.encode("a", "b"), 1)
+
+
+FILES = ListFilesRequest(codebase_id="a", page_size=2)
+
+
+def test_a_list_is_gone_on_with_by_the_request_that_began_it() -> None:
+    """With another size of page, too."""
+    token = paging.encode_for(FILES, "src/main.py", "12")
+    assert paging.decode_for(ListFilesRequest(codebase_id="a", page_token=token), 2) == ["src/main.py", "12"]
+    assert paging.decode_for(FILES, 2) is None
+
+
+@pytest.mark.parametrize(
+    ("begun", "other"),
+    [
+        (FILES, ListFilesRequest(codebase_id="b")),
+        (ListGrantsRequest(codebase_id="a"), ListGrantsRequest(codebase_id="b")),
+        (ListGrantsRequest(codebase_id="a"), ListQualityRequest(codebase_id="a")),
+        (ListQualityRequest(week_count=4), ListQualityRequest(week_count=5)),
+        (ListAuditEventsRequest(), ListAuditEventsRequest(action="GRANT_SET")),
+    ],
+)
+def test_a_token_of_another_list_is_refused(begun: Any, other: Any) -> None:
+    """Its page would begin somewhere in this one, and what stands before would be missing without a word."""
+    other = type(other).FromString(other.SerializeToString())
+    other.page_token = paging.encode_for(begun, "m")
+    with pytest.raises(InvalidInput, match="page_token: belongs to another query"):
+        paging.decode_for(other, 1)
 
 
 def test_random_tokens_are_refused() -> None:

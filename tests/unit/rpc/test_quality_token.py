@@ -3,12 +3,11 @@
 import pytest
 
 from gateway.errors import InvalidInput
-from gateway.rpc import paging
 from gateway.rpc.quality_service import _place
 
 
 def test_a_place_comes_back_in_universal_time() -> None:
-    place = _place(paging.encode("a", "b", "2026-11-16T02:00:00+02:00"))
+    place = _place(["a", "b", "2026-11-16T02:00:00+02:00"])
     assert place is not None
     assert place[2].isoformat() == "2026-11-16T00:00:00+00:00"
 
@@ -19,4 +18,4 @@ def test_a_place_comes_back_in_universal_time() -> None:
 def test_what_is_no_week_is_refused(week: str) -> None:
     """The last two are times in their own zones, and none in UTC, which the database keeps."""
     with pytest.raises(InvalidInput, match="is not one that this method returned"):
-        _place(paging.encode("a", "b", week))
+        _place(["a", "b", week])

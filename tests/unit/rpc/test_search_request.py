@@ -9,7 +9,10 @@ import pytest
 from duovec.v1 import search_service_pb2 as pb
 from gateway.errors import InvalidInput, SpaceMismatch
 from gateway.rpc import paging
-from gateway.rpc.search_request import Page, check, decode_page, digest, encode_page
+from gateway.rpc.paging import digest
+from gateway.rpc.search_request import Page, check, decode_page, encode_page, partial_reasons
+from gateway.store.rows import SearchResult
+from gateway.store.search_plan import Method
 from gateway.store.search_words import LEXICAL_WEIGHT
 
 SPACE = "ab" * 32
@@ -78,6 +81,47 @@ def test_a_bad_field_is_refused_by_name(bad: pb.SearchRequest, field: str, messa
         check(bad)
     assert caught.value.field == field
     assert message in caught.value.description
+
+
+def test_a_filter_of_a_newer_client_is_refused() -> None:
+    """Protobuf would pass over it, and hits would be shown that the caller wanted left out."""
+    bad = request(filter={"languages": ["go"]})
+    bad.filter.MergeFromString(b"\x22\x01x")  # field 4, a string
+    with pytest.raises(InvalidInput, match="filter: has field 4, which this service does not know"):
+        check(bad)
+
+
+@pytest.mark.parametrize(
+    ("pending_chunk_count", "exhausted", "missing", "reasons"),
+    [
+        (0, False, "", []),
+        (1, False, "", [pb.PARTIAL_REASON_PENDING_CHUNKS]),
+        (0, True, "", [pb.PARTIAL_REASON_CANDIDATES_EXHAUSTED]),
+        (0, False, "tiny-text", [pb.PARTIAL_REASON_ENCODER_DOWN]),
+        (
+            1, True, "tiny-text",
+            [
+                pb.PARTIAL_REASON_PENDING_CHUNKS,
+                pb.PARTIAL_REASON_CANDIDATES_EXHAUSTED,
+                pb.PARTIAL_REASON_ENCODER_DOWN,
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_whatever_may_be_missing_is_said(
+    pending_chunk_count: int, exhausted: bool, missing: str, reasons: "list[pb.PartialReason]"
+) -> None:
+    result = SearchResult(
+        hits=(),
+        method=Method.HNSW,
+        pool=100,
+        has_more=False,
+        candidates_exhausted=exhausted,
+        candidate_count=0,
+        searched_chunk_count=5,
+        pending_chunk_count=pending_chunk_count,
+    )
+    assert partial_reasons(result, missing) == reasons
 
 
 def test_a_page_comes_back_as_it_was_and_the_query_as_it_was_compared() -> None:
