@@ -106,6 +106,10 @@ class Embedding(Part[Mode]):
 
         Yields:
             The number of a text, from 0, with its vector_D (2560), or with what it failed by, as they come.
+
+        Raises:
+            ClientError: The stream failed for good; SPACE_MISMATCH where another space became active meanwhile, so that
+                all vectors are of one.
         """
 
         async def requests() -> AsyncIterator[embedding_pb.StreamEmbedRequest]:
@@ -127,6 +131,13 @@ class Embedding(Part[Mode]):
             async for request, reply in answers:
                 number = int(request.item_id)
                 if reply.WhichOneof("outcome") == "embedding":
+                    space = space or reply.space
+                    if reply.space != space:
+                        raise ClientError(
+                            f"another space, {reply.space[:8]}, became active; the vectors before were of {space[:8]}",
+                            code=grpc.StatusCode.FAILED_PRECONDITION,
+                            reason="SPACE_MISMATCH",
+                        )
                     yield number, _vectors([reply.embedding])[0]
                 else:
                     yield number, from_status(reply.error)

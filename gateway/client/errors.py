@@ -155,4 +155,6 @@ def _advice(details: str, endpoint: str) -> str:
         if endpoint.startswith("https://"):
             return "it may ask for a client certificate: --client-certificate and --client-key"
         return "if it speaks TLS, use https://"
+    if "Failed parsing HTTP/2" in details:
+        return "it does not speak gRPC; is this the port for HTTP?"
     return "is `duovec up` running?"

@@ -9,12 +9,14 @@ from typing import Any, Generic, TypeVar
 
 import grpc
 from google.protobuf.message import Message
+from google.rpc import status_pb2
 
 from gateway.client.backoff import backoff_s
 from gateway.client.connection import Connection
 from gateway.client.errors import ClientError
 from gateway.client.rpc import Reply, Rpc
 from gateway.client.transport import Stream
+from gateway.wire import MAX_REQUEST_BYTES
 
 _WINDOW_BYTES = 8 * 1024 * 1024
 """Of unanswered items, unless a single one has more: ten windows of ordinary chunks, or a few of the largest."""
@@ -83,6 +85,12 @@ class ItemStream(Generic[RequestT, Reply]):
         item_id = str(next(self._numbers))
         request.item_id = item_id  # type: ignore[attr-defined]
         size_bytes = request.ByteSize()
+        if size_bytes > MAX_REQUEST_BYTES:
+            # gRPC would end the call, and with it that of all others.
+            message = f"the item has {size_bytes:,} bytes, more than {MAX_REQUEST_BYTES:,}; send less at once"
+            error = status_pb2.Status(code=grpc.StatusCode.INVALID_ARGUMENT.value[0], message=message)
+            await self._on_reply(request, self._rpc.reply(item_id=item_id, error=error))
+            return
         while self._is_full(size_bytes) or (self._call and self._call.has_event()):
             await self.receive()
         if self._call is None:

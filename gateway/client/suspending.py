@@ -72,8 +72,13 @@ class SuspendingTransport:
         await asyncio.sleep(seconds)
 
     async def offload(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        """Do it in a thread."""
-        return await asyncio.to_thread(function, *args, **kwargs)
+        """Do it in a thread; a task that is cancelled ends when the thread is through, which may use what it uses."""
+        work = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            await asyncio.wait([work])
+            raise
 
     async def close(self) -> None:
         """As `Transport.close`."""

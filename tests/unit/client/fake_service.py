@@ -60,6 +60,7 @@ class FakeService(
         quality_requests: Every ListQuality request that came.
         revisions: What SetRevision recorded, by codebase; whoever writes outdates it, as in the real service.
         unlisted: So many ListFiles calls do not see the codebase.
+        space: What StreamEmbed says that its vectors are of.
         overloaded: So many Search and Embed calls are refused with RESOURCE_EXHAUSTED.
         cancelled: So many Search and Embed calls are not begun, as those that come while a server of gRPC shuts down.
     """
@@ -90,6 +91,7 @@ class FakeService(
         self.quality_requests: list[quality_service_pb2.ListQualityRequest] = []
         self.metadata: dict[str, str] = {}
         self.page_size = 2
+        self.space = "ab" * 32
 
     def paths(self, codebase_id: str) -> list[str]:
         return sorted({key[0] for key in self.stored[codebase_id]})
@@ -254,6 +256,23 @@ class FakeService(
                 form = {"float32_le": vector.tobytes()}
             response.embeddings.add(vector=form, code_token_count=3, text_token_count=5)
         return response
+
+    def StreamEmbed(self, requests: Any, context: Any) -> Iterator[Any]:
+        self.streams += 1
+        for count, request in enumerate(requests):
+            if self.break_after is not None and count >= self.break_after:
+                self.break_after = None
+                context.abort(grpc.StatusCode.UNAVAILABLE, "restarting")
+            reply = embedding_service_pb2.StreamEmbedResponse(item_id=request.item_id, space=self.space)
+            if request.text.strip():
+                vector = np.zeros(2560, dtype="<f4")
+                vector[int(request.text)] = 1
+                half = request.vector_format == vector_pb2.VECTOR_FORMAT_FLOAT16_LE
+                form = {"float16_le": vector.astype("<f2").tobytes()} if half else {"float32_le": vector.tobytes()}
+                reply.embedding.vector.MergeFrom(vector_pb2.Vector(**form))
+            else:
+                reply.error.CopyFrom(status_pb2.Status(code=3, message="it is blank"))
+            yield reply
 
     def _refuse_when_told(self, context: Any) -> None:
         if self.cancelled:

@@ -10,9 +10,10 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from git_repository import GitRepository
 
 from duovec.v1 import chunk_pb2
-from gateway.client import AsyncClient, Client, ClientError, IndexingFailed, index_tree
+from gateway.client import AsyncClient, Client, ClientError, IndexingFailed, index_tree, sync_tree
 from gateway.local.process import free_port
 
 from .fake_service import FakeService, serving
@@ -279,3 +280,37 @@ async def test_indexing_that_the_service_ends_says_what_is_done(
     service.silent = True
     with pytest.raises(IndexingFailed, match=r"nothing was answered in 0\.2 s.*run again to resume"):
         await index_tree(client, tmp_path, "x", stall_timeout_s=0.2)
+
+
+async def test_a_commit_is_synced_as_by_the_blocking_client(
+    client: AsyncClient, service: FakeService, tmp_path: Path
+) -> None:
+    repository = GitRepository(tmp_path / "repo")
+    repository.commit({f"{number}.py": f"def f{number}():\n    return {number}\n" for number in range(9)})
+    async with no_task_left():
+        report = await sync_tree(client, repository.folder, "new")
+        assert (report.recorded, report.index.chunks_embedded) == (True, 9)
+        repository.commit({"1.py": "def f1():\n    return 100\n"})
+        again = await sync_tree(client, repository.folder, "new")
+    assert (again.base_commit_id, again.index.files_scanned, again.index.chunks_embedded) == (report.commit_id, 1, 1)
+    assert service.revisions["new"].commit_id == again.commit_id
+
+
+async def test_a_thread_that_works_for_a_task_is_through_when_the_task_is(client: AsyncClient) -> None:
+    """Or it would read on from what the task has closed."""
+    begun, go_on, through = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        assert go_on.wait(30)
+        through.set()
+
+    task = asyncio.create_task(client._connection.transport.offload(work))
+    assert await asyncio.to_thread(begun.wait, 5)
+    task.cancel()
+    await asyncio.wait([task], timeout=0.05)
+    assert not task.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert through.is_set()

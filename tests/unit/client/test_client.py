@@ -1,8 +1,10 @@
 import contextlib
+import http.server
 import os
 import pickle
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +17,7 @@ from gateway.client.client import Client
 from gateway.client.errors import ClientError, FieldViolation
 from gateway.client.indexer import IndexingFailed
 from gateway.client.report import IndexReport
+from gateway.client.target import Target
 from gateway.local.process import free_port
 
 from .fake_service import FakeService, serving
@@ -243,3 +246,56 @@ def test_a_fork_makes_clients_of_its_own(client: Client) -> None:
         "FAILED_PRECONDITION process ",
         shape,
     ]
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "localhost",
+        "127.0.0.1:99999",
+        "127.0.0.1:0",
+        ":",
+        "127.0.0.1:50051/",
+        " 127.0.0.1:50051",
+        "grpc://h:1",
+        "http://h",
+    ],
+)
+def test_what_is_no_endpoint_is_not_asked(endpoint: str) -> None:
+    """gRPC takes 99999 for another port, and asks for names that nobody meant."""
+    with pytest.raises(ClientError, match="is no endpoint; give HOST:PORT") as failure:
+        Client(endpoint, api_key="k")
+    assert failure.value.code == grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "address"),
+    [
+        ("http://127.0.0.1:50051/", "127.0.0.1:50051"),
+        ("https://duovec.example.org", "duovec.example.org:443"),
+        ("https://duovec.example.org:50051", "duovec.example.org:50051"),
+        ("[::1]:50051", "[::1]:50051"),
+        ("unix:/run/duovec.sock", "unix:/run/duovec.sock"),
+        ("ipv4:127.0.0.1:1,127.0.0.1:2", "ipv4:127.0.0.1:1,127.0.0.1:2"),
+        ("dns:///localhost:50051", "dns:///localhost:50051"),
+    ],
+)
+def test_an_endpoint_may_be_written_in_several_ways(endpoint: str, address: str) -> None:
+    assert Target.of(endpoint, "", None).address == address
+
+
+def test_the_port_of_something_else_is_told_apart() -> None:
+    """As that for HTTP, which is easily taken for it."""
+    server = http.server.HTTPServer(
+        ("127.0.0.1", 0), type("Quiet", (http.server.BaseHTTPRequestHandler,), {"log_message": lambda *_: None})
+    )
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    with (
+        Client(f"127.0.0.1:{server.server_port}", api_key="k", max_attempts=1) as client,
+        pytest.raises(ClientError, match="it does not speak gRPC; is this the port for HTTP"),
+    ):
+        client.embed(["a"], "query")
+    server.shutdown()
+    server.server_close()
+    thread.join()
