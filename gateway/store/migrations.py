@@ -3,8 +3,8 @@
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 MINIMUM_PGVECTOR = (0, 8, 4)
 
 _QUERIES = load_queries("migrations.sql")
+# What comes again however often it is tried, unlike a server that is away.
+_REFUSALS = (
+    asyncpg.SyntaxOrAccessError,
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.DependentPrivilegeDescriptorsStillExistError,
+    asyncpg.FeatureNotSupportedError,
+    asyncpg.RaiseError,
+)
 _UP_FILE = re.compile(r"(?P<version>\d{4})_(?P<name>[a-z0-9_]+)\.up\.sql")
 
 
@@ -65,22 +74,25 @@ async def migrate(url: str, *, timeout_s: float = 60, migrations: Sequence[Migra
 
     Raises:
         StartupError: pgvector is missing or too old, an applied migration was edited since, the database was
-            migrated by a newer duovec, or lacks a migration below one that it has. Nothing was changed.
+            migrated by a newer duovec, or lacks a migration below one that it has: nothing was changed. Or PostgreSQL
+            refuses a migration, of which nothing is left; those before it stay.
         DatabaseUnavailable: The server cannot be reached.
         DeadlineExceeded: It took longer than `timeout_s`; what was not committed is undone.
     """
     known = load_migrations() if migrations is None else migrations
     async with _connect_locked(url, timeout_s) as connection:
         await _check_pgvector(connection)
-        await connection.execute(_QUERIES["create_table"])
+        with _refusals("the table of migrations"):
+            await connection.execute(_QUERIES["create_table"])
         applied = await _check_applied(connection, known)
         pending = [migration for migration in known if migration.version not in applied]
         for migration in pending:
-            async with connection.transaction():
-                await connection.execute(migration.up_sql)
-                await connection.execute(
-                    _QUERIES["record_applied"], migration.version, migration.name, migration.checksum
-                )
+            with _refusals(f"migration {migration.version:04d}_{migration.name}"):
+                async with connection.transaction():
+                    await connection.execute(migration.up_sql)
+                    await connection.execute(
+                        _QUERIES["record_applied"], migration.version, migration.name, migration.checksum
+                    )
     return [migration.version for migration in pending]
 
 
@@ -107,10 +119,23 @@ async def roll_back(
         applied = await _check_applied(connection, known)
         doomed = [m for m in reversed(known) if m.version in applied and m.version > to_version]
         for migration in doomed:
-            async with connection.transaction():
-                await connection.execute(migration.down_sql)
-                await connection.execute(_QUERIES["forget_applied"], migration.version)
+            with _refusals(f"the way back from migration {migration.version:04d}_{migration.name}"):
+                async with connection.transaction():
+                    await connection.execute(migration.down_sql)
+                    await connection.execute(_QUERIES["forget_applied"], migration.version)
     return [migration.version for migration in doomed]
+
+
+@contextmanager
+def _refusals(what: str) -> Iterator[None]:
+    """Say in one line what PostgreSQL does not do, be it for want of a right, or for what is in the database."""
+    try:
+        yield
+    except _REFUSALS as error:
+        why = "; ".join(str(error).splitlines())
+        raise StartupError(
+            f"PostgreSQL refuses {what}, of which nothing is left ({why}); mend that, and start again"
+        ) from error
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 import asyncpg
 import numpy as np
 import pytest
+from logged_searches import make_search, write
 from store_callers import make_caller, set_role
 from store_samples import make_chunk, make_vectors, sha256
 from test_migrating import schema
@@ -20,10 +21,11 @@ from gateway.store.cached_embeddings import CachedEmbeddings
 from gateway.store.caller import acting_with
 from gateway.store.chunks import ChunkStore
 from gateway.store.codebases import CodebaseStore
+from gateway.store.feedback import FeedbackStore, Said
 from gateway.store.migrations import migrate
 from gateway.store.pool import Database
 from gateway.store.recall_watch import RecallStore, RecallWatch
-from gateway.store.rows import HitRow, SearchQuery, SpaceRow
+from gateway.store.rows import HitRow, NewRevision, SearchQuery, SpaceRow
 from gateway.store.search import SearchStore
 from gateway.store.search_plan import Method
 from gateway.store.spaces import SpaceStore
@@ -67,6 +69,20 @@ def run_documented(programs: set[str], environment: dict[str, str], folder: Path
     return ran
 
 
+async def contents(url: str, persistence: str = "p") -> dict[str, str | None]:
+    """A digest of the rows of every table that PostgreSQL logs ("p"), or does not ("u"); None for no rows."""
+    connection = await asyncpg.connect(url)
+    names = await connection.fetch(
+        "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
+        " AND relpersistence::text = $1",
+        persistence,
+    )
+    digest = """SELECT md5(string_agg(t::text, '|' ORDER BY t::text COLLATE "C")) FROM {} t"""
+    found = {name: await connection.fetchval(digest.format(name)) for (name,) in names}
+    await connection.close()
+    return found
+
+
 def brief(hits: tuple[HitRow, ...]) -> list[tuple[int, float, str]]:
     return [(hit.chunk_id, hit.score, hit.chunk.content) for hit in hits]
 
@@ -96,7 +112,7 @@ async def test_a_dump_restores_everything_into_another_server(
     tmp_path: Path,
 ) -> None:
     """Schema, policies, partition, index, recall checks, keys and grants; the same hits by index and exactly."""
-    await chunks.insert(
+    ids = await chunks.insert(
         codebase_key, space.space_key, [make_chunk(i) for i in range(ROWS)], make_vectors(ROWS), timeout_s=60
     )
     await SpaceStore(database).build_hnsw_index(space.space_key, above_chunk_count=100)
@@ -106,6 +122,10 @@ async def test_a_dump_restores_everything_into_another_server(
     with acting_with(reader):
         cache = CachedEmbeddings(caller_database, space.fingerprint, max_texts=100)
         await cache.write("query", {sha256("a"): make_vectors(1)[0]}, timeout_s=5)
+        [search_id] = await write(database, [make_search(reader, [codebase_key], [(ids[0], codebase_key)])])
+        await FeedbackStore(caller_database, None).record(search_id, {ids[0]: Said(useful=True)}, timeout_s=5)
+    revision = NewRevision("1c" * 20, "", "main", None, modified=False)
+    await CodebaseStore(database).set_revision("demo", revision, expected_version=None, timeout_s=5)
     before = {method: await searches(database, codebase_key, space, method) for method in (Method.EXACT, Method.HNSW)}
 
     server = other_server.rsplit("/", 1)[0]
@@ -113,6 +133,10 @@ async def test_a_dump_restores_everything_into_another_server(
     assert run_documented({"pg_dump"}, names, tmp_path) == ["pg_dump"]
     assert run_documented({"psql", "pg_restore"}, names, tmp_path)[-1] == "pg_restore"
 
+    rows = await contents(url)
+    assert await contents(other_server) == rows
+    assert {"searches", "feedback", "revisions", "audit_events", "grants"} <= {name for name in rows if rows[name]}
+    assert set(await contents(url, persistence="u")) == {"cached_embeddings"}
     assert await migrate(other_server) == []
     assert await schema(other_server) == await schema(url)
     restored = await Database.connect(other_server)

@@ -43,6 +43,23 @@ async def test_deleting_a_codebase_deletes_its_chunks_and_vectors(
     assert [record["codebase_key"] for record in left] == [other.codebase_key]
 
 
+async def test_whatever_names_a_codebase_goes_with_it(database: Database) -> None:
+    """A migration that adds a table has its rows deleted with their codebase, by one cascade or several."""
+    async with database.acquire(5) as connection:
+        records = await connection.fetch(
+            "SELECT c.oid::regclass::text AS name, a.attname AS field,"
+            " EXISTS (SELECT FROM pg_constraint f WHERE f.conrelid = c.oid AND f.contype = 'f' AND f.confdeltype = 'c'"
+            "         AND a.attnum = ANY (f.conkey)) AS cascades"
+            " FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid"
+            " WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')"
+            " AND a.attname ~ '(codebase_key|codebase_id)$'"
+        )
+    found = {(record["name"], record["field"]): record["cascades"] for record in records}
+    assert found.pop(("codebases", "codebase_key")) is found.pop(("codebases", "codebase_id")) is False
+    assert {("chunks", "codebase_key"), ("revisions", "codebase_key"), ("searches", "like_codebase_key")} <= set(found)
+    assert [column for column, cascades in found.items() if not cascades] == []
+
+
 async def test_an_id_is_used_once(codebases: CodebaseStore, codebase_key: int) -> None:
     with pytest.raises(AlreadyExists, match="'demo'"):
         await codebases.create("demo", "Again", timeout_s=5)

@@ -73,11 +73,23 @@ async def test_a_database_that_lacks_one_in_between_is_refused(url: str) -> None
     assert await schema(url) == before
 
 
-async def test_a_migration_that_fails_leaves_nothing(url: str) -> None:
-    broken = replace(load_migrations()[0], version=9999, up_sql="CREATE TABLE half (a int); SELECT 1 / 0")
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        ("SELECT 1 / 0", "division by zero"),
+        ("CREATE TABLE codebases (a int)", 'relation "codebases" already exists'),
+        ("SET LOCAL ROLE duovec_caller; DELETE FROM spaces", "permission denied for table spaces"),
+        ("DO $$ BEGIN RAISE 'no' USING HINT = 'never'; END $$", "no; HINT:  never"),
+    ],
+)
+async def test_a_migration_that_fails_leaves_nothing_and_is_named_in_one_line(url: str, fault: str, why: str) -> None:
+    broken = replace(load_migrations()[0], version=9999, up_sql=f"CREATE TABLE half (a int); {fault}")
     before = await schema(url)
-    with pytest.raises(asyncpg.DivisionByZeroError):
+    with pytest.raises(StartupError) as failure:
         await migrate(url, migrations=[*load_migrations(), broken])
+    assert str(failure.value) == (
+        f"PostgreSQL refuses migration 9999_initial, of which nothing is left ({why}); mend that, and start again"
+    )
     assert await schema(url) == before
 
 
