@@ -261,9 +261,9 @@ def _too_few(records: Sequence[asyncpg.Record], plan: Plan, counts: Counts, quer
     if hit_count > query.limit or records[0]["candidate_count"] >= total:
         return False
     least: float | None = records[0]["least_similarity"]
-    if query.min_score is None or least is None:
+    # What HNSW did not give is less similar than what it gave, and has at most every word; signs rank too coarsely.
+    if query.min_score is None or least is None or plan.method is Method.BINARY:
         return True
-    # What the index did not give is less similar than what it gave, and has at most every word.
     return (1 - query.lexical_weight) * least + query.lexical_weight >= query.min_score
 
 

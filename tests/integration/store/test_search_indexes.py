@@ -134,6 +134,20 @@ async def test_a_filter_that_leaves_little_is_searched_exactly_though_the_codeba
     assert [hit.chunk_id for hit in result.hits] == [ids[i] for i in order]
 
 
+async def test_a_scan_goes_on_until_enough_pass_the_filter(
+    database: Database, ids: list[int], space: SpaceRow, codebase_key: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten candidates at a time, of which one in eight is of the codebase and passes: once would not be enough."""
+    await SpaceStore(database).build_hnsw_index(space.space_key, above_chunk_count=400)
+    monkeypatch.setattr("gateway.store.search_plan.EF_STEPS", {"HNSW": (1,)})
+    monkeypatch.setattr("gateway.store.search_plan.FALLBACK_LIMIT", 0)
+    [query_D] = make_vectors(1, seed=1)
+    query = SearchQuery(query_D, limit=9, pool=10, filter=FilterRow(path_regex="^src/f004.*$"))
+    result = await SearchStore(database, exact_limit=50).search([codebase_key], space.space_key, query, timeout_s=5)
+    assert (result.method, len(result.hits), result.candidates_exhausted) == (Method.HNSW, 9, False)
+    assert {hit.chunk_id for hit in result.hits} <= set(ids[400:])
+
+
 @pytest.mark.parametrize("fallback_limit", [0, 10**6])
 async def test_an_index_that_gives_too_few_hits_says_so_or_everything_is_compared(
     database: Database,
@@ -162,19 +176,29 @@ async def test_an_index_that_gives_too_few_hits_says_so_or_everything_is_compare
         assert len(result.hits) < 20
 
 
-@pytest.mark.parametrize(("min_score", "exhausted"), [(None, True), (-1.0, True), (0.99, False)])
+@pytest.mark.parametrize(
+    ("method", "min_score", "exhausted"),
+    [
+        (Method.HNSW, None, True),
+        (Method.HNSW, -1.0, True),
+        (Method.HNSW, 0.99, False),
+        (Method.BINARY, 0.99, True),
+    ],
+)
 async def test_hits_below_the_minimum_are_not_missed(
     database: Database,
     ids: list[int],
     space: SpaceRow,
     codebase_key: int,
     monkeypatch: pytest.MonkeyPatch,
+    method: Method,
     min_score: float | None,
     exhausted: bool,
 ) -> None:
-    """What the index did not give is less similar than what it gave: above that, nothing can be missing."""
-    await SpaceStore(database).build_hnsw_index(space.space_key, above_chunk_count=400)
+    """What HNSW did not give is less similar than what it gave, so above that nothing is missing; signs tell less."""
+    above = 700 if method is Method.BINARY else 10**6
+    await SpaceStore(database).build_hnsw_index(space.space_key, above_chunk_count=400, binary_above_count=above)
     monkeypatch.setattr("gateway.store.search_plan.FALLBACK_LIMIT", 0)
     query = SearchQuery(make_vectors(1, seed=1)[0], limit=200, pool=100, min_score=min_score)
     result = await SearchStore(database, exact_limit=100).search([codebase_key], space.space_key, query, timeout_s=5)
-    assert result.candidates_exhausted is exhausted
+    assert (result.method, result.candidates_exhausted) == (method, exhausted)
