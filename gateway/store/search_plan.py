@@ -15,16 +15,15 @@ FALLBACK_LIMIT = 100_000
 
 MIN_POOL, MAX_POOL = 100, 1000
 _POOL_PER_HIT = 10
-# Hamming distance ranks coarsely. Measured at 20,000 vectors: the best 10 lie among its best 50 with recall 0.865,
-# among its best 100 with 0.999.
-_MIN_BINARY_POOL = 200
+# Hamming distance ranks coarsely: at 100,000 vectors the best 10 lie among its best 75 (see DECISIONS.md).
+_MIN_BINARY_POOL = 150
 # Above this many, as many as pgvector takes. Measured: with 200, recall@10 is 0.9995 at 100,000 vectors and 0.917 at a
 # million, where it is 0.949 with 1,000. Where between them it falls is not known.
 _LARGE = 300_000
 
-EF_STEPS = {"HNSW": (300, 550, MAX_POOL), "BINARY": (260, 600, MAX_POOL)}
+EF_STEPS = {"HNSW": (300, 550, MAX_POOL), "BINARY": (150, 300, 600, MAX_POOL)}
 """Candidates that a scan of an index keeps: at least the first number, measured at 100,000 vectors, where fewer miss
-hits in clusters of near copies (see DECISIONS.md); the others where the recall watch found that it takes more. pgvector
+hits of clusters of near copies (see DECISIONS.md); the others where the recall watch found that it takes more. pgvector
 takes no more than the last."""
 
 

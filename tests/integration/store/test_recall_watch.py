@@ -168,7 +168,7 @@ async def test_the_index_over_signs_is_watched_too_and_asked_for_more(
     await build(database, space, "m = 16, ef_construction = 64", binary=True)
     await watch_of(database, target=0.5).check_due(space.space_key)
     check = await only_check(database, space)
-    assert (check.method, check.ef, check.least_ef, check.index_suffices) == (Method.BINARY, 260, 0, True)
+    assert (check.method, check.ef, check.least_ef, check.index_suffices) == (Method.BINARY, 150, 0, True)
 
 
 async def test_a_large_codebase_is_asked_as_its_searches_ask(

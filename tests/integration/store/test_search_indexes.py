@@ -62,7 +62,7 @@ async def test_the_index_over_signs_replaces_the_other_and_its_candidates_are_ra
     found = 0
     for query_D in make_vectors(20, seed=1):
         result = await store.search([codebase_key], space.space_key, SearchQuery(query_D, limit=10), timeout_s=5)
-        assert (result.method, result.candidate_count) == (Method.BINARY, 200)
+        assert (result.method, result.candidate_count) == (Method.BINARY, 150)
         found += len({hit.chunk_id for hit in result.hits} & {ids[i] for i in best(query_D)})
         expected = [vectors_BD[ids.index(hit.chunk_id)] @ query_D for hit in result.hits]
         np.testing.assert_allclose([hit.score for hit in result.hits], expected, atol=1e-4)

@@ -15,7 +15,7 @@ NONE = {"has_hnsw": False, "has_binary": False}
         (Counts(10_000, None, **BOTH), Plan(Method.EXACT, 0)),
         (Counts(10_001, None, **BOTH), Plan(Method.HNSW, 100)),
         (Counts(10_001, None, **NONE), Plan(Method.EXACT, 0)),
-        (Counts(300_000, None, has_hnsw=False, has_binary=True), Plan(Method.BINARY, 200)),
+        (Counts(300_000, None, has_hnsw=False, has_binary=True), Plan(Method.BINARY, 150)),
         (Counts(300_001, None, has_hnsw=False, has_binary=True), Plan(Method.BINARY, 1000)),
         # A filter that leaves little is cheaper to compare whole, and misses nothing.
         (Counts(1_000_000, 10_000, **BOTH), Plan(Method.EXACT, 0)),
@@ -64,7 +64,7 @@ def test_the_index_follows_from_the_size_of_the_space(total: int, largest: int, 
         (Counts(10**6, None, has_hnsw=True, has_binary=False, least_ef=550), Plan(Method.HNSW, 100, 550), 550),
         # Signs rank coarsely: what is scanned further is ranked at full precision, too.
         (Counts(10**5, None, has_hnsw=False, has_binary=True, least_ef=650), Plan(Method.BINARY, 650, 650), 650),
-        (Counts(10**5, None, has_hnsw=False, has_binary=True), Plan(Method.BINARY, 200), 260),
+        (Counts(10**5, None, has_hnsw=False, has_binary=True), Plan(Method.BINARY, 150), 150),
         (Counts(100_000, None, **BOTH, index_suffices=False), Plan(Method.EXACT, 0), 1),
         # Comparing a million for every search would be worse than what the index misses; the status says it.
         (Counts(10**6, None, **BOTH, least_ef=1000, index_suffices=False), Plan(Method.HNSW, 100, 1000), 1000),
