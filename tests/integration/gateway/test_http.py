@@ -6,6 +6,7 @@ from http.client import HTTPConnection, HTTPResponse
 from typing import Any
 
 import pytest
+from test_permissions import METHODS
 
 from gateway.client.client import Client
 from gateway.local.stack import Stack
@@ -94,10 +95,36 @@ def test_a_quota_holds_here_too_and_says_when_to_come_back(http: Http, client: C
         ({"authorization": "Bearer duovec_aaaaaaaaaaaa_" + "0" * 64}, "API_KEY_INVALID"),
     ],
 )
-@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/duovec"])
-def test_every_route_but_health_takes_a_key(http: Http, path: str, headers: dict[str, str], reason: str) -> None:
-    reply, body = http.send("GET", path, headers=headers)
+@pytest.mark.parametrize(
+    ("verb", "path"), [("GET", "/v1/models"), ("GET", "/v1/models/duovec"), ("POST", "/v1/embeddings")]
+)
+def test_every_route_but_health_takes_a_key(
+    http: Http, verb: str, path: str, headers: dict[str, str], reason: str
+) -> None:
+    reply, body = http.send(verb, path, headers=headers)
     assert (reply.status, body["error"]["reason"], body["error"]["code"]) == (401, reason, "invalid_api_key")
+
+
+def test_every_call_that_is_served_as_json_takes_a_key(http: Http) -> None:
+    """Refused before its body is read, whatever it is; what is not served here is no secret."""
+    refused = set()
+    for method in METHODS.values():
+        path = f"/{method.containing_service.full_name}/{method.name}"
+        reply, body = http.send("POST", path, {"nonsense": 1}, headers={})
+        if reply.status == 401:
+            assert body["error"]["reason"] == "API_KEY_MISSING"
+            refused.add(path)
+        else:
+            assert reply.status == 404
+    assert {path for path in refused if "Search" in path} == {
+        "/duovec.v1.SearchService/Search",
+        "/duovec.v1.SearchService/RecordFeedback",
+    }
+    assert len(refused) == sum(
+        not method.client_streaming and method.full_name.startswith("duovec.v1.")
+        for method in METHODS.values()
+        if method.containing_service.name != "EmbeddingService"
+    )
 
 
 @pytest.mark.parametrize(
