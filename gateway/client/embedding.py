@@ -191,6 +191,4 @@ def _refuse_unsendable(text: str, number: int) -> None:
     try:
         str.encode(text)
     except UnicodeEncodeError as error:
-        raise ClientError(
-            f"texts[{number}] has what UTF-8 has no bytes for ({error})", code=grpc.StatusCode.INVALID_ARGUMENT
-        ) from error
+        raise ClientError(f"texts[{number}] is not UTF-8: {error}", code=grpc.StatusCode.INVALID_ARGUMENT) from error

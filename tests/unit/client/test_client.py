@@ -147,7 +147,7 @@ def test_a_request_that_is_too_large_is_told_what_to_do(service: FakeService, cl
         ({"texts": "socket"}, "texts is one string; give a list of texts"),
         ({"input_type": "Query"}, "input_type is 'Query'; use query or passage"),
         ({"precision": "double"}, "precision is 'double'; use float32 or float16"),
-        ({"texts": ["fine", "\ud800"]}, r"texts\[1\] has what UTF-8 has no bytes for"),
+        ({"texts": ["fine", "\ud800"]}, r"texts\[1\] is not UTF-8: 'utf-8' codec can't encode"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_it_is_sent(
