@@ -44,11 +44,13 @@ class RecallSummary:
     Attributes:
         counts: Codebases by how they are searched: `usual`, `further`, `whole`, or `below` the target.
         least_mean_recall: Mean recall@10 of the codebase that has the lowest; None without checks.
+        least_recall: Recall@10 of the one query that was answered worst; None without checks.
         oldest_check_s: Age of the oldest check, seconds.
     """
 
     counts: dict[str, int]
     least_mean_recall: float | None
+    least_recall: float | None
     oldest_check_s: float
 
 
@@ -122,5 +124,6 @@ class BackgroundFacts:
         self.recall = RecallSummary(
             counts,
             min((stored.check.mean_recall for stored in checks), default=None),
+            min((stored.check.minimum_recall for stored in checks), default=None),
             max(((now - stored.check_time).total_seconds() for stored in checks), default=0.0),
         )

@@ -193,6 +193,11 @@ class GatewayCollector:
             "Least mean recall@10 of a codebase.",
             None if recall is None else recall.least_mean_recall,
         )
+        yield _gauge(
+            "duovec_recall_least",
+            "Least recall@10 of a query of a check.",
+            None if recall is None else recall.least_recall,
+        )
 
 
 def _gauge(name: str, text: str, value: float | None, **labels: str) -> Metric:

@@ -1,6 +1,7 @@
 """The recall watch on indexes that were made good and bad on purpose."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from gateway.store.recall_watch import RecallCheck, RecallStore, RecallWatch, re
 from gateway.store.rows import SearchQuery, SpaceRow
 from gateway.store.search import SearchStore
 from gateway.store.search_plan import Method
+from gateway.telemetry.background import BackgroundFacts
 
 ROWS, LIMIT = 1500, 400
 
@@ -86,6 +88,13 @@ async def test_a_good_index_is_left_as_it_is(
     assert check.mean_recall >= 0.95
     assert (check.query_count, check.vector_count, check.target_recall) == (20, ROWS, 0.95)
     assert await search_method(database, space, codebase_key) == (Method.HNSW, ["300"])
+    # What is exported is this check.
+    serving = SimpleNamespace(active=SimpleNamespace(space_key=space.space_key))
+    facts = BackgroundFacts(None, database, serving)  # type: ignore[arg-type]
+    await facts._ask_database()
+    assert facts.recall is not None
+    assert facts.recall.counts == {"usual": 1, "further": 0, "whole": 0, "below": 0}
+    assert (facts.recall.least_mean_recall, facts.recall.least_recall) == (check.mean_recall, check.minimum_recall)
     # Nothing is due again so soon, and everything once the period is over.
     assert await watch_of(database).check_due(space.space_key) == []
     assert await watch_of(database, period_s=0.0).check_due(space.space_key) == [codebase_key]

@@ -79,6 +79,7 @@ def test_the_fingerprint_is_the_same_at_every_start(repository: Path) -> None:
         pytest.param(lambda m: m["spec"]["prompts"].update(query="find: "), id="query prompt"),
         pytest.param(lambda m: m["spec"]["prompts"].update(passage="doc: "), id="passage prompt"),
         pytest.param(lambda m: m["spec"].update(max_tokens=9), id="max_tokens"),
+        pytest.param(lambda m: m["spec"].update(pooling="the other"), id="pooling"),
         pytest.param(lambda m: m["spec"].update(append_eos="[SEP]"), id="append_eos"),
         pytest.param(
             lambda m: m["spec"].update(tasks=[*m["spec"]["tasks"], "extra"], task_ids={"query": 1, "passage": 2}),
