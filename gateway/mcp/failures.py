@@ -2,10 +2,13 @@
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import grpc
+from mcp import MCPError
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver.exceptions import ToolError
+from mcp_types import INVALID_PARAMS
 
 from gateway.cli.terminal import harmless
 from gateway.client.errors import ClientError
@@ -49,3 +52,16 @@ def failing_as_tools_do(tool: Callable[_P, str]) -> Callable[_P, str]:
             raise explained(error) from error
 
     return wrapped
+
+
+async def refusing_prompts(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    """Refuse every prompt as the protocol says, for there is none.
+
+    The SDK takes a prompt it does not know for a fault of the server: an internal error, with a traceback in the log.
+
+    Raises:
+        MCPError: A prompt is asked for.
+    """
+    if ctx.method == "prompts/get":
+        raise MCPError(INVALID_PARAMS, "this server has no prompts; call its tools")
+    return await call_next(ctx)

@@ -13,7 +13,7 @@ from pydantic import Field
 from gateway.client.client import Client
 from gateway.client.errors import ClientError
 from gateway.mcp import rendering
-from gateway.mcp.failures import failing_as_tools_do
+from gateway.mcp.failures import failing_as_tools_do, refusing_prompts
 from gateway.mcp.indexing import add_index_folder
 from gateway.mcp.roots import Roots
 
@@ -42,7 +42,11 @@ def make_server(
         default_codebase: What is searched where a call names none.
     """
     server: MCPServer[Any] = MCPServer(
-        "duovec", version=importlib.metadata.version("duovec"), instructions=_INSTRUCTIONS, log_level="WARNING"
+        "duovec",
+        version=importlib.metadata.version("duovec"),
+        instructions=_INSTRUCTIONS,
+        log_level="WARNING",
+        middleware=[refusing_prompts],
     )
     reads = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 

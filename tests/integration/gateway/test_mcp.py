@@ -3,11 +3,8 @@
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +15,7 @@ import pytest
 from mcp import Client as McpClient
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
+from mcp_over_http import mcp_over_http, status
 
 from gateway.client.client import Client
 from gateway.client.indexer import index_tree
@@ -185,35 +183,12 @@ def test_nothing_but_the_protocol_is_on_stdout(stack: Stack, codebase: str) -> N
 
 
 @pytest.fixture(scope="module")
-def url(stack: Stack, tree: Path) -> Iterator[str]:
+def url(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The server over HTTP, without a key of its own."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    environment = {name: value for name, value in os.environ.items() if name != "DUOVEC_API_KEY"}
-    command = [DUOVEC, "mcp", "--endpoint", stack.endpoint, "--http", f"127.0.0.1:{port}"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
-        assert process.stderr
-        assert f"http://127.0.0.1:{port}/mcp" in process.stderr.readline()
-        url = f"http://127.0.0.1:{port}/mcp"
-        while status(url) is None:
-            assert process.poll() is None, process.stderr.read()
+    log = tmp_path_factory.mktemp("mcp-http") / "log"
+    with mcp_over_http(stack.endpoint, log) as url:
         yield url
-        process.terminate()
-        process.wait(timeout=30)
-
-
-def status(url: str, **headers: str) -> int | None:
-    """The status of a request without MCP in it; None while nobody listens."""
-    request = urllib.request.Request(
-        url, data=b"{}", headers={name.replace("_", "-"): headers[name] for name in headers}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=10) as response:
-            return int(response.status)
-    except urllib.error.HTTPError as error:
-        return error.code
-    except OSError:
-        return None
+        assert f"serving MCP at {url}," in log.read_text()
 
 
 @asynccontextmanager

