@@ -1,7 +1,11 @@
 """`duovec watch`: keep a codebase in line with a folder while one works in it."""
 
 import json
+import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -51,12 +55,27 @@ def watch(
         typer.echo(harmless(f"{_now()} {error}; asked again in {delay_s:.0f} s"), err=True)
 
     typer.echo(harmless(f"watching {path.resolve()} as {codebase_id}, until Ctrl-C"), err=True)
-    with Client(endpoint, api_key=api_key) as client:
-        try:
-            watch_tree(client, path, codebase_id, on_report=on_report, on_away=on_away, max_chars=max_chars)
-        except KeyboardInterrupt:
-            # How a watch ends; what it was about is taken up by the next one.
-            typer.echo("stopped", err=True)
+    with Client(endpoint, api_key=api_key) as client, _interruption() as stop:
+        # How a watch ends; what it was about is taken up by the next one.
+        with suppress(KeyboardInterrupt):
+            watch_tree(client, path, codebase_id, on_report=on_report, on_away=on_away, max_chars=max_chars, stop=stop)
+        typer.echo("stopped", err=True)
+
+
+@contextmanager
+def _interruption() -> Iterator[threading.Event]:
+    """An event that Ctrl-C sets, beside the KeyboardInterrupt, which is lost where it comes into a destructor."""
+    stop = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        stop.set()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _now() -> str:

@@ -120,7 +120,9 @@ async def test_every_kind_of_query_is_logged_as_what_it_is(stack: Stack, people:
         people.reader.search(CODEBASE, like_chunk_id=like.chunk_id).search_id,
         people.reader.search(CODEBASE, "sum", languages=["go"]).search_id,
     ]
-    people.reader.record_feedback(ids[3], opened=[people.reader.search(CODEBASE, "open a socket").hits[0].chunk_id])
+    # Written in order: when the last one is, all are.
+    last = people.reader.search(CODEBASE, "open a socket")
+    people.reader.record_feedback(last.search_id, opened=[last.hits[0].chunk_id])
     rows = {
         str(row["search_id"]): tuple(row)[1:]
         for row in await fetch(

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from git_repository import GitRepository
 from typer.testing import CliRunner
 
 from gateway.cli.main import app
+from gateway.cli.watch import _interruption
 
 ROOT = Path(__file__).parents[3]
 DUOVEC = Path(sys.executable).with_name("duovec")
@@ -138,9 +140,17 @@ def test_a_push_brings_the_codebase_into_line(
 
 
 def test_watch_prints_what_it_does_and_ends_by_ctrl_c(service: FakeService, repository: GitRepository) -> None:
-    with subprocess.Popen(
-        [DUOVEC, "watch", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=repository.folder
-    ) as process:
+    with (
+        subprocess.Popen(
+            [DUOVEC, "watch", "--json"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=repository.folder,
+        ) as process,
+        ExitStack() as cleanup,
+    ):
+        cleanup.callback(process.kill)
         assert process.stdout and process.stderr
         assert json.loads(process.stdout.readline())["files_changed"] == 2
         repository.write({"a.py": "def a():\n    return 10\n"})
@@ -152,3 +162,14 @@ def test_watch_prints_what_it_does_and_ends_by_ctrl_c(service: FakeService, repo
         assert told.startswith(f"watching {repository.folder} as my-repo, until Ctrl-C\n")
         assert told.endswith("stopped\n")
         assert "Traceback" not in told
+
+
+def test_an_interruption_that_python_cannot_raise_ends_a_watch_all_the_same() -> None:
+    """Python drops what is raised in a destructor: the event stays."""
+    before = signal.getsignal(signal.SIGINT)
+    with _interruption() as stop:
+        assert not stop.is_set()
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert stop.is_set()
+    assert signal.getsignal(signal.SIGINT) is before
