@@ -1,7 +1,6 @@
 """The two steps of a partition: read and cut, anywhere; send through a gateway and remember, by an actor."""
 
 import hashlib
-import itertools
 import time
 from collections import Counter
 from pathlib import Path
@@ -10,11 +9,10 @@ import grpc
 import pyarrow as pa
 import ray
 
-from duovec.v1 import chunk_pb2 as chunk_pb
 from duovec.v1 import index_service_pb2 as index_pb
 from gateway.batch.checkpoint import Checkpoint
 from gateway.batch.partitions import Partition
-from gateway.client.chunking import chunk_file
+from gateway.client.chunk_messages import chunk_messages
 from gateway.client.client import Client
 from gateway.client.errors import ClientError
 from gateway.client.files import SkippedFile
@@ -30,38 +28,20 @@ def read(batch: pa.Table) -> pa.Table:
         batch: Column `partition`, JSON.
 
     Returns:
-        Columns `id`, `requests` (serialized IndexChunksRequest, by file), `skipped_count`.
+        Columns `id`, `requests` (serialized IndexChunksRequest of a codebase and a chunk, by file), `skipped_count`.
     """
     rows = []
     for text in batch["partition"].to_pylist():
         partition = Partition.from_json(text)
         requests: list[bytes] = []
         skipped_count = 0
-        numbers = itertools.count()
         for codebase_id, path, source in partition.files():
             if isinstance(source, SkippedFile) or b"\0" in source:
                 skipped_count += 1
                 continue
             file_sha256 = hashlib.sha256(source).digest()
-            chunks = chunk_file(path, source, max_chars=partition.max_chars)
-            for ordinal, chunk in enumerate(chunks):
-                request = index_pb.IndexChunksRequest(
-                    codebase_id=codebase_id,
-                    item_id=str(next(numbers)),
-                    truncate=True,
-                    chunk=chunk_pb.Chunk(
-                        path=path,
-                        language=chunk.language,
-                        symbol=chunk.symbol,
-                        kind=chunk.kind,
-                        start_line=chunk.start_line,
-                        end_line=chunk.end_line,
-                        content=chunk.content,
-                        file_sha256=file_sha256,
-                        ordinal=ordinal,
-                        file_chunk_count=len(chunks),
-                    ),
-                )
+            for chunk in chunk_messages(path, source, file_sha256, max_chars=partition.max_chars):
+                request = index_pb.IndexChunksRequest(codebase_id=codebase_id, chunk=chunk)
                 requests.append(request.SerializeToString())
         rows.append({"id": partition.id, "requests": requests, "skipped_count": skipped_count})
     return pa.Table.from_pylist(rows, schema=_CUT)

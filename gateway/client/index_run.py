@@ -9,9 +9,9 @@ from typing import Self
 
 import grpc
 
-from duovec.v1 import chunk_pb2 as chunk_pb
 from duovec.v1 import index_service_pb2 as index_pb
-from gateway.client.chunking import DEFAULT_MAX_CHARS, chunk_file
+from gateway.client.chunk_messages import chunk_messages
+from gateway.client.chunking import DEFAULT_MAX_CHARS
 from gateway.client.client import AsyncClient
 from gateway.client.codebases import INDEX_CHUNKS
 from gateway.client.errors import ClientError
@@ -213,7 +213,7 @@ class IndexRun:
             await self._delete_old(path, same[:1])
             self.progress.file_done(path)
             return
-        chunks = await self.offload(self._chunks, path, source, file_sha256)
+        chunks = await self.offload(chunk_messages, path, source, file_sha256, max_chars=self._max_chars)
         if any(version.file_chunk_count != len(chunks) for version in same):
             # Left by an interrupted run that cut the file otherwise: the two would never make a complete version.
             # An old version that is complete stays findable until the new one is.
@@ -231,24 +231,6 @@ class IndexRun:
             await self._stream.send(
                 index_pb.IndexChunksRequest(codebase_id=self._codebase_id, chunk=chunk, truncate=True)
             )
-
-    def _chunks(self, path: str, source: bytes, file_sha256: bytes) -> list[chunk_pb.Chunk]:
-        chunks = chunk_file(path, source, max_chars=self._max_chars)
-        return [
-            chunk_pb.Chunk(
-                path=path,
-                language=chunk.language,
-                symbol=chunk.symbol,
-                kind=chunk.kind,
-                start_line=chunk.start_line,
-                end_line=chunk.end_line,
-                content=chunk.content,
-                file_sha256=file_sha256,
-                ordinal=ordinal,
-                file_chunk_count=len(chunks),
-            )
-            for ordinal, chunk in enumerate(chunks)
-        ]
 
     async def _finish_file(self, path: str, state: _FileState) -> None:
         if state.failed:

@@ -6,11 +6,14 @@ import numpy as np
 
 from duovec.v1 import codebase_service_pb2 as pb
 from gateway.embedding.projection import project
+from gateway.errors import Overloaded
 from gateway.spaces.serving import ServedSpace
 from gateway.store.codebase_map import CodebaseMapStore, CodebaseSample
 
 MAX_POINTS = 2000
 DEFAULT_POINTS = 1000
+MAX_WAITING = 8
+_MAP_S = 1.0  # at most points, 0.7 s on a busy machine
 
 
 class CodebaseMaps:
@@ -20,11 +23,27 @@ class CodebaseMaps:
         """Take samples from `store`."""
         self._store = store
         self._one_at_a_time = asyncio.Lock()
+        self._count = 0
 
     async def draw(
         self, codebase_key: int, space: ServedSpace, limit: int, *, timeout_s: float
     ) -> pb.MapCodebaseResponse:
-        """Lay up to `limit` chunks of a codebase out by their vectors in a space."""
+        """Lay up to `limit` chunks of a codebase out by their vectors in a space.
+
+        Raises:
+            Overloaded: So many wait already that this one would for long.
+        """
+        if self._count > MAX_WAITING:
+            raise Overloaded(f"{MAX_WAITING} maps wait to be drawn", retry_after_s=MAX_WAITING * _MAP_S)
+        self._count += 1
+        try:
+            return await self._draw_in_turn(codebase_key, space, limit, timeout_s)
+        finally:
+            self._count -= 1
+
+    async def _draw_in_turn(
+        self, codebase_key: int, space: ServedSpace, limit: int, timeout_s: float
+    ) -> pb.MapCodebaseResponse:
         async with self._one_at_a_time:
             sample = await self._store.sample(codebase_key, space.space_key, limit, timeout_s=timeout_s)
             drawing = asyncio.create_task(asyncio.to_thread(_draw, sample))

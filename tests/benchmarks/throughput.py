@@ -27,7 +27,7 @@ import numpy as np
 
 from duovec.v1 import chunk_pb2, embedding_service_pb2, embedding_service_pb2_grpc, vector_pb2
 from export.python_backend.host import EncoderHost, Rows, open_host
-from gateway.client.chunking import chunk_file
+from gateway.client.chunk_messages import chunk_messages
 from gateway.client.client import Client
 from gateway.client.errors import ClientError
 from gateway.embedding.space import Encoder, InputType, Space, passage_of
@@ -45,22 +45,8 @@ def real_chunks(count: int) -> list[chunk_pb2.Chunk]:
     """Chunks of the standard library, each text once, at their natural lengths."""
     chunks: dict[str, chunk_pb2.Chunk] = {}
     for path in sorted(LIBRARY.glob("*.py")) + sorted(LIBRARY.glob("email/*.py")):
-        source = path.read_bytes()
-        cut = chunk_file(path.name, source)
-        for ordinal, chunk in enumerate(cut):
-            message = chunk_pb2.Chunk(
-                path=path.name,
-                language=chunk.language,
-                symbol=chunk.symbol,
-                kind=chunk.kind,
-                start_line=chunk.start_line,
-                end_line=chunk.end_line,
-                content=chunk.content,
-                file_sha256=bytes(32),
-                ordinal=ordinal,
-                file_chunk_count=len(cut),
-            )
-            chunks.setdefault(passage_of(chunk.symbol, chunk.content), message)
+        for chunk in chunk_messages(path.name, path.read_bytes(), bytes(32)):
+            chunks.setdefault(passage_of(chunk.symbol, chunk.content), chunk)
     found = list(chunks.values())
     return found[:: max(1, len(found) // count)][:count]
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from pgvector import HalfVector
 
-from gateway.rpc.codebase_map import CodebaseMaps
+from gateway.errors import Overloaded
+from gateway.rpc.codebase_map import MAX_WAITING, CodebaseMaps
 from gateway.store.codebase_map import CodebaseSample, SampledChunk
 
 COUNT = 400
@@ -53,3 +54,14 @@ async def test_the_next_map_waits_for_one_that_was_given_up() -> None:
     assert {len(point.neighbor_indices) for point in response.points} == {8}
     assert (response.chunk_count, response.space) == (5 * COUNT, "f" * 64)
     assert 0 < response.explained_variance < 1
+
+
+async def test_those_who_wait_are_bounded() -> None:
+    maps: Any = CodebaseMaps(StubStore())  # type: ignore[arg-type]
+    drawn = [asyncio.create_task(maps.draw(1, StubSpace(), COUNT, timeout_s=5)) for _ in range(MAX_WAITING + 1)]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded) as caught:
+        await maps.draw(1, StubSpace(), COUNT, timeout_s=5)
+    assert caught.value.retry_after_s == MAX_WAITING
+    await asyncio.gather(*drawn)
+    assert len((await maps.draw(1, StubSpace(), COUNT, timeout_s=5)).points) == COUNT
