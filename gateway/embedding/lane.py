@@ -222,14 +222,14 @@ class Lane:
     def _ended(self, task: asyncio.Task[None]) -> None:
         taken = self._running.pop(task)
         if task.cancelled():
-            # Not by us, or nobody would wait for it any more: gRPC does it to the calls of a channel that is closed.
+            # Not by us: gRPC does it to the calls of a channel that is closed.
             for row in taken:
                 if not row.batch.done.done():
                     row.batch.done.set_exception(TritonUnavailable("the channel to Triton was closed"))
         self._start()
 
     def _leave(self, batch: _Batch) -> None:
-        """A batch is done, or its caller has gone: nothing is asked for it any more."""
+        """A batch is done, or its caller has gone: nothing more is asked for it. What was asked for goes on."""
         batch.begun.cancel()
         if not batch.done.cancel() and not batch.done.cancelled():
             batch.done.exception()  # whoever was cancelled meanwhile has not seen it
@@ -238,9 +238,6 @@ class Lane:
                 pool.discard(batch)
                 if not pool.rows:
                     del self._pools[key]
-        for task, taken in self._running.items():
-            if all(row.batch.done.done() for row in taken):
-                task.cancel()
 
 
 def _length(row: _Row) -> int:

@@ -10,7 +10,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import partial
-from typing import Any
 
 import grpc
 import numpy as np
@@ -40,6 +39,11 @@ ROWS_PER_REQUEST = 16
 # How much longer than expected a request takes before Triton is woken, by a row of one token.
 _PATIENCE = 1.0
 _PATIENCE_S = 0.1
+# A request is not taken back, whoever stopped waiting for it, before it took this long. Triton before 25.04 can crash
+# when one is cancelled just as it is answered (triton-inference-server/server#8034): seen once in 50,000. What Triton
+# does not answer at all ends by this, or with the connection.
+_REQUEST_TIMEOUT_S = 30.0
+_CLOSE_TIMEOUT_S = 2.0
 # What Triton says of a process of its Python backend that died, or did not answer for a while.
 _STRAYED = ("is not healthy", "Failed to obtain the health mutex")
 
@@ -93,13 +97,16 @@ class TritonClient:
         lost_count: How often the connection was lost. What was seen of the server before says nothing of it after.
     """
 
-    def __init__(self, url: str, *, concurrency: int, work: Work | None = None) -> None:
+    def __init__(
+        self, url: str, *, concurrency: int, work: Work | None = None, request_timeout_s: float = _REQUEST_TIMEOUT_S
+    ) -> None:
         """Prepare a channel; nothing is sent yet.
 
         Args:
             url: `host:port` of Triton's gRPC endpoint.
             concurrency: Requests of one priority to one encoder in flight at once.
             work: Where it is counted together with other Tritons' work; None for its own alone.
+            request_timeout_s: How long a request has at least, in seconds, also when nobody waits for it any more.
         """
         self._url = url
         work = work or Work()
@@ -112,9 +119,13 @@ class TritonClient:
         # By encoder and version, the connection's number on which Triton gave up on a process that may live on.
         self._strayed: dict[tuple[str, int], int] = {}
         self._watching: asyncio.Task[None] | None = None
+        self._request_timeout_s = request_timeout_s
+        self._requests: set[asyncio.Task[NDArray[np.float32]]] = set()
 
     async def close(self) -> None:
-        """Close the channel."""
+        """Close the channel, once what was asked for is answered, or a moment is over."""
+        if self._requests:
+            await asyncio.wait(self._requests, timeout=_CLOSE_TIMEOUT_S)
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
@@ -237,11 +248,10 @@ class TritonClient:
         async def run(indices: list[int]) -> None:
             with stage(Stage.QUEUE, "wait for a slot"):
                 await slots.acquire()
-            try:
-                chosen = [rows[index] for index in indices]
-                vectors_BD[indices] = await self._infer_awake(encoder, chosen, input_type, timeout_s, priority)
-            finally:
-                slots.release()
+            chosen = [rows[index] for index in indices]
+            request = asyncio.create_task(self._infer_awake(encoder, chosen, input_type, timeout_s, priority))
+            request.add_done_callback(lambda _: slots.release())
+            vectors_BD[indices] = await asyncio.shield(request)
 
         await run_all(run(by_length[start : start + max_rows]) for start in range(0, len(rows), max_rows))
         return vectors_BD
@@ -262,25 +272,35 @@ class TritonClient:
         tokens = sum(len(row) for row in rows)
         self._asked_tokens[encoder.name] += tokens
         load = self.loads[encoder.name]
-        infer = asyncio.ensure_future(self._infer(encoder, rows, input_type, priority, timeout_s, load))
-        wake: asyncio.Future[Any] | None = None
+        infer = self._request(encoder, rows, input_type, priority, timeout_s, load)
         try:
             with self.meter.working(tokens):
                 done, _ = await asyncio.wait({infer}, timeout=self._patience_s(encoder))
                 if not done:
+                    # Counted nowhere, and what becomes of it is of no interest: nobody asked for it.
                     one_token = [np.zeros(1, dtype=np.int64)]
-                    # Counted nowhere: nobody asked for it, and that it is given up is no failure.
-                    wake = asyncio.ensure_future(
-                        self._infer(encoder, one_token, input_type, Priority.INTERACTIVE, timeout_s, EncoderLoad())
-                    )
+                    self._request(encoder, one_token, input_type, Priority.INTERACTIVE, timeout_s, EncoderLoad())
                 return await infer
         finally:
             self._asked_tokens[encoder.name] -= tokens
-            for request in (infer, wake):
-                if request is not None:
-                    request.cancel()
-            # What became of the one that woke it is of no interest, and neither is that of one that was cancelled.
-            await asyncio.gather(*filter(None, (infer, wake)), return_exceptions=True)
+
+    def _request(
+        self,
+        encoder: Encoder,
+        rows: list[NDArray[np.int64]],
+        input_type: InputType,
+        priority: Priority,
+        timeout_s: float,
+        load: EncoderLoad,
+    ) -> asyncio.Task[NDArray[np.float32]]:
+        """Send a request, which goes on when nobody waits for it any more."""
+        timeout_s = max(timeout_s, self._request_timeout_s)
+        request = asyncio.create_task(self._infer(encoder, rows, input_type, priority, timeout_s, load))
+        self._requests.add(request)
+        request.add_done_callback(self._requests.discard)
+        # Retrieved, or asyncio would log the failure of one that nobody waited for.
+        request.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return request
 
     def _patience_s(self, encoder: Encoder) -> float:
         """How long requests may take that were made by now; of the rate of both encoders one has half."""

@@ -454,8 +454,9 @@ async def test_the_budget_is_that_of_the_whole_call(client: TritonClient, triton
     assert len(triton.calls) < 10
 
 
-async def test_slots_are_free_again_after_a_failure(client: TritonClient, triton: FakeTriton) -> None:
-    """Failed calls hold nothing."""
+async def test_slots_are_free_again_after_a_failure(triton: FakeTriton, url: str) -> None:
+    """What is never answered holds its slot until the request's own time is over, and no longer."""
+    client = TritonClient(url, concurrency=2, request_timeout_s=0.3)
     triton.answer = hang
     for _ in range(3):
         await failure(client, timeout_s=0.05)
@@ -463,6 +464,39 @@ async def test_slots_are_free_again_after_a_failure(client: TritonClient, triton
     async with asyncio.timeout(WAIT_S):
         vectors_BD, _ = await encode(client, [row(1, 2)])
     assert vectors_BD.argmax() == 1
+    await client.close()
+
+
+@pytest.mark.parametrize("token_budget", [0, 64])
+@pytest.mark.parametrize("ending", ["cancelled", "expired"])
+async def test_a_request_that_triton_has_is_never_taken_back(
+    client: TritonClient, triton: FakeTriton, ending: str, token_budget: int
+) -> None:
+    """Triton before 25.04 can crash of a cancellation; a deadline that passes is one, too."""
+    begun, released, answered = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def answer(call: Call, context: Any) -> NDArray[Any]:
+        begun.set()
+        await released.wait()
+        answered.set()
+        return await one_hot(call, context)
+
+    triton.answer = answer
+    timeout_s = 0.1 if ending == "expired" else WAIT_S
+    encoder = replace(ENCODER, token_budget=token_budget)
+    asked = asyncio.create_task(encode(client, [row(1, 2)], encoder=encoder, timeout_s=timeout_s))
+    await begun.wait()
+    if ending == "cancelled":
+        asked.cancel()
+    with pytest.raises((asyncio.CancelledError, DeadlineExceeded)):
+        await asked
+    await asyncio.sleep(0.2)  # a cancellation would have arrived
+    released.set()
+    async with asyncio.timeout(WAIT_S):
+        await answered.wait()
+        while client._requests:
+            await asyncio.sleep(0.001)
+    assert client.loads["tiny"].failed_count == 0
 
 
 async def test_a_served_version_is_ready(client: TritonClient, triton: FakeTriton) -> None:
