@@ -118,7 +118,6 @@ def build_services(settings: Settings, parts: Parts) -> tuple[Service, ...]:
         "SearchService": SearchServicer(
             serving,
             SearchStore(database),
-            codebases,
             admission,
             quotas,
             parts.log,

@@ -1,6 +1,6 @@
 """SearchService: a query in, ranked chunks out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
@@ -27,9 +27,8 @@ from gateway.rpc.search_request import (
 )
 from gateway.spaces.serving import ServedSpace, Serving
 from gateway.store.caller import current_key_id
-from gateway.store.codebases import CodebaseStore
 from gateway.store.feedback import FeedbackStore
-from gateway.store.rows import HitRow, SearchQuery
+from gateway.store.rows import HitRow, SearchQuery, SearchResult
 from gateway.store.search import SearchStore
 from gateway.store.search_log import AnsweredSearch, QueryKind, SearchLog, ShownHit
 from gateway.store.search_plan import Method
@@ -51,7 +50,6 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
         self,
         serving: Serving,
         search: SearchStore,
-        codebases: CodebaseStore,
         admission: Admission,
         quotas: Quotas,
         log: SearchLog | None,
@@ -62,7 +60,6 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
         """Args: log: Keeps what was answered; None for no log. timeout_s: Budget of each step, seconds."""
         self._serving = serving
         self._search = search
-        self._codebases = codebases
         self._admission = admission
         self._quotas = quotas
         self._log = log
@@ -81,7 +78,6 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
         page = decode_page(request.page_token, request_digest, space.fingerprint)
         self._admission.check()
         self._quotas.check_tokens()
-        ids_by_key, revisions = await self._codebases.get_keys(checked.codebase_ids, timeout_s=self._timeout_s)
         embedded = page is None and checked.text
         tokenized = await _tokenize(space, checked, truncate=request.truncate) if embedded else NO_TEXTS
         with self._admission.tokens(SEARCH_TOKENS + tokenized.token_count):
@@ -89,7 +85,7 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
             if page is not None:
                 vector = QueryVector(page.vector_V, page.scale, page.truncated, page.missing_encoder, page.vector_V)
             elif checked.like_chunk_id is not None:
-                vector = await self._stored_vector(space, checked.like_chunk_id, checked.blend, list(ids_by_key))
+                vector = await self._stored_vector(space, checked, checked.like_chunk_id)
             else:
                 vector = await space.embedder.embed_query(
                     tokenized,
@@ -99,7 +95,7 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
                     use_cache=True,
                 )
             result = await self._search.search(
-                list(ids_by_key),
+                checked.codebase_ids,
                 space.space_key,
                 SearchQuery(
                     vector_D=vector.vector_V,
@@ -115,10 +111,10 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
                 ),
                 timeout_s=self._timeout_s,
             )
-        hits = [_hit(hit, ids_by_key) for hit in result.hits]
+        hits = [_hit(hit, result.codebase_ids) for hit in result.hits]
         if request.encoder_similarities:
             stored = await self._search.get_vectors(
-                list(ids_by_key), space.space_key, [hit.chunk_id for hit in hits], timeout_s=self._timeout_s
+                list(result.codebase_ids), space.space_key, [hit.chunk_id for hit in hits], timeout_s=self._timeout_s
             )
             add_encoder_similarities(hits, vector.plain_V, stored)
         token = ""
@@ -140,7 +136,7 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
         reasons = partial_reasons(result, vector.missing_encoder)
         search_id = ""
         if self._log is not None and page is None and not request.unlogged:
-            search_id = self._log.add(_answered(checked, space.fingerprint, vector, list(ids_by_key), result.hits))
+            search_id = self._log.add(_answered(checked, space.fingerprint, vector, result))
         return pb.SearchResponse(
             hits=hits,
             space=space.fingerprint,
@@ -157,9 +153,9 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
             missing_encoder=vector.missing_encoder,
             search_id=search_id,
             revisions=[
-                pb.SearchedRevision(codebase_id=codebase_id, revision=revision_message(revisions[key]))
-                for key, codebase_id in ids_by_key.items()
-                if key in revisions
+                pb.SearchedRevision(codebase_id=codebase_id, revision=revision_message(result.revisions[key]))
+                for key, codebase_id in result.codebase_ids.items()
+                if key in result.revisions
             ],
         )
 
@@ -171,11 +167,11 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
         await self._feedback.record(search_id, said, timeout_s=self._timeout_s)
         return pb.RecordFeedbackResponse()
 
-    async def _stored_vector(
-        self, space: ServedSpace, chunk_id: int, blend: float, codebase_keys: list[int]
-    ) -> QueryVector:
-        stored_V = await self._search.get_vector(codebase_keys, space.space_key, chunk_id, timeout_s=self._timeout_s)
-        vector_V, scale = reweighted(stored_V, blend)
+    async def _stored_vector(self, space: ServedSpace, checked: CheckedRequest, chunk_id: int) -> QueryVector:
+        stored_V = await self._search.get_vector(
+            checked.codebase_ids, space.space_key, chunk_id, timeout_s=self._timeout_s
+        )
+        vector_V, scale = reweighted(stored_V, checked.blend)
         return QueryVector(vector_V, scale, truncated=False, missing_encoder="", plain_V=stored_V)
 
 
@@ -188,9 +184,7 @@ async def _tokenize(space: ServedSpace, checked: CheckedRequest, *, truncate: bo
     )
 
 
-def _answered(
-    checked: CheckedRequest, space: str, vector: QueryVector, codebase_keys: list[int], hits: Sequence[HitRow]
-) -> AnsweredSearch:
+def _answered(checked: CheckedRequest, space: str, vector: QueryVector, result: SearchResult) -> AnsweredSearch:
     # With one encoder, or another blend, the vector's halves weigh differently than those of other queries.
     comparable = not vector.missing_encoder and checked.blend == CODE_WEIGHT
     return AnsweredSearch(
@@ -200,8 +194,8 @@ def _answered(
         query_text=checked.text,
         like_chunk_id=checked.like_chunk_id,
         vector_D=vector.vector_V if comparable else None,
-        codebase_keys=codebase_keys,
-        hits=[ShownHit(hit.chunk_id, hit.codebase_key, hit.chunk.text_sha256, hit.score) for hit in hits],
+        codebase_keys=list(result.codebase_ids),
+        hits=[ShownHit(hit.chunk_id, hit.codebase_key, hit.chunk.text_sha256, hit.score) for hit in result.hits],
     )
 
 

@@ -160,23 +160,23 @@ async def _recall(
     database: Database, space: ServedSpace, sample: Sequence[StoredVector], timeout_s: float
 ) -> Recall | None:
     """Look for the sampled chunks of the codebase that has most of them, by the index and exactly."""
-    by_codebase: dict[int, list[StoredVector]] = {}
+    by_codebase: dict[str, list[StoredVector]] = {}
     for stored in sample:
-        by_codebase.setdefault(stored.chunk.codebase_key, []).append(stored)
+        by_codebase.setdefault(stored.codebase_id, []).append(stored)
     if not by_codebase:
         return None
-    codebase_key, drawn = max(by_codebase.items(), key=lambda item: len(item[1]))
+    codebase_id, drawn = max(by_codebase.items(), key=lambda item: len(item[1]))
     by_index, exactly = SearchStore(database, exact_limit=0), SearchStore(database, exact_limit=_EVERYTHING)
     shares, methods = [], []
     for stored in drawn[:RECALL_COUNT]:
         query = SearchQuery(stored.vector_D, limit=DEPTH)
-        found = await by_index.search([codebase_key], space.space_key, query, timeout_s=timeout_s, only_if_active=False)
+        found = await by_index.search([codebase_id], space.space_key, query, timeout_s=timeout_s, only_if_active=False)
         if found.searched_chunk_count <= EXACT_LIMIT:
             return None
         if found.method is Method.EXACT and found.pool == 0:
             # A gateway that was killed leaves the building of it behind.
             raise SpaceNotReady(f"the index of space {space.fingerprint} is not built yet")
-        right = await exactly.search([codebase_key], space.space_key, query, timeout_s=timeout_s, only_if_active=False)
+        right = await exactly.search([codebase_id], space.space_key, query, timeout_s=timeout_s, only_if_active=False)
         # By score: among copies of a text chance decides which are the best.
         worst = right.hits[-1].score
         shares.append(sum(hit.score >= worst - 1e-6 for hit in found.hits) / len(right.hits))
@@ -199,7 +199,7 @@ async def _compare(
         reciprocals = []
         for (stored, _), vector_V in zip(asked, vectors_BV, strict=True):
             result = await search.search(
-                [stored.chunk.codebase_key],
+                [stored.codebase_id],
                 served.space_key,
                 SearchQuery(vector_V, limit=DEPTH),
                 timeout_s=timeout_s,

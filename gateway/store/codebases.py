@@ -55,7 +55,7 @@ class CodebaseStore:
         async with self._database.acquire(timeout_s) as connection:
             record = await connection.fetchrow(_QUERIES["get_codebase"], codebase_id, space_key)
             if record is None:
-                raise _not_found(codebase_id)
+                raise not_found(codebase_id)
             revisions = await _list_revisions(connection, [record["codebase_key"]])
         return _with_revision(record, revisions)
 
@@ -82,31 +82,6 @@ class CodebaseStore:
         """
         async with self._database.acquire(timeout_s) as connection:
             return await require_role(connection, codebase_id, role)
-
-    async def get_keys(
-        self, codebase_ids: Sequence[str], *, timeout_s: float
-    ) -> tuple[dict[int, str], dict[int, RevisionRow]]:
-        """Get the keys of codebases that the caller may read, and what is recorded of them, in one look-up.
-
-        Returns:
-            The ids by their keys, in the order given, and by keys the revisions of those that have one.
-
-        Raises:
-            NotFound: There is no codebase of one of the ids, or the caller may not see it; names the first.
-        """
-        async with self._database.acquire(timeout_s) as connection:
-            records = await connection.fetch(_QUERIES["find_codebase_keys"], list(codebase_ids))
-        keys: dict[str, int] = {}
-        revisions: dict[int, RevisionRow] = {}
-        for record in records:
-            row = dict(record)
-            key = keys[row.pop("codebase_id")] = row.pop("codebase_key")
-            if row["version"] is not None:
-                revisions[key] = RevisionRow(**row)
-        for codebase_id in codebase_ids:
-            if codebase_id not in keys:
-                raise _not_found(codebase_id)
-        return {keys[codebase_id]: codebase_id for codebase_id in codebase_ids}, revisions
 
     async def set_revision(
         self, codebase_id: str, revision: NewRevision, *, expected_version: int | None, timeout_s: float
@@ -165,7 +140,7 @@ class CodebaseStore:
             await connection.execute(_QUERIES["refuse_writers"], await require_role(connection, codebase_id, "OWNER"))
             key = await connection.fetchval(_QUERIES["lock_codebase"], codebase_id)
             if key is None:
-                raise _not_found(codebase_id)
+                raise not_found(codebase_id)
             chunk_count: int = await connection.fetchval(_QUERIES["count_chunks"], key)
             await connection.execute(_QUERIES["delete_codebase"], key)
         return chunk_count
@@ -183,7 +158,7 @@ async def require_role(connection: "Connection", codebase_id: str, role: Role) -
     """
     record = await connection.fetchrow(_QUERIES["get_codebase_key"], codebase_id)
     if record is None:
-        raise _not_found(codebase_id)
+        raise not_found(codebase_id)
     held: Role = record["role"]
     if _RANK[held] < _RANK[role]:
         raise PermissionDenied(f"this takes the role {role} on codebase {codebase_id!r}; yours is {held}")
@@ -205,5 +180,6 @@ def _with_revision(record: asyncpg.Record, revisions: dict[int, RevisionRow]) ->
     return CodebaseRow(**record, revision=revisions.get(record["codebase_key"]))
 
 
-def _not_found(codebase_id: str) -> NotFound:
+def not_found(codebase_id: str) -> NotFound:
+    """What a codebase is to who may not see it, be it there or not."""
     return NotFound(f"codebase {codebase_id!r} does not exist")

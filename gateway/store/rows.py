@@ -247,6 +247,11 @@ class SearchQuery:
     pool: int | None = None
     after: tuple[float, int] | None = None
 
+    @property
+    def words(self) -> str:
+        """The text whose words count; empty for none."""
+        return self.text if self.lexical_weight > 0 else ""
+
 
 @dataclass(frozen=True, slots=True)
 class HitRow:
@@ -271,6 +276,8 @@ class SearchResult:
     """Hits of a search, best first, equal scores by chunk id.
 
     Attributes:
+        codebase_ids: Those of the codebases that were searched, in the order asked for, by their keys.
+        revisions: What is recorded of these, by their keys; those of which something is.
         method: How candidates were found.
         pool: Candidates that an index was asked for; later pages of the query must ask for as many.
         has_more: Whether there is another page.
@@ -281,6 +288,8 @@ class SearchResult:
     """
 
     hits: tuple[HitRow, ...]
+    codebase_ids: Mapping[int, str]
+    revisions: Mapping[int, RevisionRow]
     method: Method
     pool: int
     has_more: bool

@@ -3,7 +3,7 @@
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from pgvector import HalfVector
 
 from gateway.errors import BadVector, ChunkNotFound
+from gateway.store.codebases import not_found
 from gateway.store.named_parameters import bind
 from gateway.store.pool import Database
-from gateway.store.rows import DIMENSION, ChunkRow, HitRow, SearchQuery, SearchResult
+from gateway.store.rows import DIMENSION, ChunkRow, HitRow, RevisionRow, SearchQuery, SearchResult
 from gateway.store.search_plan import EXACT_LIMIT, Counts, Method, Plan, choose_plan, may_fall_back
 from gateway.store.search_statements import QUERIES, count_statement, rank_statement
 from gateway.store.search_words import NO_WORDS, PART_WEIGHTS, WordQuery, choose_words
@@ -43,7 +44,7 @@ class SearchStore:
 
     async def search(
         self,
-        codebase_keys: Sequence[int],
+        codebase_ids: Sequence[str],
         space_key: int,
         query: SearchQuery,
         *,
@@ -56,13 +57,14 @@ class SearchStore:
         which are ranked at full precision together with those that have the best words.
 
         Args:
-            codebase_keys: The codebases. One that does not exist, or that the caller may not read, has no hits.
+            codebase_ids: The codebases.
             space_key: The space of the query's vector; vectors of others are not looked at.
             query: What to look for, and which page.
             timeout_s: Deadline, seconds; the server stops too when it passes.
             only_if_active: Whether another space than the active one is refused; it may lack vectors.
 
         Raises:
+            NotFound: There is no codebase of one of the ids, or the caller may not see it; names the first.
             SpaceMismatch: Another space is the active one by now.
             BadVector: The query's vector has another shape, or is not finite, or zero.
             DeadlineExceeded: It took longer than `timeout_s`.
@@ -70,13 +72,13 @@ class SearchStore:
         """
         values = _values(space_key, query)
         async with self._database.acquire(timeout_s) as connection:
-            known = await _fetch_searched(connection, codebase_keys, space_key)
-            if only_if_active and known["active_space_key"] != space_key:
+            known = await _find_searched(connection, codebase_ids, space_key, text=query.words)
+            if only_if_active and known.active_space_key != space_key:
                 raise another_is_active(space_key)
             # What has no policies of its own, words and remembered counts, is asked for these alone.
-            values["codebase_keys"] = known["codebase_keys"]
+            values["codebase_keys"] = list(known.codebase_ids)
             searched, pending = await self._count(connection, values["codebase_keys"], space_key)
-            counts = await self._inspect(connection, query, _counts(known, searched), values)
+            counts = await self._inspect(connection, query, replace(known.counts, searched=searched), values)
             plan = choose_plan(
                 counts,
                 page_size=query.limit,
@@ -85,18 +87,16 @@ class SearchStore:
                 exact_limit=self._exact_limit,
             )
             await self._configure(connection, plan, timeout_s)
-            words = NO_WORDS
-            if query.text and query.lexical_weight > 0:
-                found = await _fetch(connection, "find_words", values | {"text": query.text})
-                words = choose_words([(record["word"], record["chunk_count"]) for record in found])
-            records = await self._rank(connection, plan, query, words, values | {"searched": searched})
+            records = await self._rank(connection, plan, query, known.words, values | {"searched": searched})
             if _too_few(records, plan, counts, query) and may_fall_back(counts):
                 plan = Plan(Method.EXACT, plan.pool)
                 await self._configure(connection, plan, timeout_s)
-                records = await self._rank(connection, plan, query, words, values | {"searched": searched})
+                records = await self._rank(connection, plan, query, known.words, values | {"searched": searched})
         hits = [record for record in records if record["score"] is not None]
         return SearchResult(
             hits=tuple(_hit_row(record) for record in hits[: query.limit]),
+            codebase_ids=known.codebase_ids,
+            revisions=known.revisions,
             method=plan.method,
             pool=plan.pool,
             has_more=len(hits) > query.limit,
@@ -123,17 +123,20 @@ class SearchStore:
     async def get_indexes(self, space_key: int, *, timeout_s: float) -> Counts:
         """Get which indexes of a space are complete; the counts are those of no codebase."""
         async with self._database.acquire(timeout_s) as connection:
-            return _counts(await _fetch_searched(connection, [], space_key), 0)
+            return (await _find_searched(connection, [], space_key)).counts
 
     async def get_vector(
-        self, codebase_keys: Sequence[int], space_key: int, chunk_id: int, *, timeout_s: float
+        self, codebase_ids: Sequence[str], space_key: int, chunk_id: int, *, timeout_s: float
     ) -> NDArray[np.float32]:
         """Get the stored vector of a chunk, (2560,) float32.
 
         Raises:
+            NotFound: There is no codebase of one of the ids, or the caller may not see it; names the first.
             ChunkNotFound: No chunk of the codebases has this id and a vector in the space.
         """
-        vectors = await self.get_vectors(codebase_keys, space_key, [chunk_id], timeout_s=timeout_s)
+        async with self._database.acquire(timeout_s) as connection:
+            known = await _find_searched(connection, codebase_ids, space_key)
+            vectors = await _get_vectors(connection, list(known.codebase_ids), space_key, [chunk_id])
         if not vectors:
             raise ChunkNotFound(f"chunk {chunk_id} is not among the chunks of these codebases that have a vector")
         return vectors[chunk_id]
@@ -142,10 +145,8 @@ class SearchStore:
         self, codebase_keys: Sequence[int], space_key: int, chunk_ids: Sequence[int], *, timeout_s: float
     ) -> dict[int, NDArray[np.float32]]:
         """Get the stored vectors of chunks, (2560,) float32 each, by chunk id; those that the codebases have."""
-        values = {"codebase_keys": list(codebase_keys), "space_key": space_key, "chunk_ids": list(chunk_ids)}
         async with self._database.acquire(timeout_s) as connection:
-            records = await _fetch(connection, "get_vectors", values)
-        return {record["chunk_id"]: record["embedding"].to_numpy().astype(np.float32) for record in records}
+            return await _get_vectors(connection, codebase_keys, space_key, chunk_ids)
 
     async def _count(self, connection: "Connection", codebase_keys: Sequence[int], space_key: int) -> tuple[int, int]:
         """Count the codebases' chunks with and without vector; large counts are remembered for a while."""
@@ -215,20 +216,56 @@ async def _fetch_statement(connection: "Connection", sql: str, values: Mapping[s
     return await connection.fetch(statement, *arguments)
 
 
-async def _fetch_searched(connection: "Connection", codebase_keys: Sequence[int], space_key: int) -> asyncpg.Record:
-    [record] = await _fetch(connection, "find_searched", {"codebase_keys": list(codebase_keys), "space_key": space_key})
-    return record
+@dataclass(frozen=True, slots=True)
+class _Searched:
+    """What is known of the codebases and the space of a search; `counts` are those of no vector yet."""
+
+    codebase_ids: dict[int, str]
+    revisions: dict[int, RevisionRow]
+    active_space_key: int | None
+    counts: Counts
+    words: WordQuery
 
 
-def _counts(known: asyncpg.Record, searched: int) -> Counts:
-    return Counts(
-        searched,
-        None,
-        has_hnsw=known["has_hnsw"],
-        has_binary=known["has_binary"],
-        least_ef=known["least_ef"],
-        index_suffices=known["index_suffices"],
+async def _find_searched(
+    connection: "Connection", codebase_ids: Sequence[str], space_key: int, *, text: str = ""
+) -> _Searched:
+    records = await _fetch(
+        connection, "find_searched", {"codebase_ids": list(codebase_ids), "space_key": space_key, "text": text}
     )
+    found = {record["codebase_id"]: record for record in records if record["codebase_key"] is not None}
+    for codebase_id in codebase_ids:
+        if codebase_id not in found:
+            raise not_found(codebase_id)
+    ordered = [found[codebase_id] for codebase_id in codebase_ids]
+    watched = [record for record in ordered if record["least_ef"] is not None]
+    first = records[0]
+    return _Searched(
+        codebase_ids={record["codebase_key"]: record["codebase_id"] for record in ordered},
+        revisions={record["codebase_key"]: _revision(record) for record in ordered if record["version"] is not None},
+        active_space_key=first["active_space_key"],
+        counts=Counts(
+            0,
+            None,
+            has_hnsw=first["has_hnsw"],
+            has_binary=first["has_binary"],
+            least_ef=max((record["least_ef"] for record in watched), default=0),
+            index_suffices=all(record["index_suffices"] for record in watched),
+        ),
+        words=choose_words(list(zip(first["words"], first["word_chunk_counts"], strict=True))),
+    )
+
+
+def _revision(record: asyncpg.Record) -> RevisionRow:
+    return RevisionRow(**{field.name: record[field.name] for field in fields(RevisionRow)})
+
+
+async def _get_vectors(
+    connection: "Connection", codebase_keys: Sequence[int], space_key: int, chunk_ids: Sequence[int]
+) -> dict[int, NDArray[np.float32]]:
+    values = {"codebase_keys": list(codebase_keys), "space_key": space_key, "chunk_ids": list(chunk_ids)}
+    records = await _fetch(connection, "get_vectors", values)
+    return {record["chunk_id"]: record["embedding"].to_numpy().astype(np.float32) for record in records}
 
 
 def _values(space_key: int, query: SearchQuery) -> dict[str, Any]:

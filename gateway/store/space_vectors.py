@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ _QUERIES = load_queries("space_vectors.sql")
 class StoredVector:
     """A chunk with its vector in a space, (2560,) float32."""
 
+    codebase_id: str
     chunk: PendingChunk
     vector_D: NDArray[np.float32]
 
@@ -110,7 +111,8 @@ class SpaceVectorStore:
             records = await connection.fetch(_QUERIES["sample_chunks"], space_key, numbers)
         return [
             StoredVector(
-                PendingChunk(**{name: value for name, value in record.items() if name != "embedding"}),
+                record["codebase_id"],
+                PendingChunk(**{field.name: record[field.name] for field in fields(PendingChunk)}),
                 record["embedding"].to_numpy().astype(np.float32),
             )
             for record in records

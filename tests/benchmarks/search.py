@@ -178,7 +178,7 @@ class Bench:
         row_by_id = {int(chunk_id): number for number, chunk_id in enumerate(self.ids)}
         recalls = []
         for query, row in zip(queries, scores, strict=True):
-            result = await store.search([self.key], self.space, query, timeout_s=TIMEOUT_S)
+            result = await store.search(["bench"], self.space, query, timeout_s=TIMEOUT_S)
             if result.method is not method:
                 raise RuntimeError(f"{result.method} answered instead of {method}")
             # Equal vectors make several sets the right one: what counts is the tenth score.
@@ -197,7 +197,7 @@ class Bench:
         times: list[float] = []
 
         async def search(query: SearchQuery) -> None:
-            await store.search([self.key], self.space, query, timeout_s=TIMEOUT_S)
+            await store.search(["bench"], self.space, query, timeout_s=TIMEOUT_S)
 
         async def work() -> None:
             while waiting:

@@ -53,13 +53,6 @@ SELECT c.codebase_key,
        ) ELSE 'OWNER' END::text AS role
 FROM codebases c WHERE c.codebase_id = $1
 
--- name: find_codebase_keys
--- Finds the keys of those codebases that are visible, and their revisions, whose version is null where there is none.
-SELECT c.codebase_id, c.codebase_key,
-       r.version, r.commit_id, r.folder, r.branch, r.commit_time, r.modified, r.record_time, r.outdated
-FROM codebases c LEFT JOIN revisions r USING (codebase_key)
-WHERE c.codebase_id = ANY($1::text[])
-
 -- name: lock_revision
 -- Keeps others from recording a revision of a codebase until the transaction ends.
 SELECT pg_advisory_xact_lock(hashtext('duovec.revision'), ($1 % 2147483648)::integer)

@@ -1,20 +1,32 @@
 -- name: find_searched
--- Finds which codebases row-level security lets the caller see, which space is the active one, which indexes of a space
--- are complete, and what the recall watch found about these codebases.
-WITH readable AS (
-    SELECT coalesce(array_agg(codebase_key ORDER BY codebase_key), '{}') AS codebase_keys
-    FROM codebases WHERE codebase_key = ANY(:codebase_keys::bigint[])
+-- Finds which of the codebases row-level security lets the caller see, with their revisions (version null for none) and
+-- what the recall watch found about each; which space is the active one; which indexes of a space are complete; and the
+-- words of a text, split as code is split, with how common each is in these codebases (null where it is not). A row for
+-- each codebase, or one without, where none is seen; only the first has the words, which may be many.
+WITH visible AS MATERIALIZED (
+    SELECT codebase_id, codebase_key, row_number() OVER () AS n
+    FROM codebases WHERE codebase_id = ANY(:codebase_ids::text[])
+), sought AS MATERIALIZED (
+    SELECT s.word, sum(w.chunk_count)::bigint AS chunk_count
+    FROM unnest(tsvector_to_array(to_tsvector('simple', code_words(left(:text::text, 10000))))) AS s (word)
+    LEFT JOIN word_counts w ON w.codebase_key IN (SELECT codebase_key FROM visible) AND w.word = s.word
+    GROUP BY s.word
+), space AS (
+    SELECT active_space() AS active_space_key,
+           (SELECT indisvalid FROM pg_index
+            WHERE indexrelid = to_regclass(format('embeddings_s%s_hnsw', :space_key::integer))) IS TRUE AS has_hnsw,
+           (SELECT indisvalid FROM pg_index
+            WHERE indexrelid = to_regclass(format('embeddings_s%s_binary', :space_key::integer))) IS TRUE AS has_binary
 )
-SELECT readable.codebase_keys, active_space() AS active_space_key, watched.least_ef, watched.index_suffices,
-       (SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(format('embeddings_s%s_hnsw', :space_key::integer)))
-           IS TRUE AS has_hnsw,
-       (SELECT indisvalid FROM pg_index
-        WHERE indexrelid = to_regclass(format('embeddings_s%s_binary', :space_key::integer))) IS TRUE AS has_binary
-FROM readable, LATERAL (
-    SELECT coalesce(max(least_ef), 0) AS least_ef, coalesce(bool_and(index_suffices), true) AS index_suffices
-    FROM recall_checks
-    WHERE space_key = :space_key::integer AND codebase_key = ANY(readable.codebase_keys)
-) watched
+SELECT space.*, visible.codebase_id, visible.codebase_key, watched.least_ef, watched.index_suffices,
+       CASE WHEN visible.n > 1 THEN '{}' ELSE ARRAY(SELECT word FROM sought ORDER BY word) END AS words,
+       CASE WHEN visible.n > 1 THEN '{}' ELSE ARRAY(SELECT chunk_count FROM sought ORDER BY word) END AS word_chunk_counts,
+       r.version, r.commit_id, r.folder, r.branch, r.commit_time, r.modified, r.record_time, r.outdated
+FROM space
+LEFT JOIN visible ON true
+LEFT JOIN revisions r USING (codebase_key)
+LEFT JOIN recall_checks watched ON watched.space_key = :space_key::integer AND watched.codebase_key = visible.codebase_key
+ORDER BY visible.n
 
 -- name: count_searchable
 -- Counts the chunks of codebases with and without a vector of the space.
@@ -46,14 +58,6 @@ SELECT set_config('statement_timeout', :timeout_ms::text, true),
        set_config('hnsw.max_scan_tuples', :max_scan_tuples::text, true),
        set_config('enable_sort', :sort::text, true),
        set_config('enable_seqscan', :sort::text, true)
-
--- name: find_words
--- Splits a query into words as code is split, and gives how common each is in large codebases (null where it is not).
-SELECT sought.word, sum(counted.chunk_count)::bigint AS chunk_count
-FROM unnest(tsvector_to_array(to_tsvector('simple', code_words(left(:text::text, 10000))))) AS sought (word)
-LEFT JOIN word_counts counted ON counted.codebase_key = ANY(:codebase_keys::bigint[]) AND counted.word = sought.word
-GROUP BY sought.word
-ORDER BY sought.word
 
 -- name: filter
 -- What a filter asks of a chunk c.

@@ -60,14 +60,15 @@ ON CONFLICT DO NOTHING
 
 -- name: sample_chunks
 -- Gets chunks that have a vector in a space, with it, spread over all ids: the next ones after given numbers.
-SELECT DISTINCT ON (c.chunk_id) c.chunk_id, c.codebase_key, c.symbol, c.content, c.content_sha256 AS text_sha256,
-       e.embedding
+SELECT DISTINCT ON (c.chunk_id) b.codebase_id, c.chunk_id, c.codebase_key, c.symbol, c.content,
+       c.content_sha256 AS text_sha256, e.embedding
 FROM unnest($2::bigint[]) AS drawn (chunk_id)
 CROSS JOIN LATERAL (
     SELECT e.chunk_id, e.embedding FROM embeddings e WHERE e.space_key = $1 AND e.chunk_id >= drawn.chunk_id
     ORDER BY e.chunk_id LIMIT 1
 ) e
 JOIN chunks c ON c.chunk_id = e.chunk_id
+JOIN codebases b ON b.codebase_key = c.codebase_key
 
 -- name: get_chunk_range
 -- Gets the least and the greatest id of the chunks; null where there are none.

@@ -15,6 +15,7 @@ from store_callers import make_caller, set_role
 from store_samples import make_chunk, make_vectors, sha256
 from test_migrating import schema
 
+from gateway.errors import NotFound
 from gateway.local import postgres as local_postgres
 from gateway.local.postgres import Postgres
 from gateway.store.cached_embeddings import CachedEmbeddings
@@ -87,15 +88,13 @@ def brief(hits: tuple[HitRow, ...]) -> list[tuple[int, float, str]]:
     return [(hit.chunk_id, hit.score, hit.chunk.content) for hit in hits]
 
 
-async def searches(
-    database: Database, codebase_key: int, space: SpaceRow, method: Method
-) -> list[list[tuple[int, float, str]]]:
+async def searches(database: Database, space: SpaceRow, method: Method) -> list[list[tuple[int, float, str]]]:
     """Hits of ten queries with words, by one method."""
     store = SearchStore(database, exact_limit=100 if method is Method.HNSW else 10_000)
     found = []
     for number, query_D in enumerate(make_vectors(10, seed=3)):
         query = SearchQuery(query_D, limit=20, text=f"f{number}", lexical_weight=0.4)
-        result = await store.search([codebase_key], space.space_key, query, timeout_s=10)
+        result = await store.search(["demo"], space.space_key, query, timeout_s=10)
         assert (result.method, result.searched_chunk_count) == (method, ROWS)
         found.append(brief(result.hits))
     return found
@@ -126,7 +125,7 @@ async def test_a_dump_restores_everything_into_another_server(
         await FeedbackStore(caller_database, None).record(search_id, {ids[0]: Said(useful=True)}, timeout_s=5)
     revision = NewRevision("1c" * 20, "", "main", None, modified=False)
     await CodebaseStore(database).set_revision("demo", revision, expected_version=None, timeout_s=5)
-    before = {method: await searches(database, codebase_key, space, method) for method in (Method.EXACT, Method.HNSW)}
+    before = {method: await searches(database, space, method) for method in (Method.EXACT, Method.HNSW)}
 
     server = other_server.rsplit("/", 1)[0]
     names = {"DUOVEC_DATABASE_URL": url, "NEW_DATABASE_URL": other_server, "NEW_SERVER_URL": f"{server}/postgres"}
@@ -143,7 +142,7 @@ async def test_a_dump_restores_everything_into_another_server(
     system = restored.as_system()
     try:
         for method, hits in before.items():
-            now = await searches(system, codebase_key, space, method)
+            now = await searches(system, space, method)
             if method is Method.EXACT:
                 assert now == hits
             else:
@@ -156,10 +155,11 @@ async def test_a_dump_restores_everything_into_another_server(
         assert check.codebase_id == "demo"
         # Row-level security holds in the new place: a grant is worth what it was, and no grant is worth nothing.
         query = SearchQuery(make_vectors(1)[0], limit=5)
-        for key, count in ((reader, 5), (outsider, 0)):
-            with acting_with(key):
-                result = await SearchStore(restored).search([codebase_key], space.space_key, query, timeout_s=5)
-            assert len(result.hits) == count
+        search = SearchStore(restored)
+        with acting_with(reader):
+            assert len((await search.search(["demo"], space.space_key, query, timeout_s=5)).hits) == 5
+        with acting_with(outsider), pytest.raises(NotFound):
+            await search.search(["demo"], space.space_key, query, timeout_s=5)
         # The cache begins empty, and works; chunks can be added, in a new identity and with their words.
         with acting_with(reader):
             cache = CachedEmbeddings(restored, space.fingerprint, max_texts=100)

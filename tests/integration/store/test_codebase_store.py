@@ -74,16 +74,6 @@ async def test_an_unknown_codebase_is_named_in_the_error(codebases: CodebaseStor
         await codebases.delete("nope", timeout_s=5)
 
 
-async def test_the_keys_of_several_codebases_are_one_look_up(codebases: CodebaseStore) -> None:
-    """In the order asked for, and the first that is not there is named."""
-    keys = {name: (await codebases.create(name, name, timeout_s=5)).codebase_key for name in ("a", "b", "c")}
-    found, revisions = await codebases.get_keys(["c", "a"], timeout_s=5)
-    assert list(found.items()) == [(keys["c"], "c"), (keys["a"], "a")]
-    assert revisions == {}
-    with pytest.raises(NotFound, match="'no' does not exist"):
-        await codebases.get_keys(["a", "no", "never"], timeout_s=5)
-
-
 @pytest.mark.parametrize("codebase_id", ["", "-a", "a-", "A", "a_b", "a" * 64, "a\n"])
 async def test_the_database_refuses_an_id_that_is_no_slug(codebases: CodebaseStore, codebase_id: str) -> None:
     with pytest.raises(asyncpg.CheckViolationError):

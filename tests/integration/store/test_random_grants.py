@@ -7,6 +7,8 @@ import pytest
 from store_callers import make_caller, set_role
 from store_samples import make_chunk, make_vectors
 
+from gateway.errors import NotFound
+from gateway.store import search as search_module
 from gateway.store.api_key import ApiKey
 from gateway.store.caller import acting_with
 from gateway.store.chunks import ChunkStore
@@ -14,7 +16,8 @@ from gateway.store.codebases import CodebaseStore
 from gateway.store.pool import Database
 from gateway.store.rows import SearchQuery, SpaceRow
 from gateway.store.search import SearchStore
-from gateway.store.search_plan import Method
+from gateway.store.search_plan import Method, Plan
+from gateway.store.search_words import NO_WORDS, WordQuery
 from gateway.store.spaces import SpaceStore
 
 CODEBASES, CALLERS, CHUNKS = 30, 25, 4
@@ -26,7 +29,7 @@ ROLES = (None, "READ", "WRITE", "OWNER")
 async def test_no_hit_comes_from_a_codebase_without_read(
     caller_database: Database, database: Database, space: SpaceRow, method: Method
 ) -> None:
-    """The searches name codebases as after a check that was forgotten; what was granted is kept beside, in a dict.
+    """The statement that ranks gets codebases as after a check that was forgotten; what was granted is kept in a dict.
 
     All chunks are alike, so that whatever may be found is found; exact searches find all of it.
     """
@@ -47,15 +50,27 @@ async def test_no_hit_comes_from_a_codebase_without_read(
 
     async def search(caller: ApiKey, named: list[int], lexical_weight: float) -> None:
         query = SearchQuery(vectors_BD[0], limit=500, text="def f1", lexical_weight=lexical_weight)
-        with acting_with(caller):
-            result = await store.search(named, space.space_key, query, timeout_s=60)
         readable = {key for key in named if caller == callers[0] or granted.get((caller.key_id, key))}
-        found = {hit.codebase_key for hit in result.hits}
-        assert found <= readable
-        if result.method is Method.EXACT:
-            assert len(result.hits) == CHUNKS * len(readable)
-        searches.append(len(found))
+        with acting_with(caller):
+            found = await rank_unchecked(caller_database, store, space.space_key, named, query, method)
+            assert set(found) <= readable
+            if method is Method.EXACT:
+                assert len(found) == CHUNKS * len(readable)
+            # By the ids that callers name, nothing is found where one of them may not be read.
+            asked = sorted(readable) if len(searches) % 2 else named
+            ids = [f"c{keys.index(key)}" for key in asked]
+            if set(asked) <= readable and asked:
+                result = await store.search(ids, space.space_key, query, timeout_s=60)
+                assert {hit.codebase_key for hit in result.hits} <= readable
+                allowed.append(len(result.hits))
+            elif asked:
+                with pytest.raises(NotFound):
+                    await store.search(ids, space.space_key, query, timeout_s=60)
+                refused.append(caller)
+        searches.append(len(set(found)))
 
+    allowed: list[int] = []
+    refused: list[ApiKey] = []
     searches: list[int] = []
     for _ in range(ROUNDS):
         for _ in range(CHANGES):
@@ -76,3 +91,18 @@ async def test_no_hit_comes_from_a_codebase_without_read(
     # Something was there to be found, and something not to be.
     assert sum(found > 0 for found in searches) > len(searches) / 2
     assert sum(found == 0 for found in searches) > 10
+    assert len(allowed) > 100
+    assert len(refused) > 100
+
+
+async def rank_unchecked(
+    database: Database, store: SearchStore, space_key: int, named: list[int], query: SearchQuery, method: Method
+) -> list[int]:
+    """The codebase of every hit of the statement that ranks, by keys that nobody has looked at before."""
+    plan = Plan(method, 0 if method is Method.EXACT else 500)
+    words = WordQuery(("def", "f1"), (None, None), "'f1'") if query.words else NO_WORDS
+    values = search_module._values(space_key, query) | {"codebase_keys": named, "searched": CODEBASES * CHUNKS}
+    async with database.acquire(60) as connection:
+        await store._configure(connection, plan, 60)
+        records = await store._rank(connection, plan, query, words, values)
+    return [record["codebase_key"] for record in records if record["score"] is not None]

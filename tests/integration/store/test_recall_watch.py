@@ -72,7 +72,7 @@ async def search_method(database: Database, space: SpaceRow, codebase_key: int) 
 
     store._configure = noting  # type: ignore[method-assign]
     query = SearchQuery(make_vectors(1, seed=4)[0], limit=10)
-    result = await store.search([codebase_key], space.space_key, query, timeout_s=10)
+    result = await store.search(["demo"], space.space_key, query, timeout_s=10)
     return result.method, efs
 
 

@@ -15,7 +15,8 @@ from gateway.store.caller import acting_with
 from gateway.store.chunks import ChunkStore
 from gateway.store.codebases import CodebaseStore
 from gateway.store.pool import Database
-from gateway.store.rows import NewRevision, RevisionRow, SpaceRow
+from gateway.store.rows import NewRevision, RevisionRow, SearchQuery, SpaceRow
+from gateway.store.search import SearchStore
 
 NEW = NewRevision(
     commit_id="1c" * 20, folder="src", branch="main", commit_time=datetime(2026, 11, 1, tzinfo=UTC), modified=False
@@ -31,7 +32,7 @@ async def recorded(codebases: CodebaseStore, space: SpaceRow) -> RevisionRow | N
 
 
 async def test_what_was_recorded_is_given_wherever_the_codebase_is(
-    codebases: CodebaseStore, space: SpaceRow, codebase_key: int
+    database: Database, codebases: CodebaseStore, space: SpaceRow, codebase_key: int
 ) -> None:
     assert await recorded(codebases, space) is None
     row = await record(codebases)
@@ -39,7 +40,9 @@ async def test_what_was_recorded_is_given_wherever_the_codebase_is(
     assert (row.version, row.outdated) == (1, False)
     assert await recorded(codebases, space) == row
     assert [one.revision for one in await codebases.list("", 10, space_key=space.space_key, timeout_s=5)] == [row]
-    assert await codebases.get_keys(["demo"], timeout_s=5) == ({codebase_key: "demo"}, {codebase_key: row})
+    query = SearchQuery(make_vectors(1)[0], limit=1)
+    found = await SearchStore(database).search(["demo"], space.space_key, query, timeout_s=5)
+    assert found.revisions == {codebase_key: row}
     again = await record(codebases, commit_id="2d" * 32, folder="", branch="", commit_time=None, modified=True)
     assert (again.version, again.commit_id, again.commit_time, again.modified) == (2, "2d" * 32, None, True)
 

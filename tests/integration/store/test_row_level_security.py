@@ -22,6 +22,7 @@ from gateway.store.grants import GrantStore
 from gateway.store.pool import Database
 from gateway.store.rows import SearchQuery, SpaceRow
 from gateway.store.search import SearchStore
+from gateway.store.search_plan import Method, Plan
 
 # What a request may read although no policy holds it, and why that tells nothing.
 WITHOUT_POLICY = {
@@ -106,8 +107,10 @@ async def test_without_a_grant_nothing_is_read(
             SearchQuery(vector_D, limit=10),
             SearchQuery(vector_D, limit=10, text="f1 def", lexical_weight=0.5),
         ):
-            result = await SearchStore(caller_database).search([stored], space.space_key, query, timeout_s=5)
-            assert (result.hits, result.searched_chunk_count, result.pending_chunk_count) == ((), 0, 0)
+            with pytest.raises(NotFound):
+                await SearchStore(caller_database).search(["demo"], space.space_key, query, timeout_s=5)
+            plan = Plan(Method.EXACT, 0)
+            assert not await SearchStore(caller_database).rank_by(stored, space.space_key, query, plan, timeout_s=5)
         assert await CodebaseStore(caller_database).list("", 10, space_key=space.space_key, timeout_s=5) == []
         with pytest.raises(NotFound):
             await CodebaseStore(caller_database).get("demo", space_key=space.space_key, timeout_s=5)
@@ -201,7 +204,7 @@ async def test_who_may_write_can_do_all_that_indexing_does(
         moved = make_chunk(8, text="changed")
         assert (await chunks.insert_reused(stored, space.space_key, [moved], timeout_s=5))[0] is not None
         result = await SearchStore(caller_database).search(
-            [stored], space.space_key, SearchQuery(vectors_BD[1], limit=2), timeout_s=5
+            ["demo"], space.space_key, SearchQuery(vectors_BD[1], limit=2), timeout_s=5
         )
         assert [hit.chunk.path for hit in result.hits] == [changed.path, moved.path]
         assert await chunks.delete_files(stored, [(changed.path, None), (moved.path, None)]) == 2

@@ -46,7 +46,7 @@ async def test_the_hnsw_index_finds_what_brute_force_finds_among_other_codebases
     assert not await spaces.build_hnsw_index(space.space_key, above_chunk_count=400)
     found = 0
     for query_D in make_vectors(20, seed=1):
-        result = await store.search([codebase_key], space.space_key, SearchQuery(query_D, limit=10), timeout_s=5)
+        result = await store.search(["demo"], space.space_key, SearchQuery(query_D, limit=10), timeout_s=5)
         assert (result.method, len(result.hits), result.candidates_exhausted) == (Method.HNSW, 10, False)
         found += len({hit.chunk_id for hit in result.hits} & {ids[i] for i in best(query_D)})
     assert found >= 190  # recall@10 of 0.95
@@ -61,7 +61,7 @@ async def test_the_index_over_signs_replaces_the_other_and_its_candidates_are_ra
     vectors_BD = make_vectors(ROW_COUNT)
     found = 0
     for query_D in make_vectors(20, seed=1):
-        result = await store.search([codebase_key], space.space_key, SearchQuery(query_D, limit=10), timeout_s=5)
+        result = await store.search(["demo"], space.space_key, SearchQuery(query_D, limit=10), timeout_s=5)
         assert (result.method, result.candidate_count) == (Method.BINARY, 150)
         found += len({hit.chunk_id for hit in result.hits} & {ids[i] for i in best(query_D)})
         expected = [vectors_BD[ids.index(hit.chunk_id)] @ query_D for hit in result.hits]
@@ -100,7 +100,7 @@ async def test_the_plan_reads_the_index(
     query = SearchQuery(
         make_vectors(1, seed=1)[0], limit=10, text="f17" if by_words else "", lexical_weight=0.2, filter=rows
     )
-    result = await SearchStore(database, exact_limit=100).search([codebase_key], space.space_key, query, timeout_s=10)
+    result = await SearchStore(database, exact_limit=100).search(["demo"], space.space_key, query, timeout_s=10)
     assert result.method is method
     [plan] = plans
     [nearest] = [node for node in nodes_of(json.loads(plan)[0]["Plan"]) if node.get("Subplan Name") == "CTE nearest"]
@@ -128,7 +128,7 @@ async def test_a_filter_that_leaves_little_is_searched_exactly_though_the_codeba
     store = SearchStore(database, exact_limit=400)
     [query_D] = make_vectors(1, seed=1)
     few = FilterRow(path_regex="^src/f0001.\\.py$", path_from="src/f0001", path_below="src/f0002")
-    result = await store.search([codebase_key], space.space_key, SearchQuery(query_D, limit=5, filter=few), timeout_s=5)
+    result = await store.search(["demo"], space.space_key, SearchQuery(query_D, limit=5, filter=few), timeout_s=5)
     assert (result.method, result.candidate_count) == (Method.EXACT, 10)
     order = [10 + int(i) for i in np.argsort(-(make_vectors(ROW_COUNT)[10:20] @ query_D))[:5]]
     assert [hit.chunk_id for hit in result.hits] == [ids[i] for i in order]
@@ -143,7 +143,7 @@ async def test_a_scan_goes_on_until_enough_pass_the_filter(
     monkeypatch.setattr("gateway.store.search_plan.FALLBACK_LIMIT", 0)
     [query_D] = make_vectors(1, seed=1)
     query = SearchQuery(query_D, limit=9, pool=10, filter=FilterRow(path_regex="^src/f004.*$"))
-    result = await SearchStore(database, exact_limit=50).search([codebase_key], space.space_key, query, timeout_s=5)
+    result = await SearchStore(database, exact_limit=50).search(["demo"], space.space_key, query, timeout_s=5)
     assert (result.method, len(result.hits), result.candidates_exhausted) == (Method.HNSW, 9, False)
     assert {hit.chunk_id for hit in result.hits} <= set(ids[400:])
 
@@ -166,7 +166,7 @@ async def test_an_index_that_gives_too_few_hits_says_so_or_everything_is_compare
     rows = FilterRow(path_regex="^src/f00[0-1].*$")
     [query_D] = make_vectors(1, seed=1)
     query = SearchQuery(query_D, limit=20, pool=1, filter=rows)
-    result = await SearchStore(database, exact_limit=100).search([codebase_key], space.space_key, query, timeout_s=5)
+    result = await SearchStore(database, exact_limit=100).search(["demo"], space.space_key, query, timeout_s=5)
     if fallback_limit:
         order = np.argsort(-(make_vectors(ROW_COUNT)[:200] @ query_D))[:20]
         assert [hit.chunk_id for hit in result.hits] == [ids[i] for i in order]
@@ -200,5 +200,5 @@ async def test_hits_below_the_minimum_are_not_missed(
     await SpaceStore(database).build_hnsw_index(space.space_key, above_chunk_count=400, binary_above_count=above)
     monkeypatch.setattr("gateway.store.search_plan.FALLBACK_LIMIT", 0)
     query = SearchQuery(make_vectors(1, seed=1)[0], limit=200, pool=100, min_score=min_score)
-    result = await SearchStore(database, exact_limit=100).search([codebase_key], space.space_key, query, timeout_s=5)
+    result = await SearchStore(database, exact_limit=100).search(["demo"], space.space_key, query, timeout_s=5)
     assert (result.method, result.candidates_exhausted) == (method, exhausted)

@@ -15,13 +15,11 @@ from gateway.store.search_plan import Method
 from gateway.store.spaces import SpaceStore
 
 
-async def all_pages(
-    store: SearchStore, codebase_key: int, space_key: int, query: SearchQuery
-) -> tuple[list[int], SearchResult]:
+async def all_pages(store: SearchStore, space_key: int, query: SearchQuery) -> tuple[list[int], SearchResult]:
     """The ids of every page, and the result of the last one."""
     ids: list[int] = []
     while True:
-        result = await store.search([codebase_key], space_key, query, timeout_s=10)
+        result = await store.search(["demo"], space_key, query, timeout_s=10)
         ids += [hit.chunk_id for hit in result.hits]
         if not result.has_more:
             return ids, result
@@ -39,9 +37,7 @@ async def test_pages_of_an_exact_search_are_the_whole_order(
         codebase_key, space.space_key, [make_chunk(i) for i in range(60)], vectors_BD, timeout_s=30
     )
     [query_D] = make_vectors(1, seed=1)
-    found, last = await all_pages(
-        SearchStore(database), codebase_key, space.space_key, SearchQuery(query_D, limit=page_size)
-    )
+    found, last = await all_pages(SearchStore(database), space.space_key, SearchQuery(query_D, limit=page_size))
     stored_BD = vectors_BD.astype(np.float16).astype(np.float64)
     scores = {
         chunk_id: round(float(v @ query_D.astype(np.float16).astype(np.float64)) / float(np.linalg.norm(v)), 5)
@@ -66,8 +62,8 @@ async def test_pages_of_hybrid_search_are_the_whole_order(
     [query_D] = make_vectors(1, seed=1)
     query = SearchQuery(query_D, limit=60, text="def f17 f18", lexical_weight=0.5)
     store = SearchStore(database)
-    whole, _ = await all_pages(store, codebase_key, space.space_key, query)
-    paged, _ = await all_pages(store, codebase_key, space.space_key, replace(query, limit=7))
+    whole, _ = await all_pages(store, space.space_key, query)
+    paged, _ = await all_pages(store, space.space_key, replace(query, limit=7))
     assert paged == whole
     assert set(whole) == set(ids)
 
@@ -80,11 +76,11 @@ async def test_a_chunk_that_is_added_between_pages_repeats_no_hit(
         codebase_key, space.space_key, [make_chunk(i) for i in range(30)], vectors_BD[:30], timeout_s=30
     )
     store, query = SearchStore(database), SearchQuery(vectors_BD[30], limit=10)
-    first = await store.search([codebase_key], space.space_key, query, timeout_s=5)
+    first = await store.search(["demo"], space.space_key, query, timeout_s=5)
     await chunks.insert(codebase_key, space.space_key, [make_chunk(30)], vectors_BD[30:], timeout_s=30)
     last = first.hits[-1]
     rest, _ = await all_pages(
-        store, codebase_key, space.space_key, replace(query, pool=first.pool, after=(last.score, last.chunk_id))
+        store, space.space_key, replace(query, pool=first.pool, after=(last.score, last.chunk_id))
     )
     assert len(rest) == 20
     assert not set(rest) & {hit.chunk_id for hit in first.hits}
@@ -100,15 +96,15 @@ async def test_pages_of_an_index_are_its_candidates_and_then_it_is_said_that_the
     [query_D] = make_vectors(1, seed=1)
     query, store = SearchQuery(query_D, limit=12), SearchStore(database, exact_limit=100)
     monkeypatch.setattr("gateway.store.search_plan.FALLBACK_LIMIT", 0)
-    found, last = await all_pages(store, codebase_key, space.space_key, query)
+    found, last = await all_pages(store, space.space_key, query)
     assert (last.method, last.pool, last.candidates_exhausted) == (Method.HNSW, 120, True)
     expected = np.argsort(-(vectors_BD @ query_D))[:120]
     assert len(found) == len(set(found)) == 120
-    by_rank = await store.search([codebase_key], space.space_key, replace(query, limit=100, pool=120), timeout_s=5)
+    by_rank = await store.search(["demo"], space.space_key, replace(query, limit=100, pool=120), timeout_s=5)
     assert [hit.chunk_id for hit in by_rank.hits] == found[:100]
     assert by_rank.hits[0].chunk.symbol == f"f{expected[0]}"
     # Allowed to, it compares everything and goes on to the end.
     monkeypatch.setattr("gateway.store.search_plan.FALLBACK_LIMIT", 1000)
-    found, last = await all_pages(store, codebase_key, space.space_key, query)
+    found, last = await all_pages(store, space.space_key, query)
     assert len(found) == len(set(found)) == 300
     assert (last.method, last.candidates_exhausted) == (Method.EXACT, False)

@@ -186,16 +186,16 @@ async def test_a_request_of_the_former_space_neither_writes_nor_finds(
     query = SearchQuery(vector_D=make_vectors(1)[0], limit=10)
     search = SearchStore(database)
     with pytest.raises(SpaceMismatch):
-        await search.search([codebase_key], ready.space_key, query, timeout_s=5)
+        await search.search(["demo"], ready.space_key, query, timeout_s=5)
     await spaces.activate(ready.space_key, timeout_s=5)
     with pytest.raises(SpaceMismatch):
-        await search.search([codebase_key], space.space_key, query, timeout_s=5)
+        await search.search(["demo"], space.space_key, query, timeout_s=5)
     with pytest.raises(SpaceMismatch):
         await chunks.insert(codebase_key, space.space_key, [make_chunk(2)], make_vectors(1), timeout_s=5)
     with pytest.raises(SpaceMismatch):
         await chunks.insert_reused(codebase_key, space.space_key, [make_chunk(1, path="copy.py")], timeout_s=5)
     assert (await vectors.count(space.space_key, timeout_s=5)).chunk_count == 1
-    found = await search.search([codebase_key], ready.space_key, query, timeout_s=5)
+    found = await search.search(["demo"], ready.space_key, query, timeout_s=5)
     assert (found.method, len(found.hits)) == (Method.EXACT, 1)
 
 

@@ -113,6 +113,8 @@ def test_whatever_may_be_missing_is_said(
 ) -> None:
     result = SearchResult(
         hits=(),
+        codebase_ids={1: "a"},
+        revisions={},
         method=Method.HNSW,
         pool=100,
         has_more=False,
