@@ -106,7 +106,11 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
         stack.push_async_callback(catalog.close)
         system = database.as_system()
         await ensure_admin_key(system, given=_admin_key(settings), file=settings.admin_key_file)
-        spaces = SpaceStore(system, index_memory_mb=settings.index_memory_mb)
+        spaces = SpaceStore(
+            system,
+            index_memory_mb=settings.index_memory_mb,
+            binary_above_count=settings.binary_index_above,
+        )
         serving = await _begin(spaces, catalog, served)
         await stack.enter_async_context(running(serving.run()))
         await stack.enter_async_context(running(Reembedder(system, spaces, serving).run()))

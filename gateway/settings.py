@@ -89,6 +89,10 @@ class Settings(BaseSettings):
     """Mean recall@10 that searches by an index are to have; where it is lower they search further, or whole."""
     recall_period_s: Annotated[float, Field(ge=1, le=31 * 86400)] = 6 * 3600.0
     """How often a codebase that is searched by an index is compared with exact search, seconds."""
+    binary_index_above: Annotated[int, Field(ge=0, le=10**12)] = 0
+    """Vectors of a space above which its index is over the signs of the numbers, not over the numbers: smaller, faster,
+    and with the compact pair more exact. Set it above what you store where signs do not suit your encoders, which shows
+    in the recall of `duovec status`."""
     index_memory_mb: Annotated[int, Field(ge=64, le=1_048_576)] = 1536
     """Megabytes of PostgreSQL's shared memory that building an index of vectors may take; a million vectors take 1,340,
     and building with less takes several times as long."""

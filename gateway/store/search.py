@@ -16,7 +16,7 @@ from gateway.store.codebases import not_found
 from gateway.store.named_parameters import bind
 from gateway.store.pool import Database
 from gateway.store.rows import DIMENSION, ChunkRow, HitRow, RevisionRow, SearchQuery, SearchResult
-from gateway.store.search_plan import EXACT_LIMIT, Counts, Method, Plan, choose_plan, may_fall_back
+from gateway.store.search_plan import EXACT_LIMIT, Counts, Method, Plan, choose_plan, may_fall_back, most_worth_counting
 from gateway.store.search_statements import QUERIES, count_statement, rank_statement
 from gateway.store.search_words import NO_WORDS, PART_WEIGHTS, WordQuery, choose_words
 from gateway.store.spaces import another_is_active
@@ -171,8 +171,10 @@ class SearchStore:
         """Count what passes the filter, but where few vectors decide the plan."""
         if counts.searched <= self._exact_limit or not query.filter.restricts:
             return counts
-        sql = count_statement()
-        [record] = await _fetch_statement(connection, sql, values | {"limit": self._exact_limit + 1})
+        # A plan for any values would read all chunks, where one for these takes an index.
+        await _fetch(connection, "plan_by_values", {})
+        most = most_worth_counting(counts.searched, exact_limit=self._exact_limit)
+        [record] = await _fetch_statement(connection, count_statement(), values | {"limit": most})
         return replace(counts, matching=record["count"])
 
     async def _configure(self, connection: "Connection", plan: Plan, timeout_s: float) -> None:

@@ -1,5 +1,6 @@
 """How a search is carried out, decided from counts. Pure: no database."""
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -7,8 +8,9 @@ EXACT_LIMIT = 10_000
 """Up to this many vectors are compared whole: about 20 ms on one core, with every hit right. HNSW filters after the
 scan, so that a small codebase among many costs it more than that, and recall."""
 
-BINARY_LIMIT = 50_000
-"""Above this many vectors a space gets the index over signs, a thirteenth of the other's size; see DECISIONS.md."""
+BINARY_LIMIT = 0
+"""Above this many vectors a space's index is the one over signs: a tenth of the other's size, and measured to be faster
+and more exact at every size from 12,000; see DECISIONS.md. `DUOVEC_BINARY_INDEX_ABOVE` sets another."""
 
 FALLBACK_LIMIT = 100_000
 """Up to this many vectors are compared whole when an index gave too few hits; above it the reply says so."""
@@ -20,6 +22,10 @@ _MIN_BINARY_POOL = 150
 # Above this many, as many as pgvector takes. Measured: with 200, recall@10 is 0.9995 at 100,000 vectors and 0.917 at a
 # million, where it is 0.949 with 1,000. Where between them it falls is not known.
 _LARGE = 300_000
+
+# To find a chunk that passes a filter, an index is scanned past those that do not, each at about twice the price of
+# comparing one that was looked up. Without this 1,000 candidates of 22,000 chunks among a million took 5 s.
+_SCAN_PRICE = 2.0
 
 EF_STEPS = {"HNSW": (300, 550, MAX_POOL), "BINARY": (150, 300, 600, MAX_POOL)}
 """Candidates that a scan of an index keeps: at least the first number, measured at 100,000 vectors, where fewer miss
@@ -41,7 +47,7 @@ class Counts:
 
     Attributes:
         searched: Vectors of the codebases in the space.
-        matching: Chunks that pass the filter, counted up to one more than the limit of exact search; None without one.
+        matching: Chunks that pass the filter, counted up to `most_worth_counting`; None without one.
         has_hnsw: Whether the space has a valid HNSW index over its vectors.
         has_binary: Whether it has one over their signs.
         least_ef: Candidates that a scan must keep for the codebases, as the recall watch found; 0 for the usual number.
@@ -96,7 +102,15 @@ def choose_plan(
     if not counts.index_suffices and compared <= FALLBACK_LIMIT:
         return Plan(Method.EXACT, 0)
     pool = pool or min(max(_POOL_PER_HIT * page_size, MIN_POOL), MAX_POOL)
-    return index_plan(counts, pool=pool, plain_weights=plain_weights)
+    plan = index_plan(counts, pool=pool, plain_weights=plain_weights)
+    if counts.matching is not None and compared <= math.sqrt(_SCAN_PRICE * plan.pool * counts.searched):
+        return Plan(Method.EXACT, 0)
+    return plan
+
+
+def most_worth_counting(searched: int, *, exact_limit: int = EXACT_LIMIT) -> int:
+    """How many chunks that pass a filter decide nothing any more: no plan compares so many of `searched` whole."""
+    return max(exact_limit, math.isqrt(int(_SCAN_PRICE * MAX_POOL * searched))) + 1
 
 
 def index_plan(counts: Counts, *, pool: int, plain_weights: bool = True) -> Plan:

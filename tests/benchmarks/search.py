@@ -117,7 +117,7 @@ class Bench:
         indexes = [("hnsw", Method.HNSW, ALWAYS), ("binary", Method.BINARY, 0)]
         for name, method, above in indexes[len(self.ids) > HUGE :]:
             started = time.perf_counter()
-            await SpaceStore(self.database).build_hnsw_index(self.space, above_chunk_count=0, binary_above_count=above)
+            await SpaceStore(self.database, binary_above_count=above).build_hnsw_index(self.space, above_chunk_count=0)
             self.figures[f"{name}_build_s"] = time.perf_counter() - started
             # Searches are not to wait for the disk that writes what was built.
             async with self.database.acquire(TIMEOUT_S, autocommit=True) as connection:

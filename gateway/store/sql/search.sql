@@ -35,6 +35,10 @@ FROM (SELECT count(*) AS n FROM chunks WHERE codebase_key = ANY(:codebase_keys::
      (SELECT count(*) AS n FROM embeddings
       WHERE space_key = :space_key::integer AND codebase_key = ANY(:codebase_keys::bigint[])) embedded
 
+-- name: plan_by_values
+-- Has every later statement of this transaction planned for its own values.
+SELECT set_config('plan_cache_mode', 'force_custom_plan', true)
+
 -- name: count_matching
 -- Counts the chunks that a filter lets through, up to a limit.
 SELECT count(*) FROM (

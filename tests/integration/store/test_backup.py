@@ -114,7 +114,7 @@ async def test_a_dump_restores_everything_into_another_server(
     ids = await chunks.insert(
         codebase_key, space.space_key, [make_chunk(i) for i in range(ROWS)], make_vectors(ROWS), timeout_s=60
     )
-    await SpaceStore(database).build_hnsw_index(space.space_key, above_chunk_count=100)
+    await SpaceStore(database, binary_above_count=10**6).build_hnsw_index(space.space_key, above_chunk_count=100)
     await RecallWatch(database, target=0.9, period_s=60, duty=1.0, exact_limit=100).check_due(space.space_key)
     reader, outsider = await make_caller(database, "reader"), await make_caller(database, "outsider")
     await set_role(database, reader, codebase_key, "READ")

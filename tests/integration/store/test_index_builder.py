@@ -87,7 +87,7 @@ async def test_an_index_is_built_in_as_much_memory_as_its_vectors_take(
         # Fails on any other number, by a division by zero.
         checked = f"{allow} AND 1 / (CASE WHEN $1::integer = {expected_mb} THEN 1 ELSE 0 END) = 1"
         monkeypatch.setattr(spaces_module, "_QUERIES", {**queries, "allow_memory": checked})
-        spaces = SpaceStore(database, index_memory_mb=1024)
+        spaces = SpaceStore(database, index_memory_mb=1024, binary_above_count=10**6)
         assert await spaces.build_hnsw_index(space.space_key, above_chunk_count=-1)
         async with database.acquire(5, autocommit=True) as connection:
             await connection.execute(f"DROP INDEX embeddings_s{space.space_key}_hnsw")

@@ -90,7 +90,7 @@ async def test_dead_rows_and_a_table_larger_than_its_rows(database: Database, st
 
 async def test_a_bloated_index_is_found_and_mended(database: Database, stored: SpaceRow) -> None:
     """An HNSW graph keeps the pages of rows that were deleted."""
-    await SpaceStore(database).build_hnsw_index(stored.space_key, above_chunk_count=-1)
+    await SpaceStore(database, binary_above_count=10**6).build_hnsw_index(stored.space_key, above_chunk_count=-1)
     index = f"embeddings_s{stored.space_key}_hnsw"
     await until_advised(database, index, advised=False)
     await run(database, "DELETE FROM chunks WHERE chunk_id % 4 <> 0")
@@ -102,14 +102,14 @@ async def test_a_bloated_index_is_found_and_mended(database: Database, stored: S
 
 
 async def test_a_build_that_was_broken_off_is_found_and_mended(database: Database, stored: SpaceRow) -> None:
-    await SpaceStore(database).build_hnsw_index(stored.space_key, above_chunk_count=-1)
+    await SpaceStore(database, binary_above_count=10**6).build_hnsw_index(stored.space_key, above_chunk_count=-1)
     index = f"embeddings_s{stored.space_key}_hnsw"
     await run(database, f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{index}'::regclass")
     [broken] = await until_advised(database, index, advised=True)
     assert "answers nothing" in broken.finding
     await run(database, broken.command)
     await until_advised(database, index, advised=False)
-    assert await SpaceStore(database).build_hnsw_index(stored.space_key, above_chunk_count=-1)
+    assert await SpaceStore(database, binary_above_count=10**6).build_hnsw_index(stored.space_key, above_chunk_count=-1)
 
 
 async def test_an_index_that_is_being_built_is_left_alone(database: Database, stored: SpaceRow, url: str) -> None:
@@ -117,7 +117,9 @@ async def test_an_index_that_is_being_built_is_left_alone(database: Database, st
     index, table = f"embeddings_s{stored.space_key}_hnsw", f"embeddings_s{stored.space_key}"
     writer, looker = await asyncpg.connect(url), await asyncpg.connect(url)
     await writer.execute(f"BEGIN; LOCK TABLE {table} IN ROW EXCLUSIVE MODE")
-    building = asyncio.create_task(SpaceStore(database).build_hnsw_index(stored.space_key, above_chunk_count=-1))
+    building = asyncio.create_task(
+        SpaceStore(database, binary_above_count=10**6).build_hnsw_index(stored.space_key, above_chunk_count=-1)
+    )
     async with asyncio.timeout(20):
         while not await looker.fetch("SELECT FROM pg_stat_progress_create_index WHERE phase LIKE 'waiting%'"):
             await asyncio.sleep(0.02)

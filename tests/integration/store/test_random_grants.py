@@ -25,7 +25,7 @@ ROUNDS, CHANGES, SEARCHES = 25, 40, 80
 ROLES = (None, "READ", "WRITE", "OWNER")
 
 
-@pytest.mark.parametrize("method", [Method.EXACT, Method.HNSW])
+@pytest.mark.parametrize("method", list(Method))
 async def test_no_hit_comes_from_a_codebase_without_read(
     caller_database: Database, database: Database, space: SpaceRow, method: Method
 ) -> None:
@@ -42,11 +42,12 @@ async def test_no_hit_comes_from_a_codebase_without_read(
         await ChunkStore(database).insert(
             row.codebase_key, space.space_key, [make_chunk(i) for i in range(CHUNKS)], vectors_BD[:CHUNKS], timeout_s=5
         )
-    if method is Method.HNSW:
-        assert await SpaceStore(database).build_hnsw_index(space.space_key, above_chunk_count=0)
+    if method is not Method.EXACT:
+        spaces = SpaceStore(database, binary_above_count=0 if method is Method.BINARY else 10**6)
+        assert await spaces.build_hnsw_index(space.space_key, above_chunk_count=0)
     callers = [await make_caller(database, f"p{number}", is_admin=number == 0) for number in range(CALLERS)]
     granted: dict[tuple[str, int], str | None] = {}
-    store = SearchStore(caller_database, exact_limit=0 if method is Method.HNSW else 10_000)
+    store = SearchStore(caller_database, exact_limit=10_000 if method is Method.EXACT else 0)
 
     async def search(caller: ApiKey, named: list[int], lexical_weight: float) -> None:
         query = SearchQuery(vectors_BD[0], limit=500, text="def f1", lexical_weight=lexical_weight)

@@ -40,7 +40,7 @@ def best(query_D: NDArray[np.float32], limit: int = 10) -> list[int]:
 async def test_the_hnsw_index_finds_what_brute_force_finds_among_other_codebases(
     database: Database, ids: list[int], space: SpaceRow, codebase_key: int
 ) -> None:
-    spaces, store = SpaceStore(database), SearchStore(database, exact_limit=400)
+    spaces, store = SpaceStore(database, binary_above_count=10**6), SearchStore(database, exact_limit=400)
     assert not await spaces.build_hnsw_index(space.space_key)
     assert await spaces.build_hnsw_index(space.space_key, above_chunk_count=400)
     assert not await spaces.build_hnsw_index(space.space_key, above_chunk_count=400)
@@ -55,9 +55,13 @@ async def test_the_hnsw_index_finds_what_brute_force_finds_among_other_codebases
 async def test_the_index_over_signs_replaces_the_other_and_its_candidates_are_ranked_at_full_precision(
     database: Database, ids: list[int], space: SpaceRow, codebase_key: int
 ) -> None:
-    spaces, store = SpaceStore(database), SearchStore(database, exact_limit=400)
+    whole, spaces = SpaceStore(database, binary_above_count=10**6), SpaceStore(database)
+    store = SearchStore(database, exact_limit=400)
+    assert await whole.build_hnsw_index(space.space_key, above_chunk_count=400)
     assert await spaces.build_hnsw_index(space.space_key, above_chunk_count=400)
-    assert await spaces.build_hnsw_index(space.space_key, above_chunk_count=400, binary_above_count=700)
+    assert not await spaces.build_hnsw_index(space.space_key, above_chunk_count=400)
+    indexes = await store.get_indexes(space.space_key, timeout_s=5)
+    assert (indexes.has_hnsw, indexes.has_binary) == (False, True)
     vectors_BD = make_vectors(ROW_COUNT)
     found = 0
     for query_D in make_vectors(20, seed=1):
@@ -67,6 +71,10 @@ async def test_the_index_over_signs_replaces_the_other_and_its_candidates_are_ra
         expected = [vectors_BD[ids.index(hit.chunk_id)] @ query_D for hit in result.hits]
         np.testing.assert_allclose([hit.score for hit in result.hits], expected, atol=1e-4)
     assert found >= 180  # recall@10 of 0.9
+    # And back, where somebody says so.
+    assert await whole.build_hnsw_index(space.space_key, above_chunk_count=400)
+    indexes = await store.get_indexes(space.space_key, timeout_s=5)
+    assert (indexes.has_hnsw, indexes.has_binary) == (True, False)
 
 
 @pytest.mark.parametrize("method", [Method.HNSW, Method.BINARY])
@@ -84,7 +92,7 @@ async def test_the_plan_reads_the_index(
 ) -> None:
     """EXPLAIN of the very statement, in its transaction, names the index and no other way to the vectors."""
     above = 700 if method is Method.BINARY else 10**6
-    await SpaceStore(database).build_hnsw_index(space.space_key, above_chunk_count=400, binary_above_count=above)
+    await SpaceStore(database, binary_above_count=above).build_hnsw_index(space.space_key, above_chunk_count=400)
     plans: list[str] = []
     fetch = search._fetch_statement
     ranks = rank_statement(method, filtered=filtered, by_words=by_words)
@@ -124,7 +132,7 @@ async def test_a_filter_that_leaves_little_is_searched_exactly_though_the_codeba
     database: Database, ids: list[int], space: SpaceRow, codebase_key: int
 ) -> None:
     """An index would have to scan past almost everything, and would miss some."""
-    await SpaceStore(database).build_hnsw_index(space.space_key, above_chunk_count=400)
+    await SpaceStore(database, binary_above_count=10**6).build_hnsw_index(space.space_key, above_chunk_count=400)
     store = SearchStore(database, exact_limit=400)
     [query_D] = make_vectors(1, seed=1)
     few = FilterRow(path_regex="^src/f0001.\\.py$", path_from="src/f0001", path_below="src/f0002")
@@ -138,9 +146,10 @@ async def test_a_scan_goes_on_until_enough_pass_the_filter(
     database: Database, ids: list[int], space: SpaceRow, codebase_key: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ten candidates at a time, of which one in eight is of the codebase and passes: once would not be enough."""
-    await SpaceStore(database).build_hnsw_index(space.space_key, above_chunk_count=400)
+    await SpaceStore(database, binary_above_count=10**6).build_hnsw_index(space.space_key, above_chunk_count=400)
     monkeypatch.setattr("gateway.store.search_plan.EF_STEPS", {"HNSW": (1,)})
     monkeypatch.setattr("gateway.store.search_plan.FALLBACK_LIMIT", 0)
+    monkeypatch.setattr("gateway.store.search_plan._SCAN_PRICE", 0)
     [query_D] = make_vectors(1, seed=1)
     query = SearchQuery(query_D, limit=9, pool=10, filter=FilterRow(path_regex="^src/f004.*$"))
     result = await SearchStore(database, exact_limit=50).search(["demo"], space.space_key, query, timeout_s=5)
@@ -158,7 +167,7 @@ async def test_an_index_that_gives_too_few_hits_says_so_or_everything_is_compare
     fallback_limit: int,
 ) -> None:
     """The scan is stopped early, as a filter of few among many would stop it."""
-    await SpaceStore(database).build_hnsw_index(space.space_key, above_chunk_count=400)
+    await SpaceStore(database, binary_above_count=10**6).build_hnsw_index(space.space_key, above_chunk_count=400)
     monkeypatch.setattr(search, "_MAX_SCAN_TUPLES", 1)
     monkeypatch.setattr("gateway.store.search_plan.EF_STEPS", {"HNSW": (1,)})
     monkeypatch.setattr("gateway.store.search_plan.MIN_POOL", 1)
@@ -197,7 +206,7 @@ async def test_hits_below_the_minimum_are_not_missed(
 ) -> None:
     """What HNSW did not give is less similar than what it gave, so above that nothing is missing; signs tell less."""
     above = 700 if method is Method.BINARY else 10**6
-    await SpaceStore(database).build_hnsw_index(space.space_key, above_chunk_count=400, binary_above_count=above)
+    await SpaceStore(database, binary_above_count=above).build_hnsw_index(space.space_key, above_chunk_count=400)
     monkeypatch.setattr("gateway.store.search_plan.FALLBACK_LIMIT", 0)
     query = SearchQuery(make_vectors(1, seed=1)[0], limit=200, pool=100, min_score=min_score)
     result = await SearchStore(database, exact_limit=100).search(["demo"], space.space_key, query, timeout_s=5)

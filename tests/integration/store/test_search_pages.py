@@ -92,7 +92,7 @@ async def test_pages_of_an_index_are_its_candidates_and_then_it_is_said_that_the
     """Where comparing everything is too much, the end of the candidates is not taken for the end of the hits."""
     vectors_BD = make_vectors(300)
     await chunks.insert(codebase_key, space.space_key, [make_chunk(i) for i in range(300)], vectors_BD, timeout_s=60)
-    await SpaceStore(database).build_hnsw_index(space.space_key, above_chunk_count=100)
+    await SpaceStore(database, binary_above_count=10**6).build_hnsw_index(space.space_key, above_chunk_count=100)
     [query_D] = make_vectors(1, seed=1)
     query, store = SearchQuery(query_D, limit=12), SearchStore(database, exact_limit=100)
     monkeypatch.setattr("gateway.store.search_plan.FALLBACK_LIMIT", 0)

@@ -111,7 +111,12 @@ async def test_the_score_is_the_weighted_sum_and_words_follow_the_text(
 
 
 async def test_an_identifier_is_found_though_its_vector_is_far_and_an_index_chose_the_candidates(
-    database: Database, chunks: ChunkStore, codebases: CodebaseStore, space: SpaceRow, codebase_key: int
+    database: Database,
+    chunks: ChunkStore,
+    codebases: CodebaseStore,
+    space: SpaceRow,
+    codebase_key: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Candidates come from the words as well; the counts of common words decide which words are looked up."""
     vectors_BD, [query_D] = make_vectors(200), make_vectors(1, seed=1)
@@ -119,7 +124,7 @@ async def test_an_identifier_is_found_though_its_vector_is_far_and_an_index_chos
     rows = [replace(make_chunk(i, text=f"common text {i}"), symbol="") for i in range(200)]
     rows[farthest] = replace(rows[farthest], symbol="HTTPServer.serve_forever", language="go")
     ids = await chunks.insert(codebase_key, space.space_key, rows, vectors_BD, timeout_s=60)
-    await SpaceStore(database).build_hnsw_index(space.space_key, above_chunk_count=100)
+    await SpaceStore(database, binary_above_count=10**6).build_hnsw_index(space.space_key, above_chunk_count=100)
     store = SearchStore(database, exact_limit=100)
     query = SearchQuery(query_D, limit=10, text="http server common", lexical_weight=0.9)
     for counted in ([codebase_key], []):
@@ -128,6 +133,7 @@ async def test_an_identifier_is_found_though_its_vector_is_far_and_an_index_chos
         assert result.method is Method.HNSW
         assert result.hits[0].chunk_id == ids[farthest]
         assert result.hits[0].similarity == pytest.approx(vectors_BD[farthest] @ query_D, abs=1e-4)
+    monkeypatch.setattr("gateway.store.search_plan._SCAN_PRICE", 0)
     # What the words find passes the filter too, though so much passes it that the index is asked.
     others = replace(query, filter=FilterRow(languages=["python"]))
     result = await store.search(["demo"], space.space_key, others, timeout_s=5)

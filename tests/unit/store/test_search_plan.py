@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.store.search_plan import Counts, Method, Plan, choose_plan, index_for, may_fall_back
+from gateway.store.search_plan import Counts, Method, Plan, choose_plan, index_for, may_fall_back, most_worth_counting
 
 BOTH = {"has_hnsw": True, "has_binary": True}
 NONE = {"has_hnsw": False, "has_binary": False}
@@ -19,7 +19,12 @@ NONE = {"has_hnsw": False, "has_binary": False}
         (Counts(300_001, None, has_hnsw=False, has_binary=True), Plan(Method.BINARY, 1000)),
         # A filter that leaves little is cheaper to compare whole, and misses nothing.
         (Counts(1_000_000, 10_000, **BOTH), Plan(Method.EXACT, 0)),
-        (Counts(1_000_000, 10_001, **BOTH), Plan(Method.HNSW, 100)),
+        (Counts(1_000_000, 14_142, **BOTH), Plan(Method.EXACT, 0)),
+        (Counts(1_000_000, 14_143, **BOTH), Plan(Method.HNSW, 100)),
+        # The more candidates an index is asked for, the longer it looks for those that pass.
+        (Counts(1_000_000, 44_721, has_hnsw=False, has_binary=True), Plan(Method.EXACT, 0)),
+        (Counts(1_000_000, 44_722, has_hnsw=False, has_binary=True), Plan(Method.BINARY, 1000)),
+        (Counts(20_000, 10_001, **BOTH), Plan(Method.HNSW, 100)),
         # Chunks without vector match the filter too.
         (Counts(9_000, 10_001, **BOTH), Plan(Method.EXACT, 0)),
     ],
@@ -55,7 +60,23 @@ def test_everything_is_compared_after_all_only_where_that_is_bearable(searched: 
     [(10**6, 10_000, Method.EXACT), (50_000, 10_001, Method.HNSW), (50_001, 10_001, Method.BINARY)],
 )
 def test_the_index_follows_from_the_size_of_the_space(total: int, largest: int, index: Method) -> None:
-    assert index_for(total, largest) is index
+    assert index_for(total, largest, binary_limit=50_000) is index
+
+
+def test_without_being_told_otherwise_an_index_is_over_signs() -> None:
+    assert index_for(10_001, 10_001) is Method.BINARY
+
+
+@pytest.mark.parametrize("searched", [10_001, 300_000, 10**6, 10**8])
+def test_matches_are_counted_as_far_as_that_decides_something(searched: int) -> None:
+    """One more than any plan would compare whole, however many candidates are asked for."""
+    most = most_worth_counting(searched)
+    for page_size in (1, 100):
+        for matching in (most, 10 * most):
+            plan = choose_plan(Counts(searched, matching, **BOTH), page_size=page_size, pool=None)
+            assert plan.method is Method.HNSW or matching > searched
+    counts = Counts(searched, most - 1, has_hnsw=False, has_binary=True)
+    assert choose_plan(counts, page_size=100, pool=None).method is Method.EXACT or most - 1 > searched
 
 
 @pytest.mark.parametrize(
