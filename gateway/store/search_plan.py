@@ -23,9 +23,10 @@ _MIN_BINARY_POOL = 150
 # million, where it is 0.949 with 1,000. Where between them it falls is not known.
 _LARGE = 300_000
 
-# To find a chunk that passes a filter, an index is scanned past those that do not, each at about twice the price of
-# comparing one that was looked up. Without this 1,000 candidates of 22,000 chunks among a million took 5 s.
-_SCAN_PRICE = 2.0
+# To find a chunk that passes a filter, an index is scanned past those that do not: past more than chance lets expect, as
+# a folder or a language is about something, and a query is mostly about something else. So scanning past one costs ten
+# times what it costs to compare one that was looked up. Without this a folder of 49,000 among a million took over 18 s.
+_SCAN_PRICE = 10.0
 
 EF_STEPS = {"HNSW": (300, 550, MAX_POOL), "BINARY": (150, 300, 600, MAX_POOL)}
 """Candidates that a scan of an index keeps: at least the first number, measured at 100,000 vectors, where fewer miss

@@ -19,11 +19,11 @@ NONE = {"has_hnsw": False, "has_binary": False}
         (Counts(300_001, None, has_hnsw=False, has_binary=True), Plan(Method.BINARY, 1000)),
         # A filter that leaves little is cheaper to compare whole, and misses nothing.
         (Counts(1_000_000, 10_000, **BOTH), Plan(Method.EXACT, 0)),
-        (Counts(1_000_000, 14_142, **BOTH), Plan(Method.EXACT, 0)),
-        (Counts(1_000_000, 14_143, **BOTH), Plan(Method.HNSW, 100)),
+        (Counts(1_000_000, 31_622, **BOTH), Plan(Method.EXACT, 0)),
+        (Counts(1_000_000, 31_623, **BOTH), Plan(Method.HNSW, 100)),
         # The more candidates an index is asked for, the longer it looks for those that pass.
-        (Counts(1_000_000, 44_721, has_hnsw=False, has_binary=True), Plan(Method.EXACT, 0)),
-        (Counts(1_000_000, 44_722, has_hnsw=False, has_binary=True), Plan(Method.BINARY, 1000)),
+        (Counts(1_000_000, 100_000, has_hnsw=False, has_binary=True), Plan(Method.EXACT, 0)),
+        (Counts(1_000_000, 100_001, has_hnsw=False, has_binary=True), Plan(Method.BINARY, 1000)),
         (Counts(20_000, 10_001, **BOTH), Plan(Method.HNSW, 100)),
         # Chunks without vector match the filter too.
         (Counts(9_000, 10_001, **BOTH), Plan(Method.EXACT, 0)),
