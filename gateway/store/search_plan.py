@@ -23,9 +23,9 @@ _MIN_BINARY_POOL = 150
 # million, where it is 0.949 with 1,000. Where between them it falls is not known.
 _LARGE = 300_000
 
-# To find a chunk that passes a filter, an index is scanned past those that do not: past more than chance lets expect, as
-# a folder or a language is about something, and a query is mostly about something else. So scanning past one costs ten
-# times what it costs to compare one that was looked up. Without this a folder of 49,000 among a million took over 18 s.
+# To find a chunk that passes a filter, an index is scanned past those that do not: past more than chance lets expect,
+# as a folder or a language is about something, and a query is mostly about something else. So scanning past one counts
+# for ten that are looked up and compared. Without this a folder of 49,000 among a million took over 18 s.
 _SCAN_PRICE = 10.0
 
 EF_STEPS = {"HNSW": (300, 550, MAX_POOL), "BINARY": (150, 300, 600, MAX_POOL)}

@@ -189,7 +189,7 @@ class Bench:
         self.figures[f"{name}_recall_min"] = float(np.min(recalls))
 
     def _share(self, suffix: str) -> int:
-        """One of how many timed queries is asked: a narrow filter of a huge codebase is compared whole, for a second."""
+        """One of how many timed queries is asked: a narrow filter of a huge codebase is compared whole."""
         return 5 if suffix == "_narrow" and len(self.ids) > HUGE else 1
 
     async def _times(

@@ -93,6 +93,7 @@ async def test_the_plan_reads_the_index(
     """EXPLAIN of the very statement, in its transaction, names the index and no other way to the vectors."""
     above = 700 if method is Method.BINARY else 10**6
     await SpaceStore(database, binary_above_count=above).build_hnsw_index(space.space_key, above_chunk_count=400)
+    monkeypatch.setattr("gateway.store.search_plan._SCAN_PRICE", 0)
     plans: list[str] = []
     fetch = search._fetch_statement
     ranks = rank_statement(method, filtered=filtered, by_words=by_words)
