@@ -117,8 +117,7 @@ class TritonFleet:
 
     async def close(self) -> None:
         """Close every channel."""
-        for member in self._members.values():
-            await member.client.close()
+        await asyncio.gather(*(member.client.close() for member in self._members.values()))
 
     async def check_ready(self, encoder: Encoder, *, timeout_s: float) -> None:
         """Check that one Triton at least serves this version of an encoder.

@@ -40,8 +40,8 @@ ROWS_PER_REQUEST = 16
 _PATIENCE = 1.0
 _PATIENCE_S = 0.1
 # A request is not taken back, whoever stopped waiting for it, before it took this long. Triton before 25.04 can crash
-# when one is cancelled just as it is answered (triton-inference-server/server#8034): seen once in 50,000. What Triton
-# does not answer at all ends by this, or with the connection.
+# when one is cancelled just as it is answered (triton-inference-server/server#8034), as it did within 50,000 cancelled
+# calls. What Triton does not answer at all ends by this, or with the connection.
 _REQUEST_TIMEOUT_S = 30.0
 _CLOSE_TIMEOUT_S = 2.0
 # What Triton says of a process of its Python backend that died, or did not answer for a while.
