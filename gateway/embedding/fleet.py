@@ -44,18 +44,6 @@ class _Member:
     mismatch: str = ""
     retired: bool = False
 
-    @asynccontextmanager
-    async def working(self, tokens: int) -> AsyncIterator[None]:
-        self.pending_tokens += tokens
-        self.call_count += 1
-        try:
-            yield
-        finally:
-            self.pending_tokens -= tokens
-            self.call_count -= 1
-            if self.retired and self.call_count == 0:
-                await self.client.close()
-
     def avoid(self, seconds: float) -> None:
         self.avoided_until = time.monotonic() + seconds
 
@@ -85,6 +73,7 @@ class TritonFleet:
         # Of each encoder: what takes turns with another encoder would meet the same Triton each time.
         self._turns: Counter[str] = Counter()
         self._changed = asyncio.Event()
+        self._closing: set[asyncio.Task[None]] = set()
 
     @property
     def urls(self) -> list[str]:
@@ -108,16 +97,31 @@ class TritonFleet:
             client = TritonClient(url, concurrency=self._concurrency, work=self._work)
             self._members[url] = _Member(url, client, ProvenEncoders(client))
         for url in set(self._members) - found:
-            await self._retire(self._members.pop(url))
+            member = self._members.pop(url)
+            member.retired = True
+            self._close_if_idle(member)
 
-    async def _retire(self, member: _Member) -> None:
-        member.retired = True
-        if member.call_count == 0:
-            await member.client.close()
+    @asynccontextmanager
+    async def _working(self, member: _Member, tokens: int) -> AsyncIterator[None]:
+        member.pending_tokens += tokens
+        member.call_count += 1
+        try:
+            yield
+        finally:
+            member.pending_tokens -= tokens
+            member.call_count -= 1
+            self._close_if_idle(member)
+
+    def _close_if_idle(self, member: _Member) -> None:
+        """Close a retired one after its last call, which does not wait for that."""
+        if member.retired and member.call_count == 0:
+            closing = asyncio.create_task(member.client.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
         """Close every channel."""
-        await asyncio.gather(*(member.client.close() for member in self._members.values()))
+        await asyncio.gather(*(member.client.close() for member in self._members.values()), *self._closing)
 
     async def check_ready(self, encoder: Encoder, *, timeout_s: float) -> None:
         """Check that one Triton at least serves this version of an encoder.
@@ -218,7 +222,7 @@ class TritonFleet:
             if left_s <= 0:
                 break
             try:
-                async with member.working(tokens):
+                async with self._working(member, tokens):
                     result = await member.encoders.encode(
                         encoder, rows, input_type, priority=priority, timeout_s=left_s
                     )

@@ -5,11 +5,12 @@ Shapes: B rows of a request, T tokens of the longest row, D numbers of an encode
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import partial
+from typing import Any
 
 import grpc
 import numpy as np
@@ -272,30 +273,22 @@ class TritonClient:
         tokens = sum(len(row) for row in rows)
         self._asked_tokens[encoder.name] += tokens
         load = self.loads[encoder.name]
-        infer = self._request(encoder, rows, input_type, priority, timeout_s, load)
+        infer = self._sent(self._infer(encoder, rows, input_type, priority, timeout_s, load))
         try:
             with self.meter.working(tokens):
                 done, _ = await asyncio.wait({infer}, timeout=self._patience_s(encoder))
                 if not done:
                     # Counted nowhere, and what becomes of it is of no interest: nobody asked for it.
                     one_token = [np.zeros(1, dtype=np.int64)]
-                    self._request(encoder, one_token, input_type, Priority.INTERACTIVE, timeout_s, EncoderLoad())
+                    wake = self._infer(encoder, one_token, input_type, Priority.INTERACTIVE, timeout_s, EncoderLoad())
+                    self._sent(wake)
                 return await infer
         finally:
             self._asked_tokens[encoder.name] -= tokens
 
-    def _request(
-        self,
-        encoder: Encoder,
-        rows: list[NDArray[np.int64]],
-        input_type: InputType,
-        priority: Priority,
-        timeout_s: float,
-        load: EncoderLoad,
-    ) -> asyncio.Task[NDArray[np.float32]]:
+    def _sent(self, infer: Coroutine[Any, Any, NDArray[np.float32]]) -> asyncio.Task[NDArray[np.float32]]:
         """Send a request, which goes on when nobody waits for it any more."""
-        timeout_s = max(timeout_s, self._request_timeout_s)
-        request = asyncio.create_task(self._infer(encoder, rows, input_type, priority, timeout_s, load))
+        request = asyncio.create_task(infer)
         self._requests.add(request)
         request.add_done_callback(self._requests.discard)
         # Retrieved, or asyncio would log the failure of one that nobody waited for.
@@ -347,7 +340,7 @@ class TritonClient:
                     model_version=str(encoder.version),
                     outputs=[triton_grpc.InferRequestedOutput(name) for name in outputs],
                     priority=priority,
-                    client_timeout=timeout_s,
+                    client_timeout=max(timeout_s, self._request_timeout_s),
                     headers=running.headers,
                 )
         except InferenceServerException as exc:

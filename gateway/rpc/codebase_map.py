@@ -34,7 +34,7 @@ class CodebaseMaps:
             Overloaded: So many wait already that this one would for long.
         """
         if self._count > MAX_WAITING:
-            raise Overloaded(f"{MAX_WAITING} maps wait to be drawn", retry_after_s=MAX_WAITING * _MAP_S)
+            raise Overloaded(f"{MAX_WAITING} maps wait to be drawn", retry_after_s=_MAP_S)
         self._count += 1
         try:
             return await self._draw_in_turn(codebase_key, space, limit, timeout_s)

@@ -16,7 +16,7 @@ from gateway.store.codebases import not_found
 from gateway.store.named_parameters import bind
 from gateway.store.pool import Database
 from gateway.store.rows import DIMENSION, ChunkRow, HitRow, RevisionRow, SearchQuery, SearchResult
-from gateway.store.search_plan import EXACT_LIMIT, Counts, Method, Plan, choose_plan, may_fall_back, most_worth_counting
+from gateway.store.search_plan import EXACT_LIMIT, Counts, Method, Plan, choose_plan, may_fall_back, most_compared
 from gateway.store.search_statements import QUERIES, count_statement, rank_statement
 from gateway.store.search_words import NO_WORDS, PART_WEIGHTS, WordQuery, choose_words
 from gateway.store.spaces import another_is_active
@@ -78,14 +78,12 @@ class SearchStore:
             # What has no policies of its own, words and remembered counts, is asked for these alone.
             values["codebase_keys"] = list(known.codebase_ids)
             searched, pending = await self._count(connection, values["codebase_keys"], space_key)
-            counts = await self._inspect(connection, query, replace(known.counts, searched=searched), values)
-            plan = choose_plan(
-                counts,
-                page_size=query.limit,
-                pool=query.pool,
-                plain_weights=abs(query.scale - 1) < 1e-3,
-                exact_limit=self._exact_limit,
-            )
+            counts = replace(known.counts, searched=searched)
+            plan = self._choose(counts, query)
+            if query.filter.restricts and plan.method is not Method.EXACT:
+                most = most_compared(plan, counts, exact_limit=self._exact_limit)
+                counts = replace(counts, matching=await _count_matching(connection, values, limit=most + 1))
+                plan = self._choose(counts, query)
             await self._configure(connection, plan, timeout_s)
             records = await self._rank(connection, plan, query, known.words, values | {"searched": searched})
             if _too_few(records, plan, counts, query) and may_fall_back(counts):
@@ -165,17 +163,14 @@ class SearchStore:
                 self._counts.popitem(last=False)
         return searched, pending
 
-    async def _inspect(
-        self, connection: "Connection", query: SearchQuery, counts: Counts, values: dict[str, Any]
-    ) -> Counts:
-        """Count what passes the filter, but where few vectors decide the plan."""
-        if counts.searched <= self._exact_limit or not query.filter.restricts:
-            return counts
-        # A plan for any values would read all chunks, where one for these takes an index.
-        await _fetch(connection, "plan_by_values", {})
-        most = most_worth_counting(counts.searched, exact_limit=self._exact_limit)
-        [record] = await _fetch_statement(connection, count_statement(), values | {"limit": most})
-        return replace(counts, matching=record["count"])
+    def _choose(self, counts: Counts, query: SearchQuery) -> Plan:
+        return choose_plan(
+            counts,
+            page_size=query.limit,
+            pool=query.pool,
+            plain_weights=abs(query.scale - 1) < 1e-3,
+            exact_limit=self._exact_limit,
+        )
 
     async def _configure(self, connection: "Connection", plan: Plan, timeout_s: float) -> None:
         values = {
@@ -260,6 +255,15 @@ async def _find_searched(
 
 def _revision(record: asyncpg.Record) -> RevisionRow:
     return RevisionRow(**{field.name: record[field.name] for field in fields(RevisionRow)})
+
+
+async def _count_matching(connection: "Connection", values: Mapping[str, Any], *, limit: int) -> int:
+    """Count the chunks that pass the filter, up to a limit."""
+    # A plan for any values would read all chunks, where one for these takes an index.
+    await _fetch(connection, "plan_by_values", {})
+    [record] = await _fetch_statement(connection, count_statement(), {**values, "limit": limit})
+    count: int = record["count"]
+    return count
 
 
 async def _get_vectors(

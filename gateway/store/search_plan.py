@@ -9,8 +9,8 @@ EXACT_LIMIT = 10_000
 scan, so that a small codebase among many costs it more than that, and recall."""
 
 BINARY_LIMIT = 0
-"""Above this many vectors a space's index is the one over signs: a tenth of the other's size, and measured to be faster
-and more exact at every size from 12,000; see DECISIONS.md. `DUOVEC_BINARY_INDEX_ABOVE` sets another."""
+"""Above this many vectors a space's index is the one over signs: an eleventh of the other's size, measured to be
+faster, and as exact or more, from 12,000 to 100,000; see DECISIONS.md. `DUOVEC_BINARY_INDEX_ABOVE` sets another."""
 
 FALLBACK_LIMIT = 100_000
 """Up to this many vectors are compared whole when an index gave too few hits; above it the reply says so."""
@@ -19,8 +19,8 @@ MIN_POOL, MAX_POOL = 100, 1000
 _POOL_PER_HIT = 10
 # Hamming distance ranks coarsely: at 100,000 vectors the best 10 lie among its best 75 (see DECISIONS.md).
 _MIN_BINARY_POOL = 150
-# Above this many, as many as pgvector takes. Measured: with 200, recall@10 is 0.9995 at 100,000 vectors and 0.917 at a
-# million, where it is 0.949 with 1,000. Where between them it falls is not known.
+# Above this many, as many as pgvector takes. With 150 to 200, recall@10 is 0.998 at 100,000 vectors. With 1,000 it is
+# 1.0 at a million; with 200 it was 0.917 there, of an older graph. Where between them it falls is not known.
 _LARGE = 300_000
 
 # To find a chunk that passes a filter, an index is scanned past those that do not: past more than chance lets expect,
@@ -48,7 +48,7 @@ class Counts:
 
     Attributes:
         searched: Vectors of the codebases in the space.
-        matching: Chunks that pass the filter, counted up to `most_worth_counting`; None without one.
+        matching: Chunks that pass the filter, counted up to one more than `most_compared`; None where not counted.
         has_hnsw: Whether the space has a valid HNSW index over its vectors.
         has_binary: Whether it has one over their signs.
         least_ef: Candidates that a scan must keep for the codebases, as the recall watch found; 0 for the usual number.
@@ -104,14 +104,15 @@ def choose_plan(
         return Plan(Method.EXACT, 0)
     pool = pool or min(max(_POOL_PER_HIT * page_size, MIN_POOL), MAX_POOL)
     plan = index_plan(counts, pool=pool, plain_weights=plain_weights)
-    if counts.matching is not None and compared <= math.sqrt(_SCAN_PRICE * plan.pool * counts.searched):
+    if counts.matching is not None and compared <= most_compared(plan, counts, exact_limit=exact_limit):
         return Plan(Method.EXACT, 0)
     return plan
 
 
-def most_worth_counting(searched: int, *, exact_limit: int = EXACT_LIMIT) -> int:
-    """How many chunks that pass a filter decide nothing any more: no plan compares so many of `searched` whole."""
-    return max(exact_limit, math.isqrt(int(_SCAN_PRICE * MAX_POOL * searched))) + 1
+def most_compared(plan: Plan, counts: Counts, *, exact_limit: int = EXACT_LIMIT) -> int:
+    """Up to how many chunks that pass a filter are compared whole rather than looked for by the index of `plan`."""
+    limit = max(exact_limit, math.isqrt(int(_SCAN_PRICE * plan.pool * counts.searched)))
+    return limit if counts.index_suffices else max(limit, FALLBACK_LIMIT)
 
 
 def index_plan(counts: Counts, *, pool: int, plain_weights: bool = True) -> Plan:

@@ -7,10 +7,11 @@ WITH visible AS MATERIALIZED (
     SELECT codebase_id, codebase_key, row_number() OVER () AS n
     FROM codebases WHERE codebase_id = ANY(:codebase_ids::text[])
 ), sought AS MATERIALIZED (
-    SELECT s.word, sum(w.chunk_count)::bigint AS chunk_count
+    SELECT s.word, (
+               SELECT sum(w.chunk_count)::bigint FROM visible
+               JOIN word_counts w ON w.codebase_key = visible.codebase_key AND w.word = s.word
+           ) AS chunk_count
     FROM unnest(tsvector_to_array(to_tsvector('simple', code_words(left(:text::text, 10000))))) AS s (word)
-    LEFT JOIN word_counts w ON w.codebase_key IN (SELECT codebase_key FROM visible) AND w.word = s.word
-    GROUP BY s.word
 ), space AS (
     SELECT active_space() AS active_space_key,
            (SELECT indisvalid FROM pg_index

@@ -88,10 +88,14 @@ async def test_dead_rows_and_a_table_larger_than_its_rows(database: Database, st
     await until_advised(database, vectors, advised=False)
 
 
-async def test_a_bloated_index_is_found_and_mended(database: Database, stored: SpaceRow) -> None:
+async def test_a_bloated_index_is_found_and_mended(
+    database: Database, stored: SpaceRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An HNSW graph keeps the pages of rows that were deleted."""
-    await SpaceStore(database, binary_above_count=10**6).build_hnsw_index(stored.space_key, above_chunk_count=-1)
-    index = f"embeddings_s{stored.space_key}_hnsw"
+    # Of signs, an entry is small.
+    monkeypatch.setattr(maintenance_advice, "_LEAST_BYTES", 100_000)
+    await SpaceStore(database).build_hnsw_index(stored.space_key, above_chunk_count=-1)
+    index = f"embeddings_s{stored.space_key}_binary"
     await until_advised(database, index, advised=False)
     await run(database, "DELETE FROM chunks WHERE chunk_id % 4 <> 0")
     await run(database, f"VACUUM (ANALYZE) embeddings_s{stored.space_key}")
@@ -102,24 +106,22 @@ async def test_a_bloated_index_is_found_and_mended(database: Database, stored: S
 
 
 async def test_a_build_that_was_broken_off_is_found_and_mended(database: Database, stored: SpaceRow) -> None:
-    await SpaceStore(database, binary_above_count=10**6).build_hnsw_index(stored.space_key, above_chunk_count=-1)
-    index = f"embeddings_s{stored.space_key}_hnsw"
+    await SpaceStore(database).build_hnsw_index(stored.space_key, above_chunk_count=-1)
+    index = f"embeddings_s{stored.space_key}_binary"
     await run(database, f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{index}'::regclass")
     [broken] = await until_advised(database, index, advised=True)
     assert "answers nothing" in broken.finding
     await run(database, broken.command)
     await until_advised(database, index, advised=False)
-    assert await SpaceStore(database, binary_above_count=10**6).build_hnsw_index(stored.space_key, above_chunk_count=-1)
+    assert await SpaceStore(database).build_hnsw_index(stored.space_key, above_chunk_count=-1)
 
 
 async def test_an_index_that_is_being_built_is_left_alone(database: Database, stored: SpaceRow, url: str) -> None:
     """It is not valid yet, and to drop it is no good advice. A writer keeps the build waiting."""
-    index, table = f"embeddings_s{stored.space_key}_hnsw", f"embeddings_s{stored.space_key}"
+    index, table = f"embeddings_s{stored.space_key}_binary", f"embeddings_s{stored.space_key}"
     writer, looker = await asyncpg.connect(url), await asyncpg.connect(url)
     await writer.execute(f"BEGIN; LOCK TABLE {table} IN ROW EXCLUSIVE MODE")
-    building = asyncio.create_task(
-        SpaceStore(database, binary_above_count=10**6).build_hnsw_index(stored.space_key, above_chunk_count=-1)
-    )
+    building = asyncio.create_task(SpaceStore(database).build_hnsw_index(stored.space_key, above_chunk_count=-1))
     async with asyncio.timeout(20):
         while not await looker.fetch("SELECT FROM pg_stat_progress_create_index WHERE phase LIKE 'waiting%'"):
             await asyncio.sleep(0.02)

@@ -17,7 +17,7 @@ from gateway.store.pool import Database
 from gateway.store.rows import FilterRow, SearchQuery, SpaceRow
 from gateway.store.search import SearchStore
 from gateway.store.search_plan import Method
-from gateway.store.search_statements import rank_statement
+from gateway.store.search_statements import count_statement, rank_statement
 from gateway.store.spaces import SpaceStore
 
 ROW_COUNT = 500
@@ -127,6 +127,34 @@ def nodes_of(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield plan
     for child in plan.get("Plans", ()):
         yield from nodes_of(child)
+
+
+@pytest.mark.parametrize(
+    ("row", "index"),
+    [
+        (FilterRow(kinds=["class"]), "chunks_language_kind"),
+        (FilterRow(languages=["go"]), "chunks_language_kind"),
+        (
+            FilterRow(path_regex="^src/.*$", path_from="src/", path_below="src0"),
+            "chunks_codebase_key_path_file_sha256_ordinal_key",
+        ),
+    ],
+)
+async def test_what_passes_a_filter_is_counted_without_reading_chunks(
+    database: Database, ids: list[int], space: SpaceRow, codebase_key: int, row: FilterRow, index: str
+) -> None:
+    query = SearchQuery(make_vectors(1)[0], limit=10, filter=row)
+    values = search._values(space.space_key, query) | {"codebase_keys": [codebase_key], "limit": 10**6}
+    sql, arguments = bind(count_statement(), values)
+    async with database.acquire(5, autocommit=True) as connection:
+        await connection.execute("VACUUM ANALYZE chunks")
+    async with database.acquire(5) as connection:
+        # The planner reads a few hundred chunks from end to end; of many it does what it must do here.
+        await connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
+        await search._fetch(connection, "plan_by_values", {})
+        [plan] = json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) {sql}", *arguments))
+    scans = [(node["Node Type"], node["Index Name"]) for node in nodes_of(plan["Plan"]) if "Index Name" in node]
+    assert scans == [("Index Only Scan", index)]
 
 
 async def test_a_filter_that_leaves_little_is_searched_exactly_though_the_codebase_is_large(

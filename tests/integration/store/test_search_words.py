@@ -7,6 +7,7 @@ import pytest
 from store_callers import make_caller, set_role
 from store_samples import make_chunk, make_vectors, sha256
 
+from gateway.errors import NotFound
 from gateway.store.caller import acting_with
 from gateway.store.chunks import ChunkStore
 from gateway.store.codebases import CodebaseStore
@@ -159,7 +160,7 @@ async def test_words_of_other_codebases_are_neither_found_nor_counted(
     assert after.hits == before.hits
 
 
-async def test_words_that_the_caller_may_not_read_are_not_counted(
+async def test_words_that_the_caller_may_not_read_are_neither_found_nor_counted(
     caller_database: Database, database: Database, chunks: ChunkStore, space: SpaceRow, codebase_key: int
 ) -> None:
     """The counts of words have no row-level security of their own: how common a word is tells of others' code."""
@@ -168,6 +169,8 @@ async def test_words_that_the_caller_may_not_read_are_not_counted(
     await chunks.insert(codebase_key, space.space_key, rows, make_vectors(60), timeout_s=5)
     async with database.acquire(5) as connection:
         await connection.execute("INSERT INTO word_counts VALUES ($1, 'common', 60)", codebase_key)
+    query = SearchQuery(make_vectors(1)[0], limit=5, text="common", lexical_weight=1.0)
+    store = SearchStore(caller_database, exact_limit=0)
     for role, chunk_count in ((None, None), ("READ", 60), (None, None)):
         await set_role(database, caller, codebase_key, role)
         with acting_with(caller):
@@ -175,5 +178,12 @@ async def test_words_that_the_caller_may_not_read_are_not_counted(
                 values = {"codebase_ids": ["demo"], "space_key": space.space_key, "text": "common"}
                 sql, arguments = bind(QUERIES["find_searched"], values)
                 [record] = await connection.fetch(sql, *arguments)
-        assert (record["words"], record["word_chunk_counts"]) == (["common"], [chunk_count])
-        assert record["codebase_key"] == (codebase_key if role else None)
+            assert (record["words"], record["word_chunk_counts"]) == (["common"], [chunk_count])
+            assert record["codebase_key"] == (codebase_key if role else None)
+            if role is None:
+                with pytest.raises(NotFound):
+                    await store.search(["demo"], space.space_key, query, timeout_s=5)
+            else:
+                result = await store.search(["demo"], space.space_key, query, timeout_s=5)
+                assert (len(result.hits), result.candidate_count, result.searched_chunk_count) == (5, 60, 60)
+                assert min(hit.lexical_score for hit in result.hits) > 0

@@ -1,8 +1,10 @@
 """How a search is carried out, from counts alone."""
 
+from dataclasses import replace
+
 import pytest
 
-from gateway.store.search_plan import Counts, Method, Plan, choose_plan, index_for, may_fall_back, most_worth_counting
+from gateway.store.search_plan import Counts, Method, Plan, choose_plan, index_for, may_fall_back, most_compared
 
 BOTH = {"has_hnsw": True, "has_binary": True}
 NONE = {"has_hnsw": False, "has_binary": False}
@@ -67,16 +69,15 @@ def test_without_being_told_otherwise_an_index_is_over_signs() -> None:
     assert index_for(10_001, 10_001) is Method.BINARY
 
 
-@pytest.mark.parametrize("searched", [10_001, 300_000, 10**6, 10**8])
-def test_matches_are_counted_as_far_as_that_decides_something(searched: int) -> None:
-    """One more than any plan would compare whole, however many candidates are asked for."""
-    most = most_worth_counting(searched)
-    for page_size in (1, 100):
-        for matching in (most, 10 * most):
-            plan = choose_plan(Counts(searched, matching, **BOTH), page_size=page_size, pool=None)
-            assert plan.method is Method.HNSW or matching > searched
-    counts = Counts(searched, most - 1, has_hnsw=False, has_binary=True)
-    assert choose_plan(counts, page_size=100, pool=None).method is Method.EXACT or most - 1 > searched
+@pytest.mark.parametrize("index_suffices", [True, False])
+@pytest.mark.parametrize("page_size", [1, 100])
+@pytest.mark.parametrize("searched", [100_001, 300_000, 10**6, 10**8])
+def test_matches_are_counted_as_far_as_they_decide(searched: int, page_size: int, index_suffices: bool) -> None:
+    """So many are compared whole, and one more is not, nor is any number of which that is the first."""
+    counts = Counts(searched, None, has_hnsw=False, has_binary=True, index_suffices=index_suffices)
+    most = most_compared(choose_plan(counts, page_size=page_size, pool=None), counts)
+    for matching, method in ((most, Method.EXACT), (most + 1, Method.BINARY)):
+        assert choose_plan(replace(counts, matching=matching), page_size=page_size, pool=None).method is method
 
 
 @pytest.mark.parametrize(
