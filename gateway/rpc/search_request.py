@@ -1,6 +1,7 @@
 """A search request, checked, and the tokens of its pages."""
 
 import base64
+import json
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -16,15 +17,18 @@ from gateway.rpc import paging, validation
 from gateway.rpc.path_globs import path_range, path_regex
 from gateway.store.rows import DIMENSION, FilterRow, SearchResult
 from gateway.store.search_plan import MAX_POOL
-from gateway.store.search_words import LEXICAL_WEIGHT
+from gateway.store.search_words import LEXICAL_WEIGHT, MAX_WORDS
 
 MAX_CODEBASES = 100
 MAX_PAGE_SIZE = 100
 DEFAULT_PAGE_SIZE = 10
 MAX_LANGUAGES = 16
+MAX_KINDS = 4
 _MAX_INT64 = 2**63 - 1
 # The norm of a query whose halves were weighed anew (`gateway.embedding.blend`) is 1 to √2, but for rounding.
 _MIN_SCALE, _MAX_SCALE = 0.9, 1.5
+# The logarithm of more chunks than there will be.
+_MAX_WORD_WEIGHT = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class Page:
     truncated: bool
     missing_encoder: str
     pool: int
+    word_weights: dict[str, float]
     score: float
     chunk_id: int
 
@@ -97,6 +102,7 @@ def encode_page(request_digest: str, space: str, page: Page) -> str:
         str(int(page.truncated)),
         page.missing_encoder,
         str(page.pool),
+        json.dumps(page.word_weights),
         repr(page.score),
         str(page.chunk_id),
     )
@@ -109,10 +115,10 @@ def decode_page(token: str, request_digest: str, space: str) -> Page | None:
         InvalidInput: The token is none of ours, or belongs to another query.
         SpaceMismatch: The list was begun in another space.
     """
-    key = paging.decode(token, 9)
+    key = paging.decode(token, 10)
     if key is None:
         return None
-    token_digest, token_space, vector, scale, truncated, missing_encoder, pool, score, chunk_id = key
+    token_digest, token_space, vector, scale, truncated, missing_encoder, pool, word_weights, score, chunk_id = key
     if token_digest != request_digest:
         raise paging.other_query()
     if token_space != space:
@@ -127,10 +133,11 @@ def decode_page(token: str, request_digest: str, space: str) -> Page | None:
             truncated=truncated == "1",
             missing_encoder=missing_encoder,
             pool=int(pool),
+            word_weights=_word_weights(word_weights),
             score=float(score),
             chunk_id=int(chunk_id),
         )
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise paging.foreign_token() from exc
     sound = (
         page.vector_V.shape == (DIMENSION,)
@@ -143,6 +150,21 @@ def decode_page(token: str, request_digest: str, space: str) -> Page | None:
     if not sound:
         raise paging.foreign_token()
     return page
+
+
+def _word_weights(text: str) -> dict[str, float]:
+    """What each word weighs, of JSON.
+
+    Raises:
+        ValueError: It is something else, or a weight is none.
+        RecursionError: It is nested too deeply to be read.
+    """
+    weights = json.loads(text)
+    if not isinstance(weights, dict) or len(weights) > MAX_WORDS:
+        raise ValueError("no weights of words")
+    if not all(isinstance(weight, float) and 0 <= weight <= _MAX_WORD_WEIGHT for weight in weights.values()):
+        raise ValueError("no weight of a word")
+    return weights
 
 
 def partial_reasons(result: SearchResult, missing_encoder: str) -> "list[pb.PartialReason]":
@@ -180,6 +202,8 @@ def _filter(message: pb.SearchFilter) -> FilterRow:
         validation.label(f"filter.languages[{index}]", language, limit=64, required=True)
         for index, language in enumerate(message.languages)
     ]
+    if len(message.kinds) > MAX_KINDS:
+        raise InvalidInput("filter.kinds", f"has {len(message.kinds)} items, the limit is {MAX_KINDS}")
     kinds = [validation.kind(f"filter.kinds[{index}]", kind) for index, kind in enumerate(message.kinds)]
     regex = path_regex("filter.path_globs", message.path_globs)
     path_from, path_below = path_range(message.path_globs)

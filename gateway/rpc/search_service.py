@@ -108,6 +108,7 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
                     limit=checked.page_size,
                     pool=page.pool if page is not None else None,
                     after=(page.score, page.chunk_id) if page is not None else None,
+                    word_weights=page.word_weights if page is not None else None,
                 ),
                 timeout_s=self._timeout_s,
             )
@@ -129,6 +130,7 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
                     truncated=vector.truncated,
                     missing_encoder=vector.missing_encoder,
                     pool=result.pool,
+                    word_weights=dict(result.word_weights),
                     score=last.score,
                     chunk_id=last.chunk_id,
                 ),

@@ -234,6 +234,7 @@ class SearchQuery:
         limit: Hits at most, 1 to 500.
         pool: Candidates that the first page asked an index for; None on the first page.
         after: Score and chunk id of the last hit of the page before; None on the first page.
+        word_weights: What each word weighed on the first page; None on the first page.
     """
 
     vector_D: NDArray[np.float32]
@@ -246,6 +247,7 @@ class SearchQuery:
     excluded_chunk_id: int | None = None
     pool: int | None = None
     after: tuple[float, int] | None = None
+    word_weights: Mapping[str, float] | None = None
 
     @property
     def words(self) -> str:
@@ -280,8 +282,10 @@ class SearchResult:
         revisions: What is recorded of these, by their keys; those of which something is.
         method: How candidates were found.
         pool: Candidates that an index was asked for; later pages of the query must ask for as many.
+        word_weights: What each word that counted weighs; later pages of the query must weigh them the same.
         has_more: Whether there is another page.
-        candidates_exhausted: Whether an index gave fewer hits than were asked for although there are more chunks.
+        candidates_exhausted: Whether an index gave fewer hits, or candidates, than were asked for although there are
+            more chunks.
         candidate_count: Chunks that were compared at full precision.
         searched_chunk_count: Chunks of the codebases with a vector in the space.
         pending_chunk_count: Chunks without one, which could not be found.
@@ -292,6 +296,7 @@ class SearchResult:
     revisions: Mapping[int, RevisionRow]
     method: Method
     pool: int
+    word_weights: Mapping[str, float]
     has_more: bool
     candidates_exhausted: bool
     candidate_count: int

@@ -72,7 +72,7 @@ class SearchStore:
         """
         values = _values(space_key, query)
         async with self._database.acquire(timeout_s) as connection:
-            known = await _find_searched(connection, codebase_ids, space_key, text=query.words)
+            known = await _find_searched(connection, codebase_ids, space_key, query)
             if only_if_active and known.active_space_key != space_key:
                 raise another_is_active(space_key)
             # What has no policies of its own, words and remembered counts, is asked for these alone.
@@ -97,6 +97,7 @@ class SearchStore:
             revisions=known.revisions,
             method=plan.method,
             pool=plan.pool,
+            word_weights=dict(zip(known.words.words, records[0]["word_weights"] or (), strict=True)),
             has_more=len(hits) > query.limit,
             candidates_exhausted=_too_few(records, plan, counts, query),
             candidate_count=records[0]["candidate_count"],
@@ -198,6 +199,7 @@ class SearchStore:
                 "pool": plan.pool,
                 "words": list(words.words),
                 "word_chunk_counts": list(words.chunk_counts),
+                "word_weights": list(words.weights),
                 "any_word": words.any_word,
                 "part_weights": list(PART_WEIGHTS),
             },
@@ -225,8 +227,9 @@ class _Searched:
 
 
 async def _find_searched(
-    connection: "Connection", codebase_ids: Sequence[str], space_key: int, *, text: str = ""
+    connection: "Connection", codebase_ids: Sequence[str], space_key: int, query: SearchQuery | None = None
 ) -> _Searched:
+    text, first_weights = ("", None) if query is None else (query.words, query.word_weights)
     records = await _fetch(
         connection, "find_searched", {"codebase_ids": list(codebase_ids), "space_key": space_key, "text": text}
     )
@@ -244,12 +247,13 @@ async def _find_searched(
         counts=Counts(
             0,
             None,
+            in_space=first["in_space"] or 0,
             has_hnsw=first["has_hnsw"],
             has_binary=first["has_binary"],
             least_ef=max((record["least_ef"] for record in watched), default=0),
             index_suffices=all(record["index_suffices"] for record in watched),
         ),
-        words=choose_words(list(zip(first["words"], first["word_chunk_counts"], strict=True))),
+        words=choose_words(list(zip(first["words"], first["word_chunk_counts"], strict=True)), first_weights),
     )
 
 
@@ -296,12 +300,14 @@ def _values(space_key: int, query: SearchQuery) -> dict[str, Any]:
 
 
 def _too_few(records: Sequence[asyncpg.Record], plan: Plan, counts: Counts, query: SearchQuery) -> bool:
-    """Whether an index gave fewer hits than were asked for although there are more chunks."""
-    if plan.method is Method.EXACT:
+    """Whether an index gave fewer hits, or candidates, than were asked for although there are more chunks."""
+    if plan.method is Method.EXACT or records[0]["candidate_count"] >= counts.compared:
         return False
+    # Signs rank coarsely: of few candidates the best are not the best there are, and a full page tells nothing.
+    if plan.method is Method.BINARY and records[0]["nearest_count"] < min(plan.pool, counts.compared):
+        return True
     hit_count = sum(record["score"] is not None for record in records)
-    total = counts.searched if counts.matching is None else min(counts.matching, counts.searched)
-    if hit_count > query.limit or records[0]["candidate_count"] >= total:
+    if hit_count > query.limit:
         return False
     least: float | None = records[0]["least_similarity"]
     # What HNSW did not give is less similar than what it gave, and has at most every word; signs rank too coarsely.

@@ -49,6 +49,7 @@ class Counts:
     Attributes:
         searched: Vectors of the codebases in the space.
         matching: Chunks that pass the filter, counted up to one more than `most_compared`; None where not counted.
+        in_space: Vectors of all codebases in the space, by PostgreSQL's estimate; 0 where it has none.
         has_hnsw: Whether the space has a valid HNSW index over its vectors.
         has_binary: Whether it has one over their signs.
         least_ef: Candidates that a scan must keep for the codebases, as the recall watch found; 0 for the usual number.
@@ -59,8 +60,19 @@ class Counts:
     matching: int | None
     has_hnsw: bool
     has_binary: bool
+    in_space: int = 0
     least_ef: int = 0
     index_suffices: bool = True
+
+    @property
+    def compared(self) -> int:
+        """Vectors that exact search compares."""
+        return self.searched if self.matching is None else min(self.matching, self.searched)
+
+    @property
+    def scanned(self) -> int:
+        """Vectors in an index."""
+        return max(self.searched, self.in_space)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,21 +109,23 @@ def choose_plan(
             change with weights, so the index over them needs more candidates then.
         exact_limit: Vectors that are compared whole.
     """
-    compared = counts.searched if counts.matching is None else min(counts.matching, counts.searched)
+    compared = counts.compared
     if compared <= exact_limit or not (counts.has_hnsw or counts.has_binary):
         return Plan(Method.EXACT, 0)
     if not counts.index_suffices and compared <= FALLBACK_LIMIT:
         return Plan(Method.EXACT, 0)
     pool = pool or min(max(_POOL_PER_HIT * page_size, MIN_POOL), MAX_POOL)
     plan = index_plan(counts, pool=pool, plain_weights=plain_weights)
-    if counts.matching is not None and compared <= most_compared(plan, counts, exact_limit=exact_limit):
+    # A codebase among others is a filter, too: an index holds all of its space, and is scanned past the others.
+    restricted = counts.matching is not None or 2 * counts.searched <= counts.scanned
+    if restricted and compared <= most_compared(plan, counts, exact_limit=exact_limit):
         return Plan(Method.EXACT, 0)
     return plan
 
 
 def most_compared(plan: Plan, counts: Counts, *, exact_limit: int = EXACT_LIMIT) -> int:
-    """Up to how many chunks that pass a filter are compared whole rather than looked for by the index of `plan`."""
-    limit = max(exact_limit, math.isqrt(int(_SCAN_PRICE * plan.pool * counts.searched)))
+    """Up to how many chunks of a part of a space are compared whole rather than looked for by the index of `plan`."""
+    limit = max(exact_limit, math.isqrt(int(_SCAN_PRICE * plan.pool * counts.scanned)))
     return limit if counts.index_suffices else max(limit, FALLBACK_LIMIT)
 
 
@@ -126,7 +140,7 @@ def index_plan(counts: Counts, *, pool: int, plain_weights: bool = True) -> Plan
     if not counts.has_binary:
         raise ValueError("no index to ask")
     # Signs rank coarsely: what is scanned further must be ranked at full precision, too.
-    whole = counts.searched > _LARGE or not plain_weights
+    whole = counts.scanned > _LARGE or not plain_weights
     pool = MAX_POOL if whole else max(pool, _MIN_BINARY_POOL, counts.least_ef)
     return Plan(Method.BINARY, pool, counts.least_ef)
 

@@ -20,9 +20,9 @@ def rank_statement(method: Method, *, filtered: bool, by_words: bool) -> str:
     suffix = "_filtered" if filtered else ""
     exact = method is Method.EXACT
     whole = exact and not filtered
-    compared, lexical = "compared_all", QUERIES["score_no_words"]
+    compared, lexical = "compared_all", QUERIES["no_lexical"]
     if by_words:
-        lexical = QUERIES["score_words"].format(
+        lexical = QUERIES["lexical"].format(
             found=QUERIES["found_by_word" if whole else "found_by_chunk"],
             counted=QUERIES["counted_here" if whole else "counted_by_index"],
         )

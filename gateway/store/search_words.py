@@ -1,6 +1,6 @@
 """Which words of a query are looked up, and what a match counts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 LEXICAL_WEIGHT = 0.4
@@ -36,27 +36,36 @@ class WordQuery:
     Attributes:
         words: At most `MAX_WORDS`.
         chunk_counts: In how many chunks each stands, where that is known.
+        weights: What each weighed on the first page; None each on the first page itself.
         any_word: A tsquery of those by which chunks are looked up; None for none.
     """
 
     words: tuple[str, ...]
     chunk_counts: tuple[int | None, ...]
+    weights: tuple[float | None, ...]
     any_word: str | None
 
 
-NO_WORDS = WordQuery((), (), None)
+NO_WORDS = WordQuery((), (), (), None)
 
 
-def choose_words(found: Sequence[tuple[str, int | None]]) -> WordQuery:
+def choose_words(
+    found: Sequence[tuple[str, int | None]], first_weights: Mapping[str, float] | None = None
+) -> WordQuery:
     """Choose the words that count, and those by which chunks are looked up.
 
     Args:
         found: The query's words, with the number of chunks that have them where that is known, which is so for the
             common words of large codebases.
+        first_weights: What the words of the query's first page weighed there: they count, and no others do. What is
+            stored between two pages would change the weights, and with them the order that the pages cut.
     """
-    telling = [row for row in found if row[0] not in _SAYS_NOTHING] or list(found)
-    # Rare ones first: they say most, and cost least.
-    telling.sort(key=lambda row: (row[1] or 0, row[0]))
+    if first_weights is not None:
+        telling = [row for row in found if row[0] in first_weights]
+    else:
+        telling = [row for row in found if row[0] not in _SAYS_NOTHING] or list(found)
+    # Rare ones first: they say most, and cost least. Of those that nobody counted long ones are the rarest.
+    telling.sort(key=lambda row: (row[1] or 0, -len(row[0]), row[0]))
     telling = telling[:MAX_WORDS]
     looked_up, chunk_count = [], 0
     for word, count in telling:
@@ -67,6 +76,7 @@ def choose_words(found: Sequence[tuple[str, int | None]]) -> WordQuery:
     return WordQuery(
         words=tuple(word for word, _ in telling),
         chunk_counts=tuple(count for _, count in telling),
+        weights=tuple(None if first_weights is None else first_weights[word] for word, _ in telling),
         any_word=" | ".join(f"'{_escaped(word)}'" for word in looked_up) or None,
     )
 

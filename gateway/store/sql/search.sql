@@ -1,7 +1,7 @@
 -- name: find_searched
 -- Finds which of the codebases row-level security lets the caller see, with their revisions (version null for none) and
--- what the recall watch found about each; which space is the active one; which indexes of a space are complete; and the
--- words of a text, split as code is split, with how common each is in these codebases (null where it is not). A row for
+-- what the recall watch found about each; which space is the active one; how many vectors a space has, by PostgreSQL's
+-- estimate, and which of its indexes are complete; and the words of a text, split as code is split, with how common each is in these codebases (null where it is not). A row for
 -- each codebase, or one without, where none is seen; only the first has the words, which may be many.
 WITH visible AS MATERIALIZED (
     SELECT codebase_id, codebase_key, row_number() OVER () AS n
@@ -14,6 +14,8 @@ WITH visible AS MATERIALIZED (
     FROM unnest(tsvector_to_array(to_tsvector('simple', code_words(left(:text::text, 10000))))) AS s (word)
 ), space AS (
     SELECT active_space() AS active_space_key,
+           (SELECT greatest(reltuples, 0)::bigint FROM pg_class
+            WHERE oid = to_regclass(format('embeddings_s%s', :space_key::integer))) AS in_space,
            (SELECT indisvalid FROM pg_index
             WHERE indexrelid = to_regclass(format('embeddings_s%s_hnsw', :space_key::integer))) IS TRUE AS has_hnsw,
            (SELECT indisvalid FROM pg_index
@@ -124,28 +126,24 @@ SELECT chunk_id, distance FROM nearest
 SELECT chunk_id, distance FROM nearest
 UNION ALL
 SELECT e.chunk_id, e.embedding <=> :query::halfvec(2560)
-FROM chunk_words w
+FROM chunks_with_words(:codebase_keys::bigint[], :any_word::text::tsquery) w
 JOIN embeddings e ON e.chunk_id = w.chunk_id AND e.space_key = :space_key::integer
-WHERE w.codebase_key = ANY(:codebase_keys::bigint[]) AND w.words @@ :any_word::text::tsquery
-  AND NOT EXISTS (SELECT FROM nearest n WHERE n.chunk_id = w.chunk_id)
+WHERE NOT EXISTS (SELECT FROM nearest n WHERE n.chunk_id = w.chunk_id)
 
 -- name: compared_pool_filtered
 -- As compared_pool, with a filter.
 SELECT chunk_id, distance FROM nearest
 UNION ALL
 SELECT e.chunk_id, e.embedding <=> :query::halfvec(2560)
-FROM chunk_words w
+FROM chunks_with_words(:codebase_keys::bigint[], :any_word::text::tsquery) w
 JOIN chunks c ON c.chunk_id = w.chunk_id
 JOIN embeddings e ON e.chunk_id = w.chunk_id AND e.space_key = :space_key::integer
-WHERE w.codebase_key = ANY(:codebase_keys::bigint[]) AND w.words @@ :any_word::text::tsquery
-  AND NOT EXISTS (SELECT FROM nearest n WHERE n.chunk_id = w.chunk_id) AND {filter}
+WHERE NOT EXISTS (SELECT FROM nearest n WHERE n.chunk_id = w.chunk_id) AND {filter}
 
 -- name: found_by_word
 -- The words of many chunks: each word is looked up, where an index is worth it.
-SELECT w.chunk_id, sought.n, ts_rank(:part_weights::real[], w.words, sought.query) AS rank
-FROM compared
-JOIN chunk_words w ON w.chunk_id = compared.chunk_id AND w.codebase_key = ANY(:codebase_keys::bigint[])
-JOIN sought ON w.words @@ sought.query
+SELECT chunk_id, n, rank
+FROM compared JOIN word_ranks(:codebase_keys::bigint[], :words::text[], :part_weights::real[]) USING (chunk_id)
 
 -- name: found_by_chunk
 -- The words of a few chunks: each chunk is looked up. OFFSET keeps the planner from turning this around.
@@ -165,21 +163,25 @@ SELECT n AS word, count(*) AS chunk_count FROM found GROUP BY n
 -- name: counted_by_index
 -- In how many chunks a word stands, where that is not known; there are few such chunks, or few in the codebases at all.
 SELECT sought.n AS word,
-       (SELECT count(*) FROM chunk_words w
-        WHERE w.codebase_key = ANY(:codebase_keys::bigint[]) AND w.words @@ sought.query) AS chunk_count
-FROM sought WHERE sought.chunk_count IS NULL
+       (SELECT count(*) FROM chunks_with_words(:codebase_keys::bigint[], sought.query)) AS chunk_count
+FROM sought WHERE sought.chunk_count IS NULL AND sought.weight IS NULL
 
--- name: score_no_words
+-- name: no_lexical
 -- What stands for the scores by words where none are asked for.
-SELECT NULL::bigint AS chunk_id, NULL::float8 AS lexical_score WHERE false
+weighed AS (
+    SELECT NULL::bigint AS n, NULL::float8 AS weight WHERE false
+), lexical AS (
+    SELECT NULL::bigint AS chunk_id, NULL::float8 AS lexical_score WHERE false
+)
 
--- name: score_words
+-- name: lexical
 -- Scores by words: the share of the query's words that a chunk has. A word weighs by how rare it is (BM25's inverse
--- document frequency), and counts by how often and where it stands (ts_rank of that word alone, which levels off after a
--- few occurrences).
-WITH sought AS MATERIALIZED (
-    SELECT n, quote_literal(word)::tsquery AS query, chunk_count
-    FROM unnest(:words::text[], :word_chunk_counts::bigint[]) WITH ORDINALITY AS t (word, chunk_count, n)
+-- document frequency), or what it did on the first page, and counts by how often and where it stands (ts_rank of that word
+-- alone, which levels off after a few occurrences).
+sought AS MATERIALIZED (
+    SELECT n, quote_literal(word)::tsquery AS query, chunk_count, weight
+    FROM unnest(:words::text[], :word_chunk_counts::bigint[], :word_weights::float8[])
+         WITH ORDINALITY AS t (word, chunk_count, weight, n)
 ), found AS MATERIALIZED (
     {found}
 ), counted AS MATERIALIZED (
@@ -187,15 +189,17 @@ WITH sought AS MATERIALIZED (
 ), weighed AS MATERIALIZED (
     SELECT n, weight, sum(weight) OVER () AS total_weight
     FROM (
-        SELECT sought.n, ln((greatest(:searched::bigint, known.n) + 1) / (known.n + 0.5)) AS weight
+        SELECT sought.n,
+               coalesce(sought.weight, ln((greatest(:searched::bigint, known.n) + 1) / (known.n + 0.5))) AS weight
         FROM sought
         LEFT JOIN counted ON counted.word = sought.n
         CROSS JOIN LATERAL (SELECT coalesce(sought.chunk_count, counted.chunk_count, 0) AS n) known
     ) weights
+), lexical AS MATERIALIZED (
+    SELECT found.chunk_id, sum(found.rank * weighed.weight) / greatest(max(weighed.total_weight), 1e-9) AS lexical_score
+    FROM found JOIN weighed USING (n)
+    GROUP BY found.chunk_id
 )
-SELECT found.chunk_id, sum(found.rank * weighed.weight) / greatest(max(weighed.total_weight), 1e-9) AS lexical_score
-FROM found JOIN weighed USING (n)
-GROUP BY found.chunk_id
 
 -- name: rank
 -- Ranks chunks by vectors and words, and gives one page; one row without chunk where the page is empty.
@@ -203,9 +207,7 @@ WITH nearest AS MATERIALIZED (
     {nearest}
 ), compared AS MATERIALIZED (
     {compared}
-), lexical AS MATERIALIZED (
-    {lexical}
-), scored AS (
+), {lexical}, scored AS (
     SELECT c.chunk_id, :scale::float8 * (1 - c.distance) AS similarity, coalesce(l.lexical_score, 0) AS lexical_score
     FROM compared c LEFT JOIN lexical l USING (chunk_id)
     WHERE c.chunk_id <> :excluded_chunk_id::bigint
@@ -222,8 +224,10 @@ WITH nearest AS MATERIALIZED (
     LIMIT :limit::integer
 ), totals AS (
     SELECT (SELECT count(*) FROM compared) AS candidate_count,
+           (SELECT count(*) FROM nearest) AS nearest_count,
+           (SELECT array_agg(weight ORDER BY n) FROM weighed) AS word_weights,
            (SELECT :scale::float8 * (1 - max(distance)) FROM nearest) AS least_similarity
 )
-SELECT totals.candidate_count, totals.least_similarity, page.score, page.similarity, page.lexical_score, c.*
+SELECT totals.*, page.score, page.similarity, page.lexical_score, c.*
 FROM totals LEFT JOIN (page JOIN chunks c USING (chunk_id)) ON true
 ORDER BY page.score DESC, page.chunk_id

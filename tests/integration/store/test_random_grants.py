@@ -101,7 +101,7 @@ async def rank_unchecked(
 ) -> list[int]:
     """The codebase of every hit of the statement that ranks, by keys that nobody has looked at before."""
     plan = Plan(method, 0 if method is Method.EXACT else 500)
-    words = WordQuery(("def", "f1"), (None, None), "'f1'") if query.words else NO_WORDS
+    words = WordQuery(("def", "f1"), (None, None), (None, None), "'f1'") if query.words else NO_WORDS
     values = search_module._values(space_key, query) | {"codebase_keys": named, "searched": CODEBASES * CHUNKS}
     async with database.acquire(60) as connection:
         await store._configure(connection, plan, 60)

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from store_samples import make_chunk, make_vectors
 
-from gateway.store import search
+from gateway.store import search, search_plan
 from gateway.store.chunks import ChunkStore
 from gateway.store.codebases import CodebaseStore
 from gateway.store.named_parameters import bind
@@ -212,6 +212,33 @@ async def test_an_index_that_gives_too_few_hits_says_so_or_everything_is_compare
     else:
         assert (result.method, result.candidates_exhausted, result.has_more) == (Method.HNSW, True, False)
         assert len(result.hits) < 20
+
+
+@pytest.mark.parametrize("fallback_limit", [0, 10**6])
+async def test_a_full_page_of_too_few_candidates_by_signs_is_no_answer(
+    database: Database,
+    ids: list[int],
+    space: SpaceRow,
+    codebase_key: int,
+    monkeypatch: pytest.MonkeyPatch,
+    fallback_limit: int,
+) -> None:
+    """Of the first candidates by signs the most similar are not the most similar there are."""
+    await SpaceStore(database).build_hnsw_index(space.space_key, above_chunk_count=400)
+    monkeypatch.setattr(search, "_MAX_SCAN_TUPLES", 1)
+    monkeypatch.setattr("gateway.store.search_plan.FALLBACK_LIMIT", fallback_limit)
+    monkeypatch.setattr(search_plan.Plan, "ef", 6)
+    [query_D] = make_vectors(1, seed=1)
+    query = SearchQuery(query_D, limit=5, pool=490)
+    result = await SearchStore(database, exact_limit=100).search(["demo"], space.space_key, query, timeout_s=5)
+    if fallback_limit:
+        order = np.argsort(-(make_vectors(ROW_COUNT) @ query_D))[:5]
+        assert [hit.chunk_id for hit in result.hits] == [ids[i] for i in order]
+        assert (result.method, result.candidates_exhausted) == (Method.EXACT, False)
+    else:
+        assert (result.method, len(result.hits), result.has_more) == (Method.BINARY, 5, True)
+        assert result.candidate_count < 490
+        assert result.candidates_exhausted
 
 
 @pytest.mark.parametrize(

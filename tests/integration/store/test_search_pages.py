@@ -23,8 +23,12 @@ async def all_pages(store: SearchStore, space_key: int, query: SearchQuery) -> t
         ids += [hit.chunk_id for hit in result.hits]
         if not result.has_more:
             return ids, result
-        last = result.hits[-1]
-        query = replace(query, pool=result.pool, after=(last.score, last.chunk_id))
+        query = next_page(query, result)
+
+
+def next_page(query: SearchQuery, result: SearchResult) -> SearchQuery:
+    last = result.hits[-1]
+    return replace(query, pool=result.pool, word_weights=result.word_weights, after=(last.score, last.chunk_id))
 
 
 @pytest.mark.parametrize("page_size", [1, 7, 60])
@@ -78,12 +82,31 @@ async def test_a_chunk_that_is_added_between_pages_repeats_no_hit(
     store, query = SearchStore(database), SearchQuery(vectors_BD[30], limit=10)
     first = await store.search(["demo"], space.space_key, query, timeout_s=5)
     await chunks.insert(codebase_key, space.space_key, [make_chunk(30)], vectors_BD[30:], timeout_s=30)
-    last = first.hits[-1]
-    rest, _ = await all_pages(
-        store, space.space_key, replace(query, pool=first.pool, after=(last.score, last.chunk_id))
-    )
+    rest, _ = await all_pages(store, space.space_key, next_page(query, first))
     assert len(rest) == 20
     assert not set(rest) & {hit.chunk_id for hit in first.hits}
+
+
+async def test_words_weigh_on_later_pages_what_they_did_on_the_first(
+    database: Database, chunks: ChunkStore, space: SpaceRow, codebase_key: int
+) -> None:
+    """A word is rarer among more chunks, so that every score would be another one, and the list be cut elsewhere."""
+    vectors_BD = make_vectors(130)
+    rows = [make_chunk(i, text="def parse(x):\n    read(x)" if i % 2 else "def write(x)") for i in range(130)]
+    await chunks.insert(codebase_key, space.space_key, rows[:30], vectors_BD[:30], timeout_s=30)
+    store = SearchStore(database)
+    query = SearchQuery(vectors_BD[129], limit=10, text="parse read f7", lexical_weight=0.4)
+    whole, _ = await all_pages(store, space.space_key, replace(query, limit=100))
+    first = await store.search(["demo"], space.space_key, query, timeout_s=5)
+    assert {"parse", "read"} <= set(first.word_weights)
+    added = await chunks.insert(codebase_key, space.space_key, rows[30:129:2], vectors_BD[30:129:2], timeout_s=30)
+    rest, last = await all_pages(store, space.space_key, next_page(query, first))
+    assert last.word_weights == first.word_weights
+    listed = [hit.chunk_id for hit in first.hits] + rest
+    assert len(listed) == len(set(listed))
+    assert [chunk_id for chunk_id in listed if chunk_id not in added] == whole
+    anew = await store.search(["demo"], space.space_key, query, timeout_s=5)
+    assert anew.word_weights["parse"] > first.word_weights["parse"]
 
 
 async def test_pages_of_an_index_are_its_candidates_and_then_it_is_said_that_there_is_more(

@@ -30,6 +30,7 @@ def page() -> Page:
         truncated=True,
         missing_encoder="tiny-code",
         pool=130,
+        word_weights={"naïve": 7.123456789012345, "x": 0.1},
         score=0.123456789,
         chunk_id=2**40,
     )
@@ -73,6 +74,7 @@ def test_only_words_are_searched_by_words_unless_that_is_asked() -> None:
         (request(filter={"kinds": ["functon"]}), "filter.kinds[0]", "is 'functon'; use one of class, function"),
         (request(filter={"languages": ["go", ""]}), "filter.languages[1]", "is empty"),
         (request(filter={"languages": ["x"] * 17}), "filter.languages", "has 17 items, the limit is 16"),
+        (request(filter={"kinds": ["class"] * 5}), "filter.kinds", "has 5 items, the limit is 4"),
         (request(filter={"path_globs": ["*" + "a*" * 16]}), "filter.path_globs[0]", "has 17 wildcards"),
     ],
 )  # fmt: skip
@@ -117,6 +119,7 @@ def test_whatever_may_be_missing_is_said(
         revisions={},
         method=Method.HNSW,
         pool=100,
+        word_weights={},
         has_more=False,
         candidates_exhausted=exhausted,
         candidate_count=0,
@@ -132,7 +135,7 @@ def test_a_page_comes_back_as_it_was_and_the_query_as_it_was_compared() -> None:
     after = decode_page(encode_page(name, SPACE, before), name, SPACE)
     assert after is not None
     np.testing.assert_array_equal(after.vector_V.astype(np.float16), before.vector_V.astype(np.float16))
-    fields = ("scale", "truncated", "missing_encoder", "pool", "score", "chunk_id")
+    fields = ("scale", "truncated", "missing_encoder", "pool", "word_weights", "score", "chunk_id")
     assert [getattr(after, field) for field in fields] == [getattr(before, field) for field in fields]
     assert decode_page("", name, SPACE) is None
 
@@ -172,6 +175,13 @@ def test_the_size_of_a_page_may_change() -> None:
     [
         replace(page(), pool=1001),
         replace(page(), pool=-1),
+        replace(page(), word_weights=[]),
+        replace(page(), word_weights={"x": 1}),
+        replace(page(), word_weights={"x": "1.0"}),
+        replace(page(), word_weights={"x": -0.1}),
+        replace(page(), word_weights={"x": float("nan")}),
+        replace(page(), word_weights={"x": float("inf")}),
+        replace(page(), word_weights={f"x{n}": 1.0 for n in range(65)}),
         replace(page(), score=float("nan")),
         replace(page(), scale=float("inf")),
         replace(page(), scale=5e-324),  # PostgreSQL refuses a product that is too small for its numbers
@@ -190,7 +200,16 @@ def test_a_forged_token_is_refused(forged: Page) -> None:
         decode_page(encode_page(name, SPACE, forged), name, SPACE)
 
 
-@pytest.mark.parametrize("token", ["!", "abc", paging.encode("a"), paging.encode(*"abcdefghi")])
+@pytest.mark.parametrize("token", ["!", "abc", paging.encode("a"), paging.encode(*"abcdefghij")])
 def test_foreign_tokens_are_refused(token: str) -> None:
     with pytest.raises(InvalidInput, match="page_token"):
-        decode_page(token, "a" if token == paging.encode(*"abcdefghi") else digest(request()), "b")
+        decode_page(token, "a" if token == paging.encode(*"abcdefghij") else digest(request()), "b")
+
+
+def test_weights_that_cannot_be_read_are_refused() -> None:
+    name, sound = digest(request()), page()
+    parts = paging.decode(encode_page(name, SPACE, sound), 10)
+    assert parts is not None
+    for weights in ("", "{", "[" * 100_000, "null"):
+        with pytest.raises(InvalidInput, match="is not one that this method returned"):
+            decode_page(paging.encode(*parts[:7], weights, *parts[8:]), name, SPACE)

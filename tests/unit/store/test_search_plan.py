@@ -27,6 +27,14 @@ NONE = {"has_hnsw": False, "has_binary": False}
         (Counts(1_000_000, 100_000, has_hnsw=False, has_binary=True), Plan(Method.EXACT, 0)),
         (Counts(1_000_000, 100_001, has_hnsw=False, has_binary=True), Plan(Method.BINARY, 1000)),
         (Counts(20_000, 10_001, **BOTH), Plan(Method.HNSW, 100)),
+        # A codebase among many is a filter, too; one that is most of its space is none.
+        (Counts(50_000, None, has_hnsw=False, has_binary=True, in_space=10**6), Plan(Method.EXACT, 0)),
+        (Counts(100_001, None, has_hnsw=False, has_binary=True, in_space=10**6), Plan(Method.BINARY, 1000)),
+        (Counts(12_000, None, has_hnsw=False, has_binary=True, in_space=30_000), Plan(Method.BINARY, 150)),
+        (Counts(12_000, None, has_hnsw=False, has_binary=True, in_space=100_000), Plan(Method.EXACT, 0)),
+        (Counts(10_001, None, **BOTH, in_space=10_002), Plan(Method.HNSW, 100)),
+        # How many candidates signs need follows from what is in the index.
+        (Counts(250_000, None, has_hnsw=False, has_binary=True, in_space=400_000), Plan(Method.BINARY, 1000)),
         # Chunks without vector match the filter too.
         (Counts(9_000, 10_001, **BOTH), Plan(Method.EXACT, 0)),
     ],
