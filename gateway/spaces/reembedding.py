@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 import time
 
 from gateway.concurrency import run_all
@@ -133,11 +134,13 @@ class Reembedder:
     async def _verify(self, space: ServedSpace) -> None:
         logger.info("space %s is complete; it is verified", space.fingerprint)
         await self._store.build_hnsw_index(space.space_key)
-        found = await verify(self._database, space, self._serving.active, timeout_s=_TIMEOUT_S)
+        found = await verify(
+            self._database, space, self._serving.active, seed=secrets.randbits(31), timeout_s=_TIMEOUT_S
+        )
         if found.pending_chunk_count:
             return  # chunks came meanwhile, which is no fault of the space: they are filled, and it is verified again
         await self._store.set_verification(space.space_key, found.to_json())
-        logger.info("space %s %s", space.fingerprint, "; ".join(found.faults) or "was verified")
+        logger.info("space %s %s", space.fingerprint, "; ".join((*found.faults, *found.notices)) or "was verified")
 
 
 def _needs_verification(row: SpaceRow) -> bool:
