@@ -45,6 +45,8 @@ class Reembedder:
         self._next_look: dict[int, float] = {}
         # By space: the last chunk that was tried in this pass, and how many a batch of slow encoders may have.
         self._after: dict[int, int] = {}
+        # By space: when its rate allows the next chunks, also those that come after the last was filled.
+        self._due: dict[int, float] = {}
         self._batch_size: dict[int, int] = {}
 
     async def run(self) -> None:
@@ -92,8 +94,8 @@ class Reembedder:
         Returns:
             How many could not be given one.
         """
-        key, due, failure_count = space.space_key, time.monotonic(), 0
-        end = due + _SLICE_S
+        key, failure_count = space.space_key, 0
+        end = time.monotonic() + _SLICE_S
         while time.monotonic() < end:
             row = await self._store.get(key)
             if not row.filling or row.state == "ACTIVE":
@@ -107,8 +109,8 @@ class Reembedder:
                 self._after[key] = 0
                 return failure_count
             if row.fill_rate is not None:
-                await asyncio.sleep(due - time.monotonic())
-                due = max(due, time.monotonic()) + len(chunks) / row.fill_rate
+                await asyncio.sleep(self._due.get(key, 0.0) - time.monotonic())
+                self._due[key] = time.monotonic() + len(chunks) / row.fill_rate
             self._after[key] = chunks[-1].chunk_id
             batches = [chunks[start : start + size] for start in range(0, len(chunks), size)]
             failure_count += sum(await run_all(self._fill_batch(space, batch) for batch in batches))
