@@ -162,6 +162,10 @@ class SpaceNotReady(FailedPrecondition):
     reason = "SPACE_NOT_READY"
 
 
+class SpaceIncomplete(SpaceNotReady):
+    """Chunks have no vector in the space yet; where it is filled, that changes by itself."""
+
+
 class SpaceInUse(FailedPrecondition):
     """The space is the active one, or was until a moment ago."""
 

@@ -57,8 +57,8 @@ def list_all(endpoint: Endpoint = DEFAULT_ENDPOINT, api_key: ApiKey = None, as_j
     console = Console()
     console.print(table)
     for row in response.spaces:
-        if row.error:
-            typer.echo(harmless(f"{row.fingerprint[:_SHOWN_DIGITS]}: {row.error}"))
+        for line in (*row.verification.notices, *([row.error] if row.error else [])):
+            typer.echo(harmless(f"{row.fingerprint[:_SHOWN_DIGITS]}: {line}"))
     if response.served_space and response.served_space not in {row.fingerprint for row in response.spaces}:
         typer.echo(
             f"The served encoders make another space, {response.served_space[:_SHOWN_DIGITS]}: `duovec space build` "
@@ -124,6 +124,8 @@ def reembed(
     elif row.HasField("verification"):
         for fault in row.verification.faults:
             typer.echo(f"error: {fault}", err=True)
+        for notice in row.verification.notices:
+            typer.echo(f"note: {notice}", err=True)
         if row.verification.passed:
             typer.echo(f"{_findings(row.verification)}\nnext: duovec space activate {row.fingerprint[:_SHOWN_DIGITS]}")
     elif wait:

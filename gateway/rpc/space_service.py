@@ -13,7 +13,7 @@ import grpc
 from duovec.v1 import space_service_pb2 as pb
 from duovec.v1 import space_service_pb2_grpc as pb_grpc
 from gateway.embedding.space import Space
-from gateway.errors import DuovecError, InvalidInput, SpaceNotFound, SpaceNotReady, StartupError
+from gateway.errors import DuovecError, InvalidInput, SpaceIncomplete, SpaceNotFound, SpaceNotReady, StartupError
 from gateway.rpc.timestamps import timestamp
 from gateway.spaces.catalog import SpaceCatalog
 from gateway.spaces.serving import Serving
@@ -163,10 +163,7 @@ class SpaceServicer(pb_grpc.SpaceServiceServicer):
         await embedder.prove(timeout_s=self._timeout_s)
         try:
             activated = await self._spaces.activate(row.space_key, timeout_s=self._timeout_s)
-        except SpaceNotReady:
-            row = await self._spaces.get(row.space_key)
-            if row.state != "STANDBY" and not (row.verification or {}).get("passed"):
-                raise
+        except SpaceIncomplete:
             async with self._serving.writers_held():
                 activated = await self._activate_soon(row)
         await self._follow()
@@ -178,7 +175,7 @@ class SpaceServicer(pb_grpc.SpaceServiceServicer):
         while True:
             try:
                 return await self._spaces.activate(row.space_key, timeout_s=self._timeout_s)
-            except SpaceNotReady:
+            except SpaceIncomplete:
                 if time.monotonic() >= end:
                     raise
                 await asyncio.sleep(_ACTIVATION_PAUSE_S)
@@ -220,6 +217,7 @@ def _verification(found: Mapping[str, Any] | None) -> pb.SpaceVerification | Non
     return pb.SpaceVerification(
         passed=found["passed"],
         faults=found["faults"],
+        notices=found.get("notices", ()),  # what was verified by an older gateway has none
         time=timestamp(datetime.fromisoformat(found["time"])),
         recomputed_count=found["recomputed_count"],
         min_cosine=found["min_cosine"],

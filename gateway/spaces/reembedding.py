@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 import time
 
 from gateway.concurrency import run_all
@@ -44,6 +45,8 @@ class Reembedder:
         self._next_look: dict[int, float] = {}
         # By space: the last chunk that was tried in this pass, and how many a batch of slow encoders may have.
         self._after: dict[int, int] = {}
+        # By space: when its rate allows the next chunks, also those that come after the last was filled.
+        self._due: dict[int, float] = {}
         self._batch_size: dict[int, int] = {}
 
     async def run(self) -> None:
@@ -91,8 +94,8 @@ class Reembedder:
         Returns:
             How many could not be given one.
         """
-        key, due, failure_count = space.space_key, time.monotonic(), 0
-        end = due + _SLICE_S
+        key, failure_count = space.space_key, 0
+        end = time.monotonic() + _SLICE_S
         while time.monotonic() < end:
             row = await self._store.get(key)
             if not row.filling or row.state == "ACTIVE":
@@ -106,8 +109,8 @@ class Reembedder:
                 self._after[key] = 0
                 return failure_count
             if row.fill_rate is not None:
-                await asyncio.sleep(due - time.monotonic())
-                due = max(due, time.monotonic()) + len(chunks) / row.fill_rate
+                await asyncio.sleep(self._due.get(key, 0.0) - time.monotonic())
+                self._due[key] = time.monotonic() + len(chunks) / row.fill_rate
             self._after[key] = chunks[-1].chunk_id
             batches = [chunks[start : start + size] for start in range(0, len(chunks), size)]
             failure_count += sum(await run_all(self._fill_batch(space, batch) for batch in batches))
@@ -133,11 +136,13 @@ class Reembedder:
     async def _verify(self, space: ServedSpace) -> None:
         logger.info("space %s is complete; it is verified", space.fingerprint)
         await self._store.build_hnsw_index(space.space_key)
-        found = await verify(self._database, space, self._serving.active, timeout_s=_TIMEOUT_S)
+        found = await verify(
+            self._database, space, self._serving.active, seed=secrets.randbits(31), timeout_s=_TIMEOUT_S
+        )
         if found.pending_chunk_count:
             return  # chunks came meanwhile, which is no fault of the space: they are filled, and it is verified again
         await self._store.set_verification(space.space_key, found.to_json())
-        logger.info("space %s %s", space.fingerprint, "; ".join(found.faults) or "was verified")
+        logger.info("space %s %s", space.fingerprint, "; ".join((*found.faults, *found.notices)) or "was verified")
 
 
 def _needs_verification(row: SpaceRow) -> bool:

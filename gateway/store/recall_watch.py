@@ -17,7 +17,7 @@ from gateway.store.pool import Database
 from gateway.store.queries import load_queries
 from gateway.store.rows import SearchQuery
 from gateway.store.search import SearchStore
-from gateway.store.search_plan import EF_STEPS, EXACT_LIMIT, MIN_POOL, Counts, Method, Plan, choose_plan, index_plan
+from gateway.store.search_plan import EF_STEPS, EXACT_LIMIT, MIN_POOL, Counts, Method, Plan, asks_index, index_plan
 
 logger = logging.getLogger(__name__)
 
@@ -148,8 +148,8 @@ class RecallWatch:
                 )
             for record in due:
                 counts = replace(indexes, searched=record["vector_count"])
-                if choose_plan(counts, page_size=K, pool=None, exact_limit=self._exact_limit).method is Method.EXACT:
-                    continue  # its searches ask no index
+                if not asks_index(counts, exact_limit=self._exact_limit):
+                    continue
                 try:
                     check = await self._check(space_key, record["codebase_key"], counts)
                     if check is not None:

@@ -129,6 +129,11 @@ def most_compared(plan: Plan, counts: Counts, *, exact_limit: int = EXACT_LIMIT)
     return limit if counts.index_suffices else max(limit, FALLBACK_LIMIT)
 
 
+def asks_index(counts: Counts, *, exact_limit: int = EXACT_LIMIT) -> bool:
+    """Whether a search for ten chunks of codebases asks an index, where there is one that suffices."""
+    return choose_plan(counts, page_size=10, pool=None, exact_limit=exact_limit).method is not Method.EXACT
+
+
 def index_plan(counts: Counts, *, pool: int, plain_weights: bool = True) -> Plan:
     """How an index is asked for at least `pool` candidates.
 

@@ -26,6 +26,15 @@ class StoredVector:
     vector_D: NDArray[np.float32]
 
 
+@dataclass(frozen=True, slots=True)
+class LargeCodebase:
+    """A codebase, and how many vectors it has in a space."""
+
+    codebase_key: int
+    codebase_id: str
+    vector_count: int
+
+
 class SpaceVectorStore:
     """Reads and fills the vectors of a space, whatever its state."""
 
@@ -117,3 +126,17 @@ class SpaceVectorStore:
             )
             for record in records
         ]
+
+    async def list_large(self, space_key: int, above_count: int, *, timeout_s: float) -> list[LargeCodebase]:
+        """List the codebases that have more than `above_count` vectors in a space, largest first. Linear in vectors."""
+        async with self._database.acquire(timeout_s) as connection:
+            records = await connection.fetch(_QUERIES["list_large_codebases"], space_key, above_count)
+        return [LargeCodebase(**record) for record in records]
+
+    async def sample_codebase(
+        self, space_key: int, codebase_key: int, count: int, *, seed: int, timeout_s: float
+    ) -> dict[int, NDArray[np.float32]]:
+        """Get up to `count` vectors of a codebase, (2560,) float32 each, by chunk id; the same for the same seed."""
+        async with self._database.acquire(timeout_s) as connection:
+            records = await connection.fetch(_QUERIES["sample_codebase"], space_key, codebase_key, seed, count)
+        return {record["chunk_id"]: record["embedding"].to_numpy().astype(np.float32) for record in records}

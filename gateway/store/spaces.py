@@ -7,18 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from gateway.errors import SpaceExists, SpaceInUse, SpaceMismatch, SpaceNotFound, SpaceNotReady
+from gateway.errors import SpaceExists, SpaceIncomplete, SpaceInUse, SpaceMismatch, SpaceNotFound, SpaceNotReady
 from gateway.store.caller import name_actor
 from gateway.store.pool import Database
 from gateway.store.queries import load_queries
 from gateway.store.rows import SpaceRow
-from gateway.store.search_plan import BINARY_LIMIT, EXACT_LIMIT, index_for
+from gateway.store.search_plan import BINARY_LIMIT, EXACT_LIMIT, Method, index_for
 
 if TYPE_CHECKING:
     from gateway.store.pool import Connection
 
 MIN_IDLE_S = 30.0
 """A space is dropped no sooner after it was the active one; gateways look for changes every two seconds."""
+
+MAX_CHANGE = 0.2
+"""By how much of its size a space may grow or shrink between its verification and its activation."""
 
 _COLUMNS = (
     "space_key, fingerprint, manifest, state, create_time, activate_time, deactivate_time, filling, fill_rate, "
@@ -153,20 +156,22 @@ class SpaceStore:
             await connection.execute(_QUERIES["add_truncated"], space_key, count)
 
     async def set_verification(self, space_key: int, report: Mapping[str, Any], *, timeout_s: float = 10) -> None:
-        """Keep what a verification found: JSON with at least `passed`, a bool."""
+        """Keep what a verification found: JSON with at least `passed`, a bool, and `chunk_count`."""
         async with self._database.acquire(timeout_s) as connection:
             await connection.execute(_QUERIES["set_verification"], space_key, json.dumps(report))
 
-    async def activate(self, space_key: int, *, timeout_s: float) -> SpaceRow:
+    async def activate(self, space_key: int, *, above_chunk_count: int = EXACT_LIMIT, timeout_s: float) -> SpaceRow:
         """Make a space the active one. Writers wait meanwhile; the former one is kept, filled, for a roll-back.
 
         Args:
             space_key: The space; nothing happens when it is active already.
+            above_chunk_count: As in `build_hnsw_index`.
             timeout_s: Deadline, seconds; when it passes nothing has changed.
 
         Raises:
             SpaceNotFound: There is none of this key.
-            SpaceNotReady: Chunks have no vector in it, or it did not pass its verification.
+            SpaceIncomplete: Chunks have no vector in it.
+            SpaceNotReady: It did not pass its verification, or has changed too much since.
         """
         async with self._database.acquire(timeout_s) as connection:
             await connection.execute(_QUERIES["lock_spaces"])
@@ -180,12 +185,40 @@ class SpaceStore:
                 why = "did not pass its verification" if space.verification else "was not verified yet"
                 raise SpaceNotReady(f"space {space.fingerprint} {why}; `duovec space list` says more")
             pending = await connection.fetchval(_VECTORS["count_pending"], space_key)
+            if space.state == "BUILDING":
+                # What was active before was verified by its use, and must be there at once: its index is built then.
+                await self._check_verdict_holds(connection, space, pending, above_chunk_count)
             if pending:
-                raise SpaceNotReady(
+                raise SpaceIncomplete(
                     f"{pending} chunks have no vector in space {space.fingerprint} yet; re-embed it, or wait"
                 )
             await connection.execute(_QUERIES["deactivate_space"])
             return _space_row(await connection.fetchrow(_select("activate_space"), space_key))
+
+    async def _check_verdict_holds(
+        self, connection: "Connection", space: SpaceRow, pending: int, above_chunk_count: int
+    ) -> None:
+        """Refuse a space that is another by now than the one that was verified."""
+        verified = (space.verification or {})["chunk_count"]
+        index, total = await self._index_for(connection, space.space_key, above_chunk_count)
+        chunk_count = total + pending
+        if abs(chunk_count - verified) > MAX_CHANGE * verified:
+            why = f"{verified:,} chunks were there when space {space.fingerprint} was verified, {chunk_count:,} are now"
+        elif index is not Method.EXACT and not await _is_index_valid(connection, space.space_key, index):
+            why = f"a codebase has outgrown exact search since space {space.fingerprint} was verified without an index"
+        else:
+            return
+        raise SpaceNotReady(f"{why}; verify it again: `duovec space reembed {space.fingerprint[:12]}`")
+
+    async def _index_for(self, connection: "Connection", space_key: int, above_chunk_count: int) -> tuple[Method, int]:
+        """Which index a space needs, EXACT for none, and how many vectors it has."""
+        counts = await connection.fetchrow(_QUERIES["count_vectors"], space_key)
+        if counts is None:
+            raise RuntimeError("an aggregate gave no row")
+        index = index_for(
+            counts["total"], counts["largest"], exact_limit=above_chunk_count, binary_limit=self._binary_above_count
+        )
+        return index, counts["total"]
 
     async def find_rollback_target(self, *, timeout_s: float = 10) -> int:
         """Get the key of the space that was active before.
@@ -267,22 +300,18 @@ class SpaceStore:
             True when this call built an index; False when it is there, not needed, or being built by another.
         """
         async with self._database.acquire(timeout_s, autocommit=True) as connection:
-            counts = await connection.fetchrow(_QUERIES["count_vectors"], space_key)
-            if counts is None:
-                raise RuntimeError("an aggregate gave no row")
-            index = index_for(
-                counts["total"], counts["largest"], exact_limit=above_chunk_count, binary_limit=self._binary_above_count
-            ).lower()
-            if index == "exact" or await connection.fetchval(_QUERIES["is_index_valid"], space_key, index):
+            method, vector_count = await self._index_for(connection, space_key, above_chunk_count)
+            if method is Method.EXACT or await _is_index_valid(connection, space_key, method):
                 return False
+            index = method.lower()
             # The pool's reset frees the lock when the build fails.
             if not await connection.fetchval(_QUERIES["try_lock_hnsw_build"], space_key):
                 return False
-            if await connection.fetchval(_QUERIES["is_index_valid"], space_key, index):
+            if await _is_index_valid(connection, space_key, method):
                 await connection.execute(_QUERIES["unlock_hnsw_build"], space_key)
                 return False
             await connection.execute(_ddl(f"drop_{index}_index", space_key))
-            needed_mb = counts["total"] * _INDEX_BYTES[index] // 2**20
+            needed_mb = vector_count * _INDEX_BYTES[index] // 2**20
             await connection.execute(_QUERIES["allow_memory"], min(needed_mb, self._index_memory_mb))
             await connection.execute(_ddl(f"create_{index}_index", space_key))
             other = "hnsw" if index == "binary" else "binary"
@@ -320,6 +349,11 @@ async def require_active(connection: "Connection", space_key: int) -> None:
     """
     if await connection.fetchval(_QUERIES["get_active_space_key"]) != space_key:
         raise another_is_active(space_key)
+
+
+async def _is_index_valid(connection: "Connection", space_key: int, index: Method) -> bool:
+    """Whether an index of a space is complete; one that is missing or was broken off is not."""
+    return bool(await connection.fetchval(_QUERIES["is_index_valid"], space_key, index.lower()))
 
 
 async def _check_may_drop(connection: "Connection", space: SpaceRow) -> None:

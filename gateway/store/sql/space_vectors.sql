@@ -70,6 +70,25 @@ CROSS JOIN LATERAL (
 JOIN chunks c ON c.chunk_id = e.chunk_id
 JOIN codebases b ON b.codebase_key = c.codebase_key
 
+-- name: list_large_codebases
+-- Lists the codebases that have more than so many vectors in a space, largest first.
+SELECT codebase_key, b.codebase_id, counted.n AS vector_count
+FROM (
+    SELECT codebase_key, count(*) AS n FROM embeddings WHERE space_key = $1 GROUP BY codebase_key HAVING count(*) > $2
+) counted
+JOIN codebases b USING (codebase_key)
+ORDER BY counted.n DESC, b.codebase_id
+
+-- name: sample_codebase
+-- Takes some of a codebase's vectors, the same for the same seed. The ids are picked from an index; only those picked are
+-- read.
+SELECT e.chunk_id, e.embedding
+FROM (
+    SELECT chunk_id FROM embeddings WHERE space_key = $1 AND codebase_key = $2
+    ORDER BY hashint8extended(chunk_id, $3) LIMIT $4
+) picked
+JOIN embeddings e ON e.chunk_id = picked.chunk_id AND e.space_key = $1
+
 -- name: get_chunk_range
 -- Gets the least and the greatest id of the chunks; null where there are none.
 SELECT min(chunk_id) AS least, max(chunk_id) AS greatest FROM chunks

@@ -25,49 +25,49 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x64uovec/v1/space_service.proto\x12\tduovec.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"S\n\x0cSpaceEncoder\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x11\n\tdimension\x18\x03 \x01(\x05\x12\x11\n\tprecision\x18\x04 \x01(\t\"\xcc\x03\n\x05Space\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.duovec.v1.SpaceState\x12-\n\x0c\x63ode_encoder\x18\x03 \x01(\x0b\x32\x17.duovec.v1.SpaceEncoder\x12-\n\x0ctext_encoder\x18\x04 \x01(\x0b\x32\x17.duovec.v1.SpaceEncoder\x12\x13\n\x0b\x63hunk_count\x18\x05 \x01(\x03\x12\x1b\n\x13pending_chunk_count\x18\x06 \x01(\x03\x12\x13\n\x0breembedding\x18\x07 \x01(\x08\x12\x1d\n\x15max_chunks_per_second\x18\x08 \x01(\x01\x12\r\n\x05\x65rror\x18\t \x01(\t\x12\x1d\n\x15truncated_chunk_count\x18\n \x01(\x03\x12\x32\n\x0cverification\x18\x0b \x01(\x0b\x32\x1c.duovec.v1.SpaceVerification\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\ractivate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x96\x02\n\x11SpaceVerification\x12\x0e\n\x06passed\x18\x01 \x01(\x08\x12\x0e\n\x06\x66\x61ults\x18\x02 \x03(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10recomputed_count\x18\x04 \x01(\x03\x12\x12\n\nmin_cosine\x18\x05 \x01(\x01\x12\x18\n\x0bmean_recall\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\nmin_recall\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\x0equestion_count\x18\x08 \x01(\x03\x12\x0b\n\x03mrr\x18\t \x01(\x01\x12\x12\n\nactive_mrr\x18\n \x01(\x01\x42\x0e\n\x0c_mean_recallB\r\n\x0b_min_recall\"\x13\n\x11ListSpacesRequest\"L\n\x12ListSpacesResponse\x12 \n\x06spaces\x18\x01 \x03(\x0b\x32\x10.duovec.v1.Space\x12\x14\n\x0cserved_space\x18\x02 \x01(\t\" \n\x0fGetSpaceRequest\x12\r\n\x05space\x18\x01 \x01(\t\"3\n\x10GetSpaceResponse\x12\x1f\n\x05space\x18\x01 \x01(\x0b\x32\x10.duovec.v1.Space\"?\n\x11\x42uildSpaceRequest\x12\x14\n\x0c\x63ode_version\x18\x01 \x01(\x05\x12\x14\n\x0ctext_version\x18\x02 \x01(\x05\"5\n\x12\x42uildSpaceResponse\x12\x1f\n\x05space\x18\x01 \x01(\x0b\x32\x10.duovec.v1.Space\"Q\n\x13ReembedSpaceRequest\x12\r\n\x05space\x18\x01 \x01(\t\x12\x1d\n\x15max_chunks_per_second\x18\x02 \x01(\x01\x12\x0c\n\x04stop\x18\x03 \x01(\x08\"7\n\x14ReembedSpaceResponse\x12\x1f\n\x05space\x18\x01 \x01(\x0b\x32\x10.duovec.v1.Space\"%\n\x14\x41\x63tivateSpaceRequest\x12\r\n\x05space\x18\x01 \x01(\t\"8\n\x15\x41\x63tivateSpaceResponse\x12\x1f\n\x05space\x18\x01 \x01(\x0b\x32\x10.duovec.v1.Space\"\x16\n\x14RollbackSpaceRequest\"8\n\x15RollbackSpaceResponse\x12\x1f\n\x05space\x18\x01 \x01(\x0b\x32\x10.duovec.v1.Space\"!\n\x10\x44ropSpaceRequest\x12\r\n\x05space\x18\x01 \x01(\t\"\x13\n\x11\x44ropSpaceResponse*\x8e\x01\n\nSpaceState\x12\x1b\n\x17SPACE_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14SPACE_STATE_BUILDING\x10\x01\x12\x16\n\x12SPACE_STATE_ACTIVE\x10\x02\x12\x17\n\x13SPACE_STATE_STANDBY\x10\x03\x12\x18\n\x14SPACE_STATE_DROPPING\x10\x04\x32\xaa\x04\n\x0cSpaceService\x12I\n\nListSpaces\x12\x1c.duovec.v1.ListSpacesRequest\x1a\x1d.duovec.v1.ListSpacesResponse\x12\x43\n\x08GetSpace\x12\x1a.duovec.v1.GetSpaceRequest\x1a\x1b.duovec.v1.GetSpaceResponse\x12I\n\nBuildSpace\x12\x1c.duovec.v1.BuildSpaceRequest\x1a\x1d.duovec.v1.BuildSpaceResponse\x12O\n\x0cReembedSpace\x12\x1e.duovec.v1.ReembedSpaceRequest\x1a\x1f.duovec.v1.ReembedSpaceResponse\x12R\n\rActivateSpace\x12\x1f.duovec.v1.ActivateSpaceRequest\x1a .duovec.v1.ActivateSpaceResponse\x12R\n\rRollbackSpace\x12\x1f.duovec.v1.RollbackSpaceRequest\x1a .duovec.v1.RollbackSpaceResponse\x12\x46\n\tDropSpace\x12\x1b.duovec.v1.DropSpaceRequest\x1a\x1c.duovec.v1.DropSpaceResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x64uovec/v1/space_service.proto\x12\tduovec.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"S\n\x0cSpaceEncoder\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x11\n\tdimension\x18\x03 \x01(\x05\x12\x11\n\tprecision\x18\x04 \x01(\t\"\xcc\x03\n\x05Space\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.duovec.v1.SpaceState\x12-\n\x0c\x63ode_encoder\x18\x03 \x01(\x0b\x32\x17.duovec.v1.SpaceEncoder\x12-\n\x0ctext_encoder\x18\x04 \x01(\x0b\x32\x17.duovec.v1.SpaceEncoder\x12\x13\n\x0b\x63hunk_count\x18\x05 \x01(\x03\x12\x1b\n\x13pending_chunk_count\x18\x06 \x01(\x03\x12\x13\n\x0breembedding\x18\x07 \x01(\x08\x12\x1d\n\x15max_chunks_per_second\x18\x08 \x01(\x01\x12\r\n\x05\x65rror\x18\t \x01(\t\x12\x1d\n\x15truncated_chunk_count\x18\n \x01(\x03\x12\x32\n\x0cverification\x18\x0b \x01(\x0b\x32\x1c.duovec.v1.SpaceVerification\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\ractivate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa7\x02\n\x11SpaceVerification\x12\x0e\n\x06passed\x18\x01 \x01(\x08\x12\x0e\n\x06\x66\x61ults\x18\x02 \x03(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10recomputed_count\x18\x04 \x01(\x03\x12\x12\n\nmin_cosine\x18\x05 \x01(\x01\x12\x18\n\x0bmean_recall\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\nmin_recall\x18\x07 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\x0equestion_count\x18\x08 \x01(\x03\x12\x0b\n\x03mrr\x18\t \x01(\x01\x12\x12\n\nactive_mrr\x18\n \x01(\x01\x12\x0f\n\x07notices\x18\x0b \x03(\tB\x0e\n\x0c_mean_recallB\r\n\x0b_min_recall\"\x13\n\x11ListSpacesRequest\"L\n\x12ListSpacesResponse\x12 \n\x06spaces\x18\x01 \x03(\x0b\x32\x10.duovec.v1.Space\x12\x14\n\x0cserved_space\x18\x02 \x01(\t\" \n\x0fGetSpaceRequest\x12\r\n\x05space\x18\x01 \x01(\t\"3\n\x10GetSpaceResponse\x12\x1f\n\x05space\x18\x01 \x01(\x0b\x32\x10.duovec.v1.Space\"?\n\x11\x42uildSpaceRequest\x12\x14\n\x0c\x63ode_version\x18\x01 \x01(\x05\x12\x14\n\x0ctext_version\x18\x02 \x01(\x05\"5\n\x12\x42uildSpaceResponse\x12\x1f\n\x05space\x18\x01 \x01(\x0b\x32\x10.duovec.v1.Space\"Q\n\x13ReembedSpaceRequest\x12\r\n\x05space\x18\x01 \x01(\t\x12\x1d\n\x15max_chunks_per_second\x18\x02 \x01(\x01\x12\x0c\n\x04stop\x18\x03 \x01(\x08\"7\n\x14ReembedSpaceResponse\x12\x1f\n\x05space\x18\x01 \x01(\x0b\x32\x10.duovec.v1.Space\"%\n\x14\x41\x63tivateSpaceRequest\x12\r\n\x05space\x18\x01 \x01(\t\"8\n\x15\x41\x63tivateSpaceResponse\x12\x1f\n\x05space\x18\x01 \x01(\x0b\x32\x10.duovec.v1.Space\"\x16\n\x14RollbackSpaceRequest\"8\n\x15RollbackSpaceResponse\x12\x1f\n\x05space\x18\x01 \x01(\x0b\x32\x10.duovec.v1.Space\"!\n\x10\x44ropSpaceRequest\x12\r\n\x05space\x18\x01 \x01(\t\"\x13\n\x11\x44ropSpaceResponse*\x8e\x01\n\nSpaceState\x12\x1b\n\x17SPACE_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14SPACE_STATE_BUILDING\x10\x01\x12\x16\n\x12SPACE_STATE_ACTIVE\x10\x02\x12\x17\n\x13SPACE_STATE_STANDBY\x10\x03\x12\x18\n\x14SPACE_STATE_DROPPING\x10\x04\x32\xaa\x04\n\x0cSpaceService\x12I\n\nListSpaces\x12\x1c.duovec.v1.ListSpacesRequest\x1a\x1d.duovec.v1.ListSpacesResponse\x12\x43\n\x08GetSpace\x12\x1a.duovec.v1.GetSpaceRequest\x1a\x1b.duovec.v1.GetSpaceResponse\x12I\n\nBuildSpace\x12\x1c.duovec.v1.BuildSpaceRequest\x1a\x1d.duovec.v1.BuildSpaceResponse\x12O\n\x0cReembedSpace\x12\x1e.duovec.v1.ReembedSpaceRequest\x1a\x1f.duovec.v1.ReembedSpaceResponse\x12R\n\rActivateSpace\x12\x1f.duovec.v1.ActivateSpaceRequest\x1a .duovec.v1.ActivateSpaceResponse\x12R\n\rRollbackSpace\x12\x1f.duovec.v1.RollbackSpaceRequest\x1a .duovec.v1.RollbackSpaceResponse\x12\x46\n\tDropSpace\x12\x1b.duovec.v1.DropSpaceRequest\x1a\x1c.duovec.v1.DropSpaceResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'duovec.v1.space_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SPACESTATE']._serialized_start=1588
-  _globals['_SPACESTATE']._serialized_end=1730
+  _globals['_SPACESTATE']._serialized_start=1605
+  _globals['_SPACESTATE']._serialized_end=1747
   _globals['_SPACEENCODER']._serialized_start=77
   _globals['_SPACEENCODER']._serialized_end=160
   _globals['_SPACE']._serialized_start=163
   _globals['_SPACE']._serialized_end=623
   _globals['_SPACEVERIFICATION']._serialized_start=626
-  _globals['_SPACEVERIFICATION']._serialized_end=904
-  _globals['_LISTSPACESREQUEST']._serialized_start=906
-  _globals['_LISTSPACESREQUEST']._serialized_end=925
-  _globals['_LISTSPACESRESPONSE']._serialized_start=927
-  _globals['_LISTSPACESRESPONSE']._serialized_end=1003
-  _globals['_GETSPACEREQUEST']._serialized_start=1005
-  _globals['_GETSPACEREQUEST']._serialized_end=1037
-  _globals['_GETSPACERESPONSE']._serialized_start=1039
-  _globals['_GETSPACERESPONSE']._serialized_end=1090
-  _globals['_BUILDSPACEREQUEST']._serialized_start=1092
-  _globals['_BUILDSPACEREQUEST']._serialized_end=1155
-  _globals['_BUILDSPACERESPONSE']._serialized_start=1157
-  _globals['_BUILDSPACERESPONSE']._serialized_end=1210
-  _globals['_REEMBEDSPACEREQUEST']._serialized_start=1212
-  _globals['_REEMBEDSPACEREQUEST']._serialized_end=1293
-  _globals['_REEMBEDSPACERESPONSE']._serialized_start=1295
-  _globals['_REEMBEDSPACERESPONSE']._serialized_end=1350
-  _globals['_ACTIVATESPACEREQUEST']._serialized_start=1352
-  _globals['_ACTIVATESPACEREQUEST']._serialized_end=1389
-  _globals['_ACTIVATESPACERESPONSE']._serialized_start=1391
-  _globals['_ACTIVATESPACERESPONSE']._serialized_end=1447
-  _globals['_ROLLBACKSPACEREQUEST']._serialized_start=1449
-  _globals['_ROLLBACKSPACEREQUEST']._serialized_end=1471
-  _globals['_ROLLBACKSPACERESPONSE']._serialized_start=1473
-  _globals['_ROLLBACKSPACERESPONSE']._serialized_end=1529
-  _globals['_DROPSPACEREQUEST']._serialized_start=1531
-  _globals['_DROPSPACEREQUEST']._serialized_end=1564
-  _globals['_DROPSPACERESPONSE']._serialized_start=1566
-  _globals['_DROPSPACERESPONSE']._serialized_end=1585
-  _globals['_SPACESERVICE']._serialized_start=1733
-  _globals['_SPACESERVICE']._serialized_end=2287
+  _globals['_SPACEVERIFICATION']._serialized_end=921
+  _globals['_LISTSPACESREQUEST']._serialized_start=923
+  _globals['_LISTSPACESREQUEST']._serialized_end=942
+  _globals['_LISTSPACESRESPONSE']._serialized_start=944
+  _globals['_LISTSPACESRESPONSE']._serialized_end=1020
+  _globals['_GETSPACEREQUEST']._serialized_start=1022
+  _globals['_GETSPACEREQUEST']._serialized_end=1054
+  _globals['_GETSPACERESPONSE']._serialized_start=1056
+  _globals['_GETSPACERESPONSE']._serialized_end=1107
+  _globals['_BUILDSPACEREQUEST']._serialized_start=1109
+  _globals['_BUILDSPACEREQUEST']._serialized_end=1172
+  _globals['_BUILDSPACERESPONSE']._serialized_start=1174
+  _globals['_BUILDSPACERESPONSE']._serialized_end=1227
+  _globals['_REEMBEDSPACEREQUEST']._serialized_start=1229
+  _globals['_REEMBEDSPACEREQUEST']._serialized_end=1310
+  _globals['_REEMBEDSPACERESPONSE']._serialized_start=1312
+  _globals['_REEMBEDSPACERESPONSE']._serialized_end=1367
+  _globals['_ACTIVATESPACEREQUEST']._serialized_start=1369
+  _globals['_ACTIVATESPACEREQUEST']._serialized_end=1406
+  _globals['_ACTIVATESPACERESPONSE']._serialized_start=1408
+  _globals['_ACTIVATESPACERESPONSE']._serialized_end=1464
+  _globals['_ROLLBACKSPACEREQUEST']._serialized_start=1466
+  _globals['_ROLLBACKSPACEREQUEST']._serialized_end=1488
+  _globals['_ROLLBACKSPACERESPONSE']._serialized_start=1490
+  _globals['_ROLLBACKSPACERESPONSE']._serialized_end=1546
+  _globals['_DROPSPACEREQUEST']._serialized_start=1548
+  _globals['_DROPSPACEREQUEST']._serialized_end=1581
+  _globals['_DROPSPACERESPONSE']._serialized_start=1583
+  _globals['_DROPSPACERESPONSE']._serialized_end=1602
+  _globals['_SPACESERVICE']._serialized_start=1750
+  _globals['_SPACESERVICE']._serialized_end=2304
 # @@protoc_insertion_point(module_scope)

@@ -66,7 +66,7 @@ class Space(_message.Message):
     def __init__(self, fingerprint: _Optional[str] = ..., state: _Optional[_Union[SpaceState, str]] = ..., code_encoder: _Optional[_Union[SpaceEncoder, _Mapping]] = ..., text_encoder: _Optional[_Union[SpaceEncoder, _Mapping]] = ..., chunk_count: _Optional[int] = ..., pending_chunk_count: _Optional[int] = ..., reembedding: _Optional[bool] = ..., max_chunks_per_second: _Optional[float] = ..., error: _Optional[str] = ..., truncated_chunk_count: _Optional[int] = ..., verification: _Optional[_Union[SpaceVerification, _Mapping]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., activate_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class SpaceVerification(_message.Message):
-    __slots__ = ("passed", "faults", "time", "recomputed_count", "min_cosine", "mean_recall", "min_recall", "question_count", "mrr", "active_mrr")
+    __slots__ = ("passed", "faults", "time", "recomputed_count", "min_cosine", "mean_recall", "min_recall", "question_count", "mrr", "active_mrr", "notices")
     PASSED_FIELD_NUMBER: _ClassVar[int]
     FAULTS_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
@@ -77,6 +77,7 @@ class SpaceVerification(_message.Message):
     QUESTION_COUNT_FIELD_NUMBER: _ClassVar[int]
     MRR_FIELD_NUMBER: _ClassVar[int]
     ACTIVE_MRR_FIELD_NUMBER: _ClassVar[int]
+    NOTICES_FIELD_NUMBER: _ClassVar[int]
     passed: bool
     faults: _containers.RepeatedScalarFieldContainer[str]
     time: _timestamp_pb2.Timestamp
@@ -87,7 +88,8 @@ class SpaceVerification(_message.Message):
     question_count: int
     mrr: float
     active_mrr: float
-    def __init__(self, passed: _Optional[bool] = ..., faults: _Optional[_Iterable[str]] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., recomputed_count: _Optional[int] = ..., min_cosine: _Optional[float] = ..., mean_recall: _Optional[float] = ..., min_recall: _Optional[float] = ..., question_count: _Optional[int] = ..., mrr: _Optional[float] = ..., active_mrr: _Optional[float] = ...) -> None: ...
+    notices: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, passed: _Optional[bool] = ..., faults: _Optional[_Iterable[str]] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., recomputed_count: _Optional[int] = ..., min_cosine: _Optional[float] = ..., mean_recall: _Optional[float] = ..., min_recall: _Optional[float] = ..., question_count: _Optional[int] = ..., mrr: _Optional[float] = ..., active_mrr: _Optional[float] = ..., notices: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListSpacesRequest(_message.Message):
     __slots__ = ()

@@ -114,7 +114,9 @@ class SpaceServiceServicer:
 
     def ActivateSpace(self, request, context):
         """Has a space searched and written to in place of the active one, which
-        stays filled as STANDBY. The space must be complete and verified.
+        stays filled as STANDBY. The space must be complete, and verified as it
+        is: where its chunks became 20 % more or fewer since, or a codebase has
+        outgrown exact search, it must be verified again by ReembedSpace.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

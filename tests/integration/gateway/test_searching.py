@@ -1,6 +1,6 @@
 """Search through the running service: inputs, filters, blends, pages, and what the reply says."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import grpc
@@ -11,6 +11,9 @@ from duovec.v1 import search_service_pb2 as pb
 from gateway.client.client import Client
 from gateway.client.errors import ClientError
 from gateway.client.indexer import index_tree
+from gateway.local.stack import Stack
+from gateway.store.pool import Database
+from gateway.store.spaces import SpaceStore
 
 FILES = {
     "net/sockets.py": "def openSocket(host, port):\n    return socket.create_connection((host, port))\n",
@@ -129,3 +132,42 @@ def test_a_minimum_score_leaves_out_the_rest(client: Client, codebases: list[str
     scores = [hit.score for hit in client.search(codebases, "add two numbers").hits]
     least = (scores[0] + scores[1]) / 2
     assert [hit.score for hit in client.search(codebases, "add two numbers", min_score=least).hits] == scores[:1]
+
+
+@pytest.fixture
+async def building(stack: Stack, codebases: list[str]) -> AsyncIterator[str]:
+    """Fingerprint of a space beside the active one, in which every chunk has its vector."""
+    database = await Database.connect(stack._gateway_environment["DUOVEC_DATABASE_URL"])
+    spaces = SpaceStore(database.as_system())
+    active = await spaces.get_active()
+    assert active is not None
+    space = await spaces.build("d" * 64, active.manifest, timeout_s=10)
+    async with database.as_system().acquire(10) as connection:
+        await connection.execute(
+            "INSERT INTO embeddings SELECT $1, chunk_id, codebase_key, embedding FROM embeddings WHERE space_key = $2",
+            space.space_key,
+            active.space_key,
+        )
+    yield space.fingerprint
+    await spaces.drop(space.space_key, timeout_s=30)
+    await database.close()
+
+
+def test_a_search_is_of_the_space_that_its_caller_relies_on_or_of_none(
+    client: Client, codebases: list[str], building: str
+) -> None:
+    """Who keeps vectors of a space must not get the hits of another, nor those of one that nobody has verified."""
+    any_space = client.search(codebases, "open a socket")
+    active = any_space.space
+    named = client.search(codebases, "open a socket", space=active)
+    assert (named.space, paths(named)) == (active, paths(any_space))
+    like = named.hits[0].chunk_id
+    for space in (building, "e" * 64):
+        for query in ({"query": "open a socket"}, {"code": "def f(): ..."}, {"like_chunk_id": like}):
+            with pytest.raises(ClientError) as failure:
+                client.search(codebases, space=space, **query)
+            assert (failure.value.code, failure.value.reason) == (
+                grpc.StatusCode.FAILED_PRECONDITION,
+                "SPACE_MISMATCH",
+            )
+            assert f"relies on space {space!r}, and {active} is the active one" in str(failure.value)

@@ -42,6 +42,7 @@ VERIFIED = {
     "passed": True,
     "faults": [],
     "time": "2026-01-01T00:00:00+00:00",
+    "chunk_count": 0,
     "recomputed_count": 0,
     "min_cosine": 1.0,
     "recall": None,
@@ -317,7 +318,7 @@ async def test_the_time_before_a_drop_counts_from_the_change_itself(
 ) -> None:
     """An activation may wait long for its lock; others search the space to the end of that."""
     beside = await build(spaces, B)
-    await spaces.set_verification(beside.space_key, {"passed": True})
+    await spaces.set_verification(beside.space_key, {"passed": True, "chunk_count": 0})
     async with database.acquire(10) as writer:
         await hold_active(writer, space.space_key)
         activation = asyncio.create_task(spaces.activate(beside.space_key, timeout_s=10))
@@ -424,7 +425,7 @@ async def test_an_item_is_not_stored_in_another_space_than_it_names(
     space: SpaceRow,
 ) -> None:
     beside = await build(spaces, B)
-    await spaces.set_verification(beside.space_key, {"passed": True})
+    await spaces.set_verification(beside.space_key, {"passed": True, "chunk_count": 0})
     await spaces.activate(beside.space_key, timeout_s=5)
     serving = Changing(spaces, None, ServedSpace(space.space_key, Embedder(A)))  # type: ignore[arg-type]
     serving._filled = (beside,)
@@ -462,7 +463,10 @@ async def test_a_space_is_activated_while_chunks_stream_in(
     """There is always some batch that is stored in the active space and not yet in the other."""
     encoders = {"encoder": "x", "dimension": 1, "precision": "fp32"}
     row = await spaces.build(B, {"code": encoders, "text": encoders}, timeout_s=5)
-    await spaces.set_verification(row.space_key, VERIFIED)
+    # So many that those which stream in meanwhile do not make it another space than was verified.
+    stored = await store(chunks, codebase_key, space, range(1000))
+    await vectors.insert(row.space_key, stored, make_vectors(len(stored)), timeout_s=20)
+    await spaces.set_verification(row.space_key, VERIFIED | {"chunk_count": len(stored)})
     beside = ServedSpace(row.space_key, Embedder(B))  # type: ignore[arg-type]
     beside.embedder.delay_s = 1.0
 

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from store_samples import make_chunk, make_vectors
 
-from gateway.errors import BadVector, SpaceExists, SpaceInUse, SpaceMismatch, SpaceNotFound, SpaceNotReady
+from gateway.errors import (
+    BadVector,
+    SpaceExists,
+    SpaceIncomplete,
+    SpaceInUse,
+    SpaceMismatch,
+    SpaceNotFound,
+    SpaceNotReady,
+)
 from gateway.store import spaces as spaces_module
 from gateway.store.chunks import ChunkStore
 from gateway.store.codebases import CodebaseStore
@@ -41,7 +49,8 @@ async def make_ready(spaces: SpaceStore, vectors: SpaceVectorStore, fingerprint:
     """A space beside the active one, filled and verified."""
     space = await spaces.build(fingerprint, {}, timeout_s=5)
     await fill(vectors, space)
-    await spaces.set_verification(space.space_key, {"passed": True})
+    coverage = await vectors.count(space.space_key, timeout_s=5)
+    await spaces.set_verification(space.space_key, {"passed": True, "chunk_count": coverage.chunk_count})
     return space
 
 
@@ -161,8 +170,8 @@ async def test_activation_takes_full_coverage_and_a_verification(
     await spaces.set_verification(built.space_key, {"passed": False})
     with pytest.raises(SpaceNotReady, match="did not pass"):
         await spaces.activate(built.space_key, timeout_s=5)
-    await spaces.set_verification(built.space_key, {"passed": True})
-    with pytest.raises(SpaceNotReady, match="1 chunks have no vector"):
+    await spaces.set_verification(built.space_key, {"passed": True, "chunk_count": 1})
+    with pytest.raises(SpaceIncomplete, match="1 chunks have no vector"):
         await spaces.activate(built.space_key, timeout_s=5)
     assert await spaces.get_active() == space
     await fill(vectors, built)
@@ -170,6 +179,67 @@ async def test_activation_takes_full_coverage_and_a_verification(
     former = await spaces.get(space.space_key)
     assert (former.state, former.filling) == ("STANDBY", True)
     assert (await spaces.activate(built.space_key, timeout_s=5)).activate_time is not None
+
+
+@pytest.mark.parametrize(("change", "holds"), [(20, True), (21, False), (-20, True), (-21, False)])
+async def test_a_verdict_holds_for_as_many_chunks_as_it_was_given_of(
+    spaces: SpaceStore,
+    vectors: SpaceVectorStore,
+    chunks: ChunkStore,
+    codebase_key: int,
+    space: SpaceRow,
+    change: int,
+    holds: bool,
+) -> None:
+    """Of those that came, or stayed, after that nobody has looked at a vector."""
+    rows = [make_chunk(number) for number in range(100 + max(change, 0))]
+    await chunks.insert(codebase_key, space.space_key, rows[:100], make_vectors(100), timeout_s=20)
+    ready = await make_ready(spaces, vectors)
+    if change > 0:
+        await chunks.insert(codebase_key, space.space_key, rows[100:], make_vectors(change), timeout_s=20)
+        await fill(vectors, ready)
+    else:
+        await chunks.delete_files(codebase_key, [(row.path, None) for row in rows[:-change]], timeout_s=20)
+    if holds:
+        assert (await spaces.activate(ready.space_key, timeout_s=5)).state == "ACTIVE"
+        return
+    with pytest.raises(
+        SpaceNotReady, match=rf"100 chunks were there .*, {100 + change} are now; verify it again"
+    ) as why:
+        await spaces.activate(ready.space_key, timeout_s=5)
+    # It is not waited for: only a verification changes it.
+    assert not isinstance(why.value, SpaceIncomplete)
+    assert await spaces.get_active() == space
+    await spaces.set_verification(ready.space_key, {"passed": True, "chunk_count": 100 + change})
+    assert (await spaces.activate(ready.space_key, timeout_s=5)).state == "ACTIVE"
+
+
+async def test_a_space_whose_index_is_not_there_is_not_activated_but_rolled_back_to(
+    database: Database,
+    spaces: SpaceStore,
+    vectors: SpaceVectorStore,
+    chunks: ChunkStore,
+    codebase_key: int,
+    space: SpaceRow,
+) -> None:
+    """A codebase may have outgrown exact search since the space was verified; a way back must be open all the same."""
+    rows = [make_chunk(number) for number in range(20)]
+    await chunks.insert(codebase_key, space.space_key, rows, make_vectors(20), timeout_s=20)
+    ready = await make_ready(spaces, vectors)
+    index = f"embeddings_s{ready.space_key}_binary"
+
+    async def is_refused() -> None:
+        with pytest.raises(SpaceNotReady, match=f"without an index; verify it again: `duovec space reembed {B[:12]}`"):
+            await spaces.activate(ready.space_key, above_chunk_count=19, timeout_s=5)
+
+    await is_refused()
+    assert await spaces.build_hnsw_index(ready.space_key, above_chunk_count=19)
+    async with database.acquire(5) as connection:
+        await connection.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = $1::text::regclass", index)
+    await is_refused()  # as a build leaves it that was broken off
+    assert await spaces.build_hnsw_index(ready.space_key, above_chunk_count=19)
+    await spaces.activate(ready.space_key, above_chunk_count=19, timeout_s=5)
+    assert (await spaces.activate(space.space_key, above_chunk_count=19, timeout_s=5)).fingerprint == A
 
 
 async def test_a_request_of_the_former_space_neither_writes_nor_finds(
@@ -221,7 +291,7 @@ async def test_a_roll_back_brings_the_former_space_back(
     await spaces.activate(ready.space_key, timeout_s=5)
     assert await spaces.find_rollback_target() == space.space_key
     await chunks.insert(codebase_key, ready.space_key, [make_chunk(1)], make_vectors(1), timeout_s=5)
-    with pytest.raises(SpaceNotReady, match="1 chunks"):
+    with pytest.raises(SpaceIncomplete, match="1 chunks"):
         await spaces.activate(space.space_key, timeout_s=5)
     await fill(vectors, space)
     assert (await spaces.activate(space.space_key, timeout_s=5)).fingerprint == A

@@ -93,6 +93,20 @@ def test_a_new_space_is_waited_for_until_it_is_verified(service: Spaces) -> None
     assert "MRR@10 is less" in result.output
 
 
+def test_what_was_not_compared_is_said_and_is_no_failure(service: Spaces) -> None:
+    """Who activates the space must know what nobody looked at."""
+    notice = "retrieval was not compared: 3 of 200"
+    verified = row(pb.SPACE_STATE_BUILDING, 0)
+    verified.verification.CopyFrom(pb.SpaceVerification(passed=True, notices=[notice]))
+    service.answers = [row(pb.SPACE_STATE_BUILDING, 0), verified]
+    result = runner.invoke(space, ["reembed", NAME[:8]])
+    assert result.exit_code == 0, result.output
+    assert f"note: {notice}" in result.stderr
+    assert "next: duovec space activate" in result.stdout
+    service.answers = [verified]
+    assert f"{NAME[:12]}: {notice}" in runner.invoke(space, ["list"]).stdout
+
+
 def test_spaces_are_listed_and_what_the_served_encoders_make(service: Spaces) -> None:
     service.answers = [row(pb.SPACE_STATE_ACTIVE, 0, filling=False), row(pb.SPACE_STATE_BUILDING, 3)]
     service.answers[1].error = "Triton is away"

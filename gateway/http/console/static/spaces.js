@@ -117,6 +117,9 @@ function actions(space, pending, fallback, change) {
     } else if (pending > 0 || !space.verification) {
       found.push(button("Re-embed", () => change("SpaceService/ReembedSpace", { space: id }, "Chunks are being embedded; queries come first.")));
     }
+    if (space.state === "SPACE_STATE_BUILDING" && pending === 0 && space.verification) {
+      found.push(button("Verify again", () => change("SpaceService/ReembedSpace", { space: id, maxChunksPerSecond: space.maxChunksPerSecond }, "It is verified as it is now.")));
+    }
     if (pending === 0) found.push(
       button("Activate", async () => {
         const text = "Searches and indexing go to it from then on, in one step. The space before stays filled, and can be rolled back to.";
@@ -139,7 +142,7 @@ function actions(space, pending, fallback, change) {
 
 function verification(found) {
   if (!found) return null;
-  const { passed, faults, time: when, recomputedCount, minCosine, meanRecall, minRecall, questionCount, mrr, activeMrr } = found;
+  const { passed, faults, time: when, recomputedCount, minCosine, meanRecall, minRecall, questionCount, mrr, activeMrr, notices } = found;
   return [
     el("dl.facts", {},
       fact("Verified", [badge(passed ? "passed" : "failed", passed ? "good" : "bad"), " ", time(when)]),
@@ -147,6 +150,7 @@ function verification(found) {
       meanRecall !== undefined && fact("Recall@10 of its index", `${percent(meanRecall, 1)}, at worst ${percent(minRecall ?? 0, 1)}`),
       Number(questionCount) > 0 && fact("MRR@10", `${mrr.toFixed(3)}, active space ${activeMrr.toFixed(3)}, ${counted(questionCount, "question")}`)),
     faults.map((fault) => el("p.warning", {}, visible(fault))),
+    notices.map((notice) => el("p.soft", {}, visible(notice))),
   ];
 }
 
