@@ -207,6 +207,7 @@ async def test_codebases_that_are_compared_whole_are_not_asked_of_the_index(
     assert [one.codebase_id for one in found.recall.codebases] == ["large"]
     monkeypatch.setattr("gateway.store.search_plan._SCAN_PRICE", 10)
     await site.store(keys[2], range(5000, 5600))
+    await site.build(GOOD)  # with fresh counts
     found = await site.verify()
     assert found.recall is not None
     assert [one.codebase_id for one in found.recall.codebases] == ["small"]
