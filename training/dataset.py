@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from training.data.blanking import blank_name
+from training.data.unit import SPLITS, STYLES
 from training.errors import MIN_TRIPLETS, InsufficientTrainingData, TrainingError
 from training.recipe import DataRecipe
 
-SPLITS = ("train", "dev", "test")
 _TEXT = ("query", "positive", "query_style", "language", "package", "path", "symbol")
 
 
@@ -87,28 +87,42 @@ def load_rows(folder: Path, split: str) -> list[Row]:
 def training_rows(rows: Sequence[Row], recipe: DataRecipe, seed: int, where: Path) -> list[Row]:
     """The rows of a run: distinct, each style at its share, drawn by the seed.
 
+    A style without rows leaves its share to the others: see `absent_styles`.
+
     Raises:
-        InsufficientTrainingData: Fewer than 100 are left.
-        TrainingError: A style of the recipe occurs nowhere in the data.
+        InsufficientTrainingData: Fewer than 100 are left, or than `rows_an_epoch` where that is less.
+        TrainingError: No style of the recipe occurs in the data, or one that mining does not know is not there.
     """
     styles: dict[str, list[Row]] = {}
     for row in {(row.query, row.positive): row for row in rows}.values():
         styles.setdefault(row.style, []).append(row)
-    for style in recipe.shares:
-        if style not in styles:
+    if not styles:
+        raise InsufficientTrainingData(0, where)
+    for style in absent_styles(rows, recipe):
+        # Of a style that mining knows there may be none, such as commits without git; any other is a slip of the pen.
+        if style not in STYLES or styles.keys().isdisjoint(recipe.shares):
             raise TrainingError(f"{where} has no query of style {style!r}; it has {', '.join(sorted(styles))}")
-    shares = recipe.shares or {style: float(len(found)) for style, found in styles.items()}
+    shares = {style: share for style, share in recipe.shares.items() if style in styles}
+    shares = shares or {style: float(len(found)) for style, found in styles.items()}
     count = sum(len(styles[style]) for style in shares)
     if count < MIN_TRIPLETS:
         raise InsufficientTrainingData(count, where)
-    draw = random.Random(seed)  # noqa: S311
     wanted = min(count, recipe.rows_an_epoch or count)
+    quotas = {style: wanted * share / sum(shares.values()) for style, share in sorted(shares.items())}
+    reached = round(sum(min(quota, len(styles[style])) for style, quota in quotas.items()))
+    if reached < min(MIN_TRIPLETS, wanted):
+        raise InsufficientTrainingData(reached, f"{where} at the recipe's data.shares (of {count} rows)")
+    draw = random.Random(seed)  # noqa: S311
     chosen: list[Row] = []
-    for style, share in sorted(shares.items()):
-        quota = round(wanted * share / sum(shares.values()))
-        chosen += draw.sample(styles[style], min(quota, len(styles[style])))
+    for style, quota in quotas.items():
+        chosen += draw.sample(styles[style], min(round(quota), len(styles[style])))
     draw.shuffle(chosen)
     return chosen
+
+
+def absent_styles(rows: Sequence[Row], recipe: DataRecipe) -> list[str]:
+    """The styles that the recipe's shares name and no row has, sorted."""
+    return sorted(recipe.shares.keys() - {row.style for row in rows})
 
 
 def columns_of(rows: Sequence[Row], recipe: DataRecipe, seed: int) -> dict[str, list[Any]]:

@@ -13,6 +13,7 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from export.disk import replace_text, writing
 from export.source import open_checkpoint
 from export.spec import EncoderSpec
 from training.batches import PackageBatchSampler
-from training.dataset import Row, columns_of, data_digest, load_rows, training_rows
+from training.dataset import Row, absent_styles, columns_of, data_digest, load_rows, training_rows
 from training.errors import TrainingError
 from training.losses import build_loss
 from training.model import ROUTES, TrainedEncoder, build_model
@@ -61,8 +62,12 @@ class RunRequest:
     device: str = "auto"
 
 
-def train(request: RunRequest) -> Path:
+def train(request: RunRequest, on_note: Callable[[str], None] = lambda note: None) -> Path:
     """Train, or take an interrupted run up, and write the result.
+
+    Args:
+        request: What on what.
+        on_note: Told, by the first process, what the user should know before hours of work.
 
     Returns:
         The folder of the result.
@@ -74,7 +79,10 @@ def train(request: RunRequest) -> Path:
     recipe, stated, recipe_digest = load_recipe(request.recipe)
     spec = stated.untrained  # not from what an earlier run of the recipe left in the export
     digest = data_digest(request.data)
-    rows = training_rows(load_rows(request.data, "train"), recipe.data, recipe.seed, request.data)
+    mined = load_rows(request.data, "train")
+    rows, absent = training_rows(mined, recipe.data, recipe.seed, request.data), absent_styles(mined, recipe.data)
+    if absent and _is_first_process():
+        on_note(f"{request.data} has no query of style {', '.join(absent)}: their shares go to the other styles")
     checkpoint = open_checkpoint(spec, request.base)
     started: dict[str, Any] = {
         "encoder": spec.name,
@@ -96,6 +104,7 @@ def train(request: RunRequest) -> Path:
             digest,
             request.data,
             len(rows),
+            absent,
             trainer.state.global_step,
             time.monotonic() - begun_s,
             dict(checkpoint.origin),
