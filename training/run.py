@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from sentence_transformers import SentenceTransformerTrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -30,13 +29,14 @@ from export.source import open_checkpoint
 from export.spec import EncoderSpec
 from training.batches import PackageBatchSampler
 from training.dataset import Row, absent_styles, columns_of, data_digest, load_rows, training_rows
+from training.device import choose_device
 from training.errors import TrainingError
 from training.losses import build_loss
 from training.model import ROUTES, TrainedEncoder, build_model
 from training.progress import METRICS_FILE, TENSORBOARD_FOLDER, Bar, Board, MetricsFile, Speed
 from training.recipe import Recipe, load_recipe
 from training.result import RESULT_FOLDER, Lineage, write_result
-from training.trainer import STAGING, RowCollator, Trainer
+from training.trainer import STAGING, Arguments, RowCollator, Trainer
 from training.words import word_weights
 
 CHECKPOINTS_FOLDER = "checkpoints"
@@ -77,6 +77,12 @@ def train(request: RunRequest, on_note: Callable[[str], None] = lambda note: Non
         ExportError: The base does not fit the spec, or the disk refuses.
     """
     recipe, stated, recipe_digest = load_recipe(request.recipe)
+    device = choose_device(request.device, processes=_processes())
+    if recipe.optimizer.precision == "fp16" and device.type == "cpu":
+        # Autocast would not be on, and the result would be of fp32 under another name.
+        raise TrainingError(
+            "optimizer.precision is fp16, which needs a GPU, and this runs on the CPU; set bf16 or fp32"
+        )
     spec = stated.untrained  # not from what an earlier run of the recipe left in the export
     digest = data_digest(request.data)
     mined = load_rows(request.data, "train")
@@ -94,7 +100,7 @@ def train(request: RunRequest, on_note: Callable[[str], None] = lambda note: Non
     last = _prepare(request.output, started)
     torch.manual_seed(recipe.seed)
     encoder = build_model(spec, checkpoint, recipe)
-    trainer = _trainer(request, recipe, spec, encoder, rows)
+    trainer = _trainer(request, recipe, spec, encoder, rows, device)
     begun_s = time.monotonic()
     trainer.train(resume_from_checkpoint=last)
     result = request.output / RESULT_FOLDER
@@ -146,7 +152,12 @@ def _processes() -> int:
 
 
 def _trainer(
-    request: RunRequest, recipe: Recipe, spec: EncoderSpec, encoder: TrainedEncoder, rows: list[Row]
+    request: RunRequest,
+    recipe: Recipe,
+    spec: EncoderSpec,
+    encoder: TrainedEncoder,
+    rows: list[Row],
+    device: torch.device,
 ) -> Trainer:
     columns = columns_of(rows, recipe.data, recipe.seed)
     texts = [name for name in columns if name != "row"]
@@ -164,7 +175,7 @@ def _trainer(
         rows=rows,
         divergence=recipe.divergence,
         model=encoder.model,
-        args=_arguments(request, recipe, encoder, rows, routes),
+        args=_arguments(request.output, recipe, rows, routes if len(encoder.transformers) > 1 else {}, device),
         train_dataset=Dataset.from_dict(columns),
         loss=build_loss(encoder.model, recipe.loss, spec.dimension, gather=_processes() > 1),
         data_collator=collator,
@@ -183,8 +194,8 @@ def _trainer(
 
 
 def _arguments(
-    request: RunRequest, recipe: Recipe, encoder: TrainedEncoder, rows: list[Row], routes: dict[str, str]
-) -> SentenceTransformerTrainingArguments:
+    output: Path, recipe: Recipe, rows: list[Row], routes: dict[str, str], device: torch.device
+) -> Arguments:
     optimizer, processes = recipe.optimizer, _processes()
     if optimizer.batch % processes:
         raise TrainingError(f"optimizer.batch is {optimizer.batch}, no multiple of the {processes} processes")
@@ -194,8 +205,8 @@ def _arguments(
     if steps < 1:
         raise TrainingError(f"{len(rows)} rows give no whole batch of {optimizer.batch}; lower optimizer.batch")
     head = {} if optimizer.head_learning_rate is None else {r"linear\.weight$": optimizer.head_learning_rate}
-    return SentenceTransformerTrainingArguments(
-        output_dir=str(request.output / CHECKPOINTS_FOLDER),
+    return Arguments(
+        output_dir=str(output / CHECKPOINTS_FOLDER),
         per_device_train_batch_size=optimizer.batch // processes,
         max_steps=steps,
         learning_rate=optimizer.learning_rate,
@@ -208,7 +219,7 @@ def _arguments(
         bf16=optimizer.precision == "bf16",
         fp16=optimizer.precision == "fp16",
         batch_sampler=partial(PackageBatchSampler, rows=rows, run=recipe.data.package_run, processes=processes),
-        router_mapping=routes if encoder.tasks and len(encoder.transformers) > 1 else {},
+        router_mapping=routes,
         dataloader_drop_last=True,
         dataloader_pin_memory=False,
         logging_steps=1,
@@ -220,26 +231,10 @@ def _arguments(
         report_to=[],
         seed=recipe.seed,
         data_seed=recipe.seed,
-        use_cpu=_on_cpu(request.device),
-        ddp_backend="gloo" if _on_cpu(request.device) and processes > 1 else None,
+        use_cpu=device.type == "cpu",
+        gpu=device.index or 0,
+        ddp_backend="gloo" if device.type == "cpu" and processes > 1 else None,
         ddp_find_unused_parameters=False,
         ddp_broadcast_buffers=False,
         disable_tqdm=None,
     )
-
-
-def _on_cpu(device: str) -> bool:
-    """Whether to train on the CPU.
-
-    Raises:
-        TrainingError: A GPU is asked for, and there is none of that number.
-    """
-    kind, _, number = device.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (number and not (kind == "cuda" and number.isdigit())):
-        raise TrainingError(f"device is {device!r}, must be auto, cpu, cuda or cuda:N")
-    found = torch.cuda.device_count()
-    if kind == "cuda" and int(number or 0) >= found:
-        raise TrainingError(f"device is {device}, torch sees {found} GPUs; choose cpu, or auto")
-    if number:
-        torch.cuda.set_device(int(number))
-    return kind == "cpu" or found == 0

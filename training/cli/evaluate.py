@@ -24,6 +24,7 @@ def evaluate(
     limit: Annotated[int, typer.Option(min=2, help="Queries to ask, evenly over the styles.")] = 2000,
     seed: Annotated[int, typer.Option(help="Draws the queries.")] = 0,
     precision: Annotated[str, typer.Option(help="fp32, or bf16: 2.5 times faster where the CPU has it.")] = "fp32",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     html: Annotated[Path | None, typer.Option(help="Write the report as a page.")] = None,
     metrics: Annotated[list[Path] | None, typer.Option(help="metrics.jsonl of a run, for the page's curves.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, for programs.")] = False,
@@ -58,6 +59,7 @@ def evaluate(
         limit=limit,
         seed=seed,
         precision=precision,
+        device=device,
         code_base=code_base,
         text_base=text_base,
     )

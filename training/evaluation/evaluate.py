@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from export.spec import EncoderSpec
 from training.dataset import Row, data_digest, load_rows
+from training.device import choose_device
 from training.evaluation.bm25 import bm25_scores
 from training.evaluation.bootstrap import paired_interval
 from training.evaluation.encoding import TextEncoder, Vectors, join
@@ -37,6 +39,7 @@ class EvaluationRequest:
         limit: Queries to ask.
         seed: Draws them.
         precision: Of the forward passes, `fp32` or `bf16`.
+        device: Of the forward passes, as `choose_device` takes it.
     """
 
     code: EncoderSpec
@@ -48,6 +51,7 @@ class EvaluationRequest:
     limit: int = 2000
     seed: int = 0
     precision: str = "fp32"
+    device: str = "cpu"
     code_base: Path | None = None
     text_base: Path | None = None
 
@@ -159,10 +163,11 @@ def evaluate(request: EvaluationRequest, on_step: OnStep = lambda step: None) ->
         TrainingError: The data cannot be read or has too few rows, or an encoder gives no finite vector.
         ExportError: A checkpoint does not fit its spec.
     """
+    device = choose_device(request.device)
     rows = draw_rows(load_rows(request.data, request.split), request.limit, request.seed)
     questions = {condition: ask(rows, condition) for condition in CONDITIONS}
     named = questions[NAMED].rows
-    systems = _embed(request, questions, named, on_step)
+    systems = _embed(request, device, questions, named, on_step)
     rankings: dict[str, dict[str, Ranking]] = {}
     for condition, asked in questions.items():
         rankings[condition] = {
@@ -186,10 +191,14 @@ def evaluate(request: EvaluationRequest, on_step: OnStep = lambda step: None) ->
 
 
 def _embed(
-    request: EvaluationRequest, questions: dict[str, Questions], named: Sequence[Row], on_step: OnStep
+    request: EvaluationRequest,
+    device: torch.device,
+    questions: dict[str, Questions],
+    named: Sequence[Row],
+    on_step: OnStep,
 ) -> dict[str, _Embedded]:
     def run(spec: EncoderSpec, folder: Path | None, name: str) -> _Embedded:
-        encoder = TextEncoder(spec, folder, precision=request.precision)
+        encoder = TextEncoder(spec, folder, precision=request.precision, device=device)
         embedded = {}
         for condition, asked in questions.items():
             on_step(f"{name}, names {condition}")

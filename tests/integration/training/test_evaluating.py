@@ -86,3 +86,5 @@ def test_wrong_use_is_exit_code_2_and_missing_data_1(arguments: list[str], tmp_p
     assert CliRunner().invoke(app, [*arguments, "--split", "train"]).exit_code == 2
     missing = CliRunner().invoke(app, ["evaluate", "--data", str(tmp_path)])
     assert missing.exit_code == 1 and "test.parquet is missing" in missing.stderr
+    elsewhere = CliRunner().invoke(app, [*arguments, "--device", "cuda:99"])
+    assert elsewhere.exit_code == 1 and "device is cuda:99" in elsewhere.stderr

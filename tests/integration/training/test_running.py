@@ -217,6 +217,20 @@ def test_another_recipe_does_not_go_on_with_a_run(
         train(RunRequest(write_recipe(tmp_path / "other", batch=16), data, unfinished, base, "cpu"))
 
 
+@pytest.mark.parametrize(
+    ("precision", "device", "told"),
+    [("fp16", "cpu", "optimizer.precision is fp16, which needs a GPU"), ("fp32", "cuda:99", "device is cuda:99")],
+)
+def test_what_this_machine_lacks_is_refused_before_the_work(
+    precision: str, device: str, told: str, data: Path, base: Path, tmp_path: Path
+) -> None:
+    """fp16 on a CPU would be fp32 under another name; a GPU that is not there would be another device."""
+    recipe = write_recipe(tmp_path, precision=precision)
+    with pytest.raises(TrainingError, match=told):
+        train(RunRequest(recipe, data, tmp_path / "run", base, device))
+    assert not (tmp_path / "run").exists()
+
+
 def test_too_few_triplets_train_nothing(base: Path, tmp_path: Path) -> None:
     """Fewer than 100 real triplets are an error with a name of its own, and exit code 1."""
     data = write_data(tmp_path / "mined", limit=99)
