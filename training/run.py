@@ -2,18 +2,17 @@
 
 Layout of a run's folder:
 
-- `run.json`: what it was started with: digests of recipe and data, encoder, base.
+- `run.json`: what it was started with: digests of recipe and data, encoder, base. `run.lock` is held by who trains.
 - `metrics.jsonl`, `tensorboard/`: every step.
 - `checkpoints/checkpoint-N/`: the trained weights, optimizer, schedule, random states; a run is taken up at the last.
 - `result/`: what `duovec-export build --checkpoint` takes, with its card. Its presence says that the run has ended.
 """
 
-import json
 import math
 import os
-import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,9 +21,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from transformers.trainer_utils import get_last_checkpoint
 
-from export.disk import replace_text, writing
 from export.source import open_checkpoint
 from export.spec import EncoderSpec
 from training.batches import PackageBatchSampler
@@ -36,11 +33,9 @@ from training.model import ROUTES, TrainedEncoder, build_model
 from training.progress import METRICS_FILE, TENSORBOARD_FOLDER, Bar, Board, MetricsFile, Speed
 from training.recipe import Recipe, load_recipe
 from training.result import RESULT_FOLDER, Lineage, write_result
-from training.trainer import STAGING, Arguments, RowCollator, Trainer
+from training.run_folder import CHECKPOINTS_FOLDER, begin, held, last_checkpoint, require_same_run
+from training.trainer import Arguments, RowCollator, Trainer
 from training.words import word_weights
-
-CHECKPOINTS_FOLDER = "checkpoints"
-RUN_FILE = "run.json"
 
 
 @dataclass(frozen=True)
@@ -73,7 +68,8 @@ def train(request: RunRequest, on_note: Callable[[str], None] = lambda note: Non
         The folder of the result.
 
     Raises:
-        TrainingError: The recipe, the data or the device does not do, or the loss is not a number or has diverged.
+        TrainingError: The recipe, the data or the device does not do, another process trains in the folder, what it
+            holds is of another run or damaged, or the loss is not a number or has diverged.
         ExportError: The base does not fit the spec, or the disk refuses.
     """
     recipe, stated, recipe_digest = load_recipe(request.recipe)
@@ -97,50 +93,32 @@ def train(request: RunRequest, on_note: Callable[[str], None] = lambda note: Non
         "data_sha256": digest,
         "base": dict(checkpoint.origin),
     }
-    last = _prepare(request.output, started)
-    torch.manual_seed(recipe.seed)
-    encoder = build_model(spec, checkpoint, recipe)
-    trainer = _trainer(request, recipe, spec, encoder, rows, device)
-    begun_s = time.monotonic()
-    trainer.train(resume_from_checkpoint=last)
-    result = request.output / RESULT_FOLDER
-    if trainer.is_world_process_zero():
-        lineage = Lineage(
-            request.recipe,
-            digest,
-            request.data,
-            len(rows),
-            absent,
-            trainer.state.global_step,
-            time.monotonic() - begun_s,
-            dict(checkpoint.origin),
-            word_weights(spec, checkpoint, columns_of(rows, recipe.data, recipe.seed)["positive"]),
-        )
-        write_result(encoder, spec, recipe, checkpoint, lineage, result)
-    trainer.accelerator.wait_for_everyone()
-    return result
-
-
-def _prepare(output: Path, started: dict[str, Any]) -> str | None:
-    """Make the run's folder, or check that what is in it is this run; gives the checkpoint to go on from."""
-    path = output / RUN_FILE
-    if (output / RESULT_FOLDER).is_dir():
-        raise TrainingError(f"{output} holds a finished run; choose another --output, or delete the folder")
-    if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        for key, value in started.items():
-            if before.get(key) != value:
-                raise TrainingError(
-                    f"{output} holds a run with another {key} ({before.get(key)}, not {value}); "
-                    "choose another --output, or delete the folder"
-                )
-    with writing(output):
-        (output / CHECKPOINTS_FOLDER).mkdir(parents=True, exist_ok=True)
+    with held(request.output) if _is_first_process() else nullcontext():
+        require_same_run(request.output, started)
         if _is_first_process():
-            shutil.rmtree(output / CHECKPOINTS_FOLDER / STAGING, ignore_errors=True)
-            replace_text(path, json.dumps(started, indent=2) + "\n")
-    last: str | None = get_last_checkpoint(str(output / CHECKPOINTS_FOLDER))  # type: ignore[no-untyped-call]
-    return last
+            begin(request.output, started)
+        last = last_checkpoint(request.output)
+        torch.manual_seed(recipe.seed)
+        encoder = build_model(spec, checkpoint, recipe)
+        trainer = _trainer(request, recipe, spec, encoder, rows, device)
+        begun_s = time.monotonic()
+        trainer.train(resume_from_checkpoint=last)
+        result = request.output / RESULT_FOLDER
+        if trainer.is_world_process_zero():
+            lineage = Lineage(
+                request.recipe,
+                digest,
+                request.data,
+                len(rows),
+                absent,
+                trainer.state.global_step,
+                time.monotonic() - begun_s,
+                dict(checkpoint.origin),
+                word_weights(spec, checkpoint, columns_of(rows, recipe.data, recipe.seed)["positive"]),
+            )
+            write_result(encoder, spec, recipe, checkpoint, lineage, result)
+        trainer.accelerator.wait_for_everyone()
+    return result
 
 
 def _is_first_process() -> bool:

@@ -231,6 +231,18 @@ def test_what_this_machine_lacks_is_refused_before_the_work(
     assert not (tmp_path / "run").exists()
 
 
+def test_styles_that_are_not_there_are_told(data: Path, base: Path, tmp_path: Path) -> None:
+    """Before the work, on stderr, and in the lineage: the recipe meant other shares."""
+    recipe = write_recipe(tmp_path, max_steps=1)
+    shares = "[data]\nshares = { docstring = 1, comment = 1, commit = 1 }"
+    recipe.write_text(recipe.read_text().replace("[data]", shares))
+    arguments = ["--data", str(data), "--base", str(base), "--output", str(tmp_path / "run"), "--device", "cpu"]
+    run = CliRunner().invoke(app, ["run", str(recipe), *arguments])
+    assert run.exit_code == 0, run.stderr
+    assert f"note: {data} has no query of style commit: their shares go to the other styles" in run.stderr
+    assert json.loads((tmp_path / "run" / "result" / "lineage.json").read_text())["absent_styles"] == ["commit"]
+
+
 def test_too_few_triplets_train_nothing(base: Path, tmp_path: Path) -> None:
     """Fewer than 100 real triplets are an error with a name of its own, and exit code 1."""
     data = write_data(tmp_path / "mined", limit=99)
