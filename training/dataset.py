@@ -1,18 +1,22 @@
 """A mined data set, as far as training and evaluation read it: typed rows, its hash, names blanked."""
 
-import hashlib
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet as parquet
+
 from training.data.blanking import blank_name
+from training.data.parquet import digest_of_rows
 from training.data.unit import SPLITS, STYLES
 from training.errors import MIN_TRIPLETS, InsufficientTrainingData, TrainingError
 from training.recipe import DataRecipe
 
+_ROWS_AT_A_TIME = 4096
 _TEXT = ("query", "positive", "query_style", "language", "package", "path", "symbol")
 
 
@@ -49,16 +53,12 @@ class Row:
 
 
 def data_digest(folder: Path) -> str:
-    """SHA-256 over the three splits' files, in order.
+    """SHA-256 of the rows of the three splits, as the set's card states it; computed, for a card may be of other files.
 
     Raises:
-        TrainingError: A file is missing.
+        TrainingError: A file is missing or no Parquet file.
     """
-    digest = hashlib.sha256()
-    for split in SPLITS:
-        with _reading(folder, split).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+    return digest_of_rows((split, row) for split in SPLITS for row in _rows(_reading(folder, split)))
 
 
 def load_rows(folder: Path, split: str) -> list[Row]:
@@ -67,15 +67,9 @@ def load_rows(folder: Path, split: str) -> list[Row]:
     Raises:
         TrainingError: The file is missing, is no Parquet file, lacks a column or holds an empty text.
     """
-    import pyarrow
-    import pyarrow.parquet as parquet
-
     path = _reading(folder, split)
     try:
-        table = parquet.read_table(path).to_pylist()
-        rows = [_row(one) for one in table]
-    except (pyarrow.ArrowException, OSError) as exc:
-        raise TrainingError(f"{path} is no Parquet file: {exc}; mine the data again") from exc
+        rows = [_row(one) for one in _rows(path)]
     except KeyError as exc:
         raise TrainingError(f"{path} has no column {exc}; mine the data again with this version") from exc
     for number, row in enumerate(rows):
@@ -167,6 +161,15 @@ def _reading(folder: Path, split: str) -> Path:
     if not path.is_file():
         raise TrainingError(f"{path} is missing; `duovec-train mine` makes the data set")
     return path
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(_ROWS_AT_A_TIME):
+                yield from batch.to_pylist()
+    except (pyarrow.ArrowException, OSError) as exc:
+        raise TrainingError(f"{path} is no Parquet file: {exc}; mine the data again") from exc
 
 
 def _row(values: dict[str, Any]) -> Row:
