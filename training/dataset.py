@@ -15,6 +15,7 @@ from training.data.parquet import digest_of_rows
 from training.data.unit import SPLITS, STYLES
 from training.errors import MIN_TRIPLETS, InsufficientTrainingData, TrainingError
 from training.recipe import DataRecipe
+from training.table import shorten
 
 _ROWS_AT_A_TIME = 4096
 _TEXT = ("query", "positive", "query_style", "language", "package", "path", "symbol")
@@ -65,11 +66,14 @@ def load_rows(folder: Path, split: str) -> list[Row]:
     """All rows of one split, in the file's order.
 
     Raises:
-        TrainingError: The file is missing, is no Parquet file, lacks a column or holds an empty text.
+        TrainingError: The file is missing, is no Parquet file, lacks a column, or holds an empty text or negatives
+            that are no list.
     """
     path = _reading(folder, split)
     try:
         rows = [_row(one) for one in _rows(path)]
+    except TypeError as exc:
+        raise TrainingError(f"{path}: {exc}; the column must hold lists of texts") from exc
     except KeyError as exc:
         raise TrainingError(f"{path} has no column {exc}; mine the data again with this version") from exc
     for number, row in enumerate(rows):
@@ -172,12 +176,19 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         raise TrainingError(f"{path} is no Parquet file: {exc}; mine the data again") from exc
 
 
+def _texts(value: Any) -> tuple[str, ...]:
+    """A list's texts; a text alone, which Python would take for a list of letters, is refused."""
+    if value is not None and not (isinstance(value, list) and all(isinstance(one, str) for one in value)):
+        raise TypeError(f"negatives are {shorten(value)}")
+    return tuple(value or ())
+
+
 def _row(values: dict[str, Any]) -> Row:
     text = {name: str(values[name] or "") for name in _TEXT}
     return Row(
         query=text["query"],
         positive=text["positive"],
-        negatives=tuple(values["negatives"] or ()),
+        negatives=_texts(values["negatives"]),
         style=text["query_style"],
         language=text["language"],
         package=text["package"],

@@ -162,7 +162,8 @@ class Recipe:
         seed: Of the rows drawn, their order, and dropout.
         method: `lora` or `full`.
         keep_share: What the result keeps of the change, 0 to 1: weights between the base's and the trained ones.
-        divergence: The run stops when the loss is above this many times the mean of the first steps.
+        divergence: The run stops when the loss is above this many times the mean of the first steps, and above that of
+            an encoder that knows nothing.
         data: See there.
         loss: See there.
         lora: See there; an error where the spec of the encoder states another shape.

@@ -28,7 +28,7 @@ from training.batches import PackageBatchSampler
 from training.dataset import Row, absent_styles, columns_of, data_digest, load_rows, training_rows
 from training.device import choose_device
 from training.errors import TrainingError
-from training.losses import build_loss
+from training.losses import build_loss, chance_loss
 from training.model import ROUTES, TrainedEncoder, build_model
 from training.progress import METRICS_FILE, TENSORBOARD_FOLDER, Bar, Board, MetricsFile, Speed
 from training.recipe import Recipe, load_recipe
@@ -152,6 +152,7 @@ def _trainer(
     trainer = Trainer(
         rows=rows,
         divergence=recipe.divergence,
+        chance=chance_loss(recipe.loss, recipe.optimizer.batch * (1 + recipe.data.hard_negatives)),
         model=encoder.model,
         args=_arguments(request.output, recipe, rows, routes if len(encoder.transformers) > 1 else {}, device),
         train_dataset=Dataset.from_dict(columns),

@@ -71,13 +71,15 @@ class Trainer(SentenceTransformerTrainer):
     Args:
         rows: What the rows' numbers name, for messages.
         divergence: The run stops when the loss is above this many times the mean of the first steps.
+        chance: The loss of an encoder that knows nothing: up to it no loss has diverged, however low the first were.
         arguments: Those of SentenceTransformerTrainer.
     """
 
-    def __init__(self, *, rows: Sequence[Row], divergence: float, **arguments: Any) -> None:
+    def __init__(self, *, rows: Sequence[Row], divergence: float, chance: float, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._rows = rows
         self._divergence = divergence
+        self._chance = chance
         self._batch: list[int] = []
         self._staging: Path | None = None
         self.tokens = 0  # seen by this process since the start of this process
@@ -94,9 +96,10 @@ class Trainer(SentenceTransformerTrainer):
         value = float(loss) * self.current_gradient_accumulation_steps
         if not math.isfinite(value):
             raise self._stopped(f"the loss is {value}")
-        limit = self._divergence * self._first_loss()
+        limit = max(self._divergence * self._first_loss(), self._chance)
         if value > limit:
-            raise self._stopped(f"the loss {value:.4g} is above {limit:.4g}, {self._divergence:g} times its start")
+            limits = f"{self._divergence:g} times its start and chance"
+            raise self._stopped(f"the loss {value:.4g} is above {limit:.4g}, the larger of {limits}")
         return loss
 
     def _clip_grad_norm(self, model: Any) -> Any:

@@ -1,6 +1,7 @@
 """`duovec-train evaluate`: is the pair better than its base, its halves and BM25?"""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -25,8 +26,11 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Draws the queries.")] = 0,
     precision: Annotated[str, typer.Option(help="fp32, or bf16: 2.5 times faster where the CPU has it.")] = "fp32",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    html: Annotated[Path | None, typer.Option(help="Write the report as a page.")] = None,
-    metrics: Annotated[list[Path] | None, typer.Option(help="metrics.jsonl of a run, for the page's curves.")] = None,
+    html: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the report as a page.")] = None,
+    metrics: Annotated[
+        list[Path] | None,
+        typer.Option(exists=True, dir_okay=False, help="metrics.jsonl of a run, for the page's curves."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, for programs.")] = False,
 ) -> None:
     """Measure a pair on packages held out: MRR@10, nDCG@10, recall, triplet accuracy, by style and language.
@@ -48,6 +52,11 @@ def evaluate(
         raise typer.BadParameter("--split must be dev or test")
     if precision not in ("fp32", "bf16"):
         raise typer.BadParameter("--precision must be fp32 or bf16")
+    if html is not None and not (html.parent.is_dir() and os.access(html.parent, os.W_OK)):
+        raise typer.BadParameter(f"--html {html}: {html.parent} is no folder that can be written in")
+    if metrics and html is None:
+        raise typer.BadParameter("--metrics is drawn on the page: give --html")
+    curves = [(path.parent.name, read_metrics(path)) for path in metrics or []]
     specs = load_pair(pair)
     request = EvaluationRequest(
         code=_spec(code_spec) or specs[0],
@@ -68,7 +77,7 @@ def evaluate(
         evaluation = measure(request, lambda step: status.update(f"evaluate: {step}"))
     result = evaluation.as_dict()
     if html is not None:
-        write_page(evaluation, [(path.parent.name, read_metrics(path)) for path in metrics or []], html)
+        write_page(evaluation, curves, html)
     if as_json:
         typer.echo(json.dumps(result, indent=2))
         return

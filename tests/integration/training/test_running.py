@@ -186,9 +186,25 @@ def test_two_processes_learn_what_one_does(data: Path, base: Path, tmp_path: Pat
 def test_a_run_that_diverges_is_stopped(data: Path, base: Path, tmp_path: Path) -> None:
     """The message says at which step and on which rows; nothing is published."""
     recipe = write_recipe(tmp_path, extra="divergence = 1.01", learning_rate=1e-12, max_steps=60, epochs=8)
-    with pytest.raises(TrainingError, match=r"step \d+: the loss .* is above .*, 1.01 times its start; .*\.py:\d+-\d+"):
+    with pytest.raises(
+        TrainingError, match=r"step \d+: the loss .* is above .* 1.01 times its start and chance; .*\.py:\d+-\d+"
+    ):
         train(RunRequest(recipe, data, tmp_path / "run", base, "cpu"))
     assert not (tmp_path / "run" / "result").exists()
+
+
+def test_a_triplet_loss_near_nothing_is_no_divergence(data: Path, base: Path, tmp_path: Path) -> None:
+    """What is beyond the margin costs nothing: a batch with one hard negative is many times the mean, and no harm."""
+    triplet = '[loss]\nname = "triplet"\nmargin = 0.3\n[data]\nhard_negatives = 1'
+    for name, start, changes in (
+        ("first", base, {"learning_rate": 5e-3, "max_steps": 14}),
+        ("second", tmp_path / "first" / "run" / "result", {"learning_rate": 1e-12, "max_steps": 40, "epochs": 3}),
+    ):
+        recipe = write_recipe(tmp_path / name, extra="divergence = 1.01", **changes)
+        recipe.write_text(recipe.read_text().replace("[data]", triplet))
+        train(RunRequest(recipe, data, tmp_path / name / "run", start, "cpu"))
+    losses = [loss for _, loss, *_ in _curve(tmp_path / "second" / "run")]
+    assert 1.01 * np.mean(losses[:20]) < max(losses[20:]) < 0.3
 
 
 def test_a_number_that_is_none_stops_the_run(data: Path, base: Path, tmp_path: Path) -> None:

@@ -68,6 +68,10 @@ def test_damaged_data_is_named(tmp_path: Path) -> None:
     parquet.write_table(pyarrow.Table.from_pylist(without), tmp_path / "dev.parquet")
     with pytest.raises(TrainingError, match=r"dev\.parquet has no column 'symbol'"):
         load_rows(tmp_path, "dev")
+    for negatives in ("one text", [1, 2]):
+        parquet.write_table(pyarrow.Table.from_pylist([{**table[0], "negatives": negatives}]), tmp_path / "dev.parquet")
+        with pytest.raises(TrainingError, match=r"dev\.parquet: negatives are .*; the column must hold lists of texts"):
+            load_rows(tmp_path, "dev")
     (tmp_path / "dev.parquet").write_bytes(b"not parquet")
     with pytest.raises(TrainingError, match=r"dev\.parquet is no Parquet file"):
         load_rows(tmp_path, "dev")
