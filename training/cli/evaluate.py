@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -81,12 +81,26 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps(result, indent=2))
         return
+    for line in table_of(result):
+        typer.echo(line)
+
+
+def table_of(result: dict[str, Any]) -> list[str]:
+    """The document of `--json` as lines for a terminal: every condition, then what the vectors are like."""
+    from training.evaluation.evaluate import SPREAD
+
+    lines = []
     for condition in CONDITIONS:
-        typer.echo(f"names {condition}: {result['queries'][condition]} queries")
+        lines.append(f"names {condition}: {result['queries'][condition]} queries")
         for system, values in result["systems"].items():
             whole = values[condition]["all"]
             figures = "  ".join(f"{name} {whole[name]:.3f}" for name in ("mrr@10", "ndcg@10", "recall@10"))
-            typer.echo(f"  {system:<15} {figures}")
+            lines.append(f"  {system:<15} {figures}")
+    lines.append("vectors, names as they are; of alignment and uniformity less is better")
+    for system, values in result["systems"].items():
+        if figures := "  ".join(f"{name.replace('_', ' ')} {values[name]:.3f}" for name in SPREAD if name in values):
+            lines.append(f"  {system:<15} {figures}")
+    return lines
 
 
 def _spec(name: str | None) -> EncoderSpec | None:

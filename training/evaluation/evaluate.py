@@ -14,11 +14,20 @@ from training.device import choose_device
 from training.evaluation.bm25 import bm25_scores
 from training.evaluation.bootstrap import paired_interval
 from training.evaluation.encoding import TextEncoder, Vectors, join
-from training.evaluation.metrics import RECALL_AT, Ranking, alignment, rank_scores, rank_vectors, uniformity
+from training.evaluation.metrics import (
+    RECALL_AT,
+    Ranking,
+    alignment,
+    rank_scores,
+    rank_vectors,
+    triplet_accuracy,
+    uniformity,
+)
 from training.evaluation.questions import CONDITIONS, NAMED, Questions, ask, draw_rows
 
 PAIR, CODE, TEXT, BASE, BM25 = "pair", "code encoder", "text encoder", "untrained base", "BM25"
 SYSTEMS = (PAIR, CODE, TEXT, BASE, BM25)
+SPREAD = ("alignment", "uniformity", "triplet_accuracy")
 _WORST = 20
 OnStep = Callable[[str], None]
 
@@ -64,7 +73,7 @@ class Evaluation:
         facts: Data digest, split, counts.
         rankings: By condition and system.
         questions: By condition.
-        spread: Alignment, uniformity and triplet accuracy by system, names as they are.
+        spread: `SPREAD` of each system that has vectors, names as they are; without negatives no triplet accuracy.
     """
 
     facts: dict[str, Any]
@@ -242,7 +251,5 @@ def _spread(one: _Embedded, asked: Questions) -> dict[str, float]:
     spread = {"alignment": alignment(queries_QD, right_QD), "uniformity": uniformity(one.passages[NAMED])}
     has_Q = np.array([bool(row.negatives) for row in asked.rows])
     if has_Q.any():
-        right = (queries_QD[has_Q] * right_QD[has_Q]).sum(axis=1)
-        wrong = (queries_QD[has_Q] * one.negatives).sum(axis=1)
-        spread["triplet_accuracy"] = float((right > wrong).mean())
+        spread["triplet_accuracy"] = triplet_accuracy(queries_QD[has_Q], right_QD[has_Q], one.negatives)
     return spread
