@@ -1,18 +1,23 @@
 """A mined data set, as far as training and evaluation read it: typed rows, its hash, names blanked."""
 
-import hashlib
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet as parquet
+
 from training.data.blanking import blank_name
+from training.data.parquet import digest_of_rows
+from training.data.unit import SPLITS, STYLES
 from training.errors import MIN_TRIPLETS, InsufficientTrainingData, TrainingError
 from training.recipe import DataRecipe
+from training.table import shorten
 
-SPLITS = ("train", "dev", "test")
+_ROWS_AT_A_TIME = 4096
 _TEXT = ("query", "positive", "query_style", "language", "package", "path", "symbol")
 
 
@@ -49,33 +54,26 @@ class Row:
 
 
 def data_digest(folder: Path) -> str:
-    """SHA-256 over the three splits' files, in order.
+    """SHA-256 of the rows of the three splits, as the set's card states it; computed, for a card may be of other files.
 
     Raises:
-        TrainingError: A file is missing.
+        TrainingError: A file is missing or no Parquet file.
     """
-    digest = hashlib.sha256()
-    for split in SPLITS:
-        with _reading(folder, split).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+    return digest_of_rows((split, row) for split in SPLITS for row in _rows(_reading(folder, split)))
 
 
 def load_rows(folder: Path, split: str) -> list[Row]:
     """All rows of one split, in the file's order.
 
     Raises:
-        TrainingError: The file is missing, is no Parquet file, lacks a column or holds an empty text.
+        TrainingError: The file is missing, is no Parquet file, lacks a column, or holds an empty text or negatives
+            that are no list.
     """
-    import pyarrow
-    import pyarrow.parquet as parquet
-
     path = _reading(folder, split)
     try:
-        table = parquet.read_table(path).to_pylist()
-        rows = [_row(one) for one in table]
-    except (pyarrow.ArrowException, OSError) as exc:
-        raise TrainingError(f"{path} is no Parquet file: {exc}; mine the data again") from exc
+        rows = [_row(one) for one in _rows(path)]
+    except TypeError as exc:
+        raise TrainingError(f"{path}: {exc}; the column must hold lists of texts") from exc
     except KeyError as exc:
         raise TrainingError(f"{path} has no column {exc}; mine the data again with this version") from exc
     for number, row in enumerate(rows):
@@ -87,28 +85,42 @@ def load_rows(folder: Path, split: str) -> list[Row]:
 def training_rows(rows: Sequence[Row], recipe: DataRecipe, seed: int, where: Path) -> list[Row]:
     """The rows of a run: distinct, each style at its share, drawn by the seed.
 
+    A style without rows leaves its share to the others: see `absent_styles`.
+
     Raises:
-        InsufficientTrainingData: Fewer than 100 are left.
-        TrainingError: A style of the recipe occurs nowhere in the data.
+        InsufficientTrainingData: Fewer than 100 are left, or than `rows_an_epoch` where that is less.
+        TrainingError: No style of the recipe occurs in the data, or one that mining does not know is not there.
     """
     styles: dict[str, list[Row]] = {}
     for row in {(row.query, row.positive): row for row in rows}.values():
         styles.setdefault(row.style, []).append(row)
-    for style in recipe.shares:
-        if style not in styles:
+    if not styles:
+        raise InsufficientTrainingData(0, where)
+    for style in absent_styles(rows, recipe):
+        # Of a style that mining knows there may be none, such as commits without git; any other is a slip of the pen.
+        if style not in STYLES or styles.keys().isdisjoint(recipe.shares):
             raise TrainingError(f"{where} has no query of style {style!r}; it has {', '.join(sorted(styles))}")
-    shares = recipe.shares or {style: float(len(found)) for style, found in styles.items()}
+    shares = {style: share for style, share in recipe.shares.items() if style in styles}
+    shares = shares or {style: float(len(found)) for style, found in styles.items()}
     count = sum(len(styles[style]) for style in shares)
     if count < MIN_TRIPLETS:
         raise InsufficientTrainingData(count, where)
-    draw = random.Random(seed)  # noqa: S311
     wanted = min(count, recipe.rows_an_epoch or count)
+    quotas = {style: wanted * share / sum(shares.values()) for style, share in sorted(shares.items())}
+    reached = round(sum(min(quota, len(styles[style])) for style, quota in quotas.items()))
+    if reached < min(MIN_TRIPLETS, wanted):
+        raise InsufficientTrainingData(reached, f"{where} at the recipe's data.shares (of {count} rows)")
+    draw = random.Random(seed)  # noqa: S311
     chosen: list[Row] = []
-    for style, share in sorted(shares.items()):
-        quota = round(wanted * share / sum(shares.values()))
-        chosen += draw.sample(styles[style], min(quota, len(styles[style])))
+    for style, quota in quotas.items():
+        chosen += draw.sample(styles[style], min(round(quota), len(styles[style])))
     draw.shuffle(chosen)
     return chosen
+
+
+def absent_styles(rows: Sequence[Row], recipe: DataRecipe) -> list[str]:
+    """The styles that the recipe's shares name and no row has, sorted."""
+    return sorted(recipe.shares.keys() - {row.style for row in rows})
 
 
 def columns_of(rows: Sequence[Row], recipe: DataRecipe, seed: int) -> dict[str, list[Any]]:
@@ -155,12 +167,28 @@ def _reading(folder: Path, split: str) -> Path:
     return path
 
 
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(_ROWS_AT_A_TIME):
+                yield from batch.to_pylist()
+    except (pyarrow.ArrowException, OSError) as exc:
+        raise TrainingError(f"{path} is no Parquet file: {exc}; mine the data again") from exc
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    """A list's texts; a text alone, which Python would take for a list of letters, is refused."""
+    if value is not None and not (isinstance(value, list) and all(isinstance(one, str) for one in value)):
+        raise TypeError(f"negatives are {shorten(value)}")
+    return tuple(value or ())
+
+
 def _row(values: dict[str, Any]) -> Row:
     text = {name: str(values[name] or "") for name in _TEXT}
     return Row(
         query=text["query"],
         positive=text["positive"],
-        negatives=tuple(values["negatives"] or ()),
+        negatives=_texts(values["negatives"]),
         style=text["query_style"],
         language=text["language"],
         package=text["package"],

@@ -1,5 +1,6 @@
 """sentence-transformers' losses, as a recipe names them."""
 
+import math
 from typing import Any
 
 from sentence_transformers import SentenceTransformer
@@ -38,3 +39,17 @@ def build_loss(model: SentenceTransformer, recipe: LossRecipe, dimension: int, *
     if recipe.matryoshka:
         loss = MatryoshkaLoss(model, loss, matryoshka_dims=[dimension, *recipe.matryoshka])
     return loss
+
+
+def chance_loss(recipe: LossRecipe, passages: int) -> float:
+    """The loss of an encoder that gives every text the same vector.
+
+    Args:
+        recipe: Which loss.
+        passages: How many a query of a batch is compared with, its own among them.
+
+    Returns:
+        The margin of the triplet loss, ln(passages) of the others; once for each dimension of a Matryoshka loss.
+    """
+    once = recipe.margin if recipe.name == "triplet" else math.log(passages)
+    return once * (1 + len(recipe.matryoshka))

@@ -10,6 +10,7 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer_callback import ProgressCallback
 
 from export.disk import replace_text, writing
+from training.errors import TrainingError
 
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
@@ -80,8 +81,22 @@ class Board(TensorBoardCallback):
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics file; a last line that a kill has cut short is left out."""
+    """The lines of a metrics file, each with `step` and `loss`; a last line that a kill has cut short is left out.
+
+    Raises:
+        TrainingError: Another line is none of a run's.
+    """
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    whole = []
+    for number, text in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        if not text.endswith(b"\n"):
+            continue
+        try:
+            line = json.loads(text)
+        except ValueError:
+            line = None
+        if not isinstance(line, dict) or not all(isinstance(line.get(key), int | float) for key in ("step", "loss")):
+            raise TrainingError(f"{path}: line {number} is damaged; delete it, the others are kept")
+        whole.append(line)
+    return whole

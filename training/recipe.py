@@ -8,11 +8,12 @@ from pathlib import Path
 
 from export.spec import EncoderSpec, builtin_encoders, load_builtin, load_spec
 from training.errors import TrainingError
-from training.table import read_table
+from training.table import read_table, shorten
 
 METHODS = ("lora", "full")
 LOSSES = ("contrastive", "cached-contrastive", "triplet")
 PRECISIONS = ("fp32", "bf16", "fp16")
+_SEEDS = 1 << 32  # NumPy takes no larger one
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class DataRecipe:
 
     def __post_init__(self) -> None:
         _require(self.rows_an_epoch >= 0, "rows_an_epoch", self.rows_an_epoch, "0 or more")
-        _require(all(one > 0 for one in self.shares.values()), "shares", self.shares, "above 0 each")
+        for style, share in self.shares.items():
+            _require(0 < share <= 1e6, f"shares.{style}", share, "above 0, up to 1000000")
         _require(self.package_run >= 1, "package_run", self.package_run, "1 or more")
         _require(0 <= self.hard_negatives <= 16, "hard_negatives", self.hard_negatives, "0 to 16")
         _require(0.0 <= self.blank_names <= 1.0, "blank_names", self.blank_names, "0 to 1")
@@ -74,6 +76,8 @@ class LossRecipe:
         _require(0.001 <= self.temperature <= 1.0, "temperature", self.temperature, "0.001 to 1")
         _require(0.0 < self.margin <= 2.0, "margin", self.margin, "above 0, up to 2")
         _require(self.mini_batch >= 1, "mini_batch", self.mini_batch, "1 or more")
+        distinct = len(set(self.matryoshka)) == len(self.matryoshka)
+        _require(distinct, "matryoshka", self.matryoshka, "distinct dimensions: one that comes twice counts twice")
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class LoraRecipe:
 
     def __post_init__(self) -> None:
         _require(1 <= self.rank <= 256, "rank", self.rank, "1 to 256")
-        _require(self.alpha > 0, "alpha", self.alpha, "above 0")
+        _require(0 < self.alpha <= 1e4, "alpha", self.alpha, "above 0, up to 10000")
         _require(len(self.targets) > 0, "targets", self.targets, "at least one layer's last name")
 
 
@@ -124,10 +128,13 @@ class OptimizerRecipe:
 
     def __post_init__(self) -> None:
         _require(0 < self.learning_rate <= 1, "learning_rate", self.learning_rate, "above 0, up to 1")
+        head = self.head_learning_rate
+        _require(head is None or 0 < head <= 1, "head_learning_rate", head, "above 0, up to 1")
         _require(self.batch >= 2, "batch", self.batch, "2 or more")
-        _require(self.epochs >= 1, "epochs", self.epochs, "1 or more")
+        _require(1 <= self.epochs <= 10_000, "epochs", self.epochs, "1 to 10000")
         _require(self.max_steps >= 0, "max_steps", self.max_steps, "0 or more")
         _require(0 <= self.warmup < 1, "warmup", self.warmup, "0 up to 1")
+        _require(0 <= self.weight_decay <= 1, "weight_decay", self.weight_decay, "0 to 1")
         _require(self.max_gradient_norm > 0, "max_gradient_norm", self.max_gradient_norm, "above 0")
         _require(0 <= self.adapter_dropout < 1, "adapter_dropout", self.adapter_dropout, "0 up to 1")
         _one_of("precision", self.precision, PRECISIONS)
@@ -155,7 +162,8 @@ class Recipe:
         seed: Of the rows drawn, their order, and dropout.
         method: `lora` or `full`.
         keep_share: What the result keeps of the change, 0 to 1: weights between the base's and the trained ones.
-        divergence: The run stops when the loss is above this many times the mean of the first steps.
+        divergence: The run stops when the loss is above this many times the mean of the first steps, and above that of
+            an encoder that knows nothing.
         data: See there.
         loss: See there.
         lora: See there; an error where the spec of the encoder states another shape.
@@ -174,7 +182,9 @@ class Recipe:
     checkpoints: CheckpointRecipe = field(default_factory=CheckpointRecipe)
 
     def __post_init__(self) -> None:
+        _require("\0" not in self.encoder, "encoder", self.encoder, "a name or a path")
         _one_of("method", self.method, METHODS)
+        _require(0 <= self.seed < _SEEDS, "seed", self.seed, f"0 to {_SEEDS - 1}")
         _require(0 < self.keep_share <= 1, "keep_share", self.keep_share, "above 0, up to 1")
         _require(self.divergence > 1, "divergence", self.divergence, "above 1")
         negatives = self.data.hard_negatives
@@ -193,8 +203,10 @@ def load_recipe(path: Path) -> tuple[Recipe, EncoderSpec, str]:
         table = tomllib.loads(content.decode("utf-8"))
     except OSError as exc:
         raise TrainingError(f"cannot read the recipe {path}: {exc.strerror}") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except ValueError as exc:  # besides TOML's own: bytes that are no UTF-8, an integer of more than 4,300 digits
         raise TrainingError(f"{path} is not valid TOML: {exc}") from exc
+    except RecursionError as exc:
+        raise TrainingError(f"{path} is not valid TOML: its tables or lists are nested too deeply") from exc
     recipe = read_table(Recipe, table, path.name)
     known = recipe.encoder in builtin_encoders()
     spec = load_builtin(recipe.encoder) if known else load_spec(path.parent / recipe.encoder)
@@ -205,15 +217,19 @@ def load_recipe(path: Path) -> tuple[Recipe, EncoderSpec, str]:
 def _check_dimensions(path: Path, recipe: Recipe, spec: EncoderSpec) -> None:
     for dimension in recipe.loss.matryoshka:
         if not 1 <= dimension < spec.dimension:
-            raise TrainingError(f"{path.name}: loss.matryoshka holds {dimension}, not in 1 to {spec.dimension - 1}")
+            raise TrainingError(
+                f"{path.name}: loss.matryoshka holds {shorten(dimension)}, not in 1 to {spec.dimension - 1}"
+            )
     longest = max(recipe.data.query_tokens, recipe.data.passage_tokens)
     if longest > spec.max_tokens:
-        raise TrainingError(f"{path.name}: data asks for {longest} tokens, {spec.name} reads {spec.max_tokens}")
+        raise TrainingError(
+            f"{path.name}: data asks for {shorten(longest)} tokens, {spec.name} reads {spec.max_tokens}"
+        )
 
 
 def _require(holds: bool, key: str, value: object, expected: str) -> None:
     if not holds:
-        raise ValueError(f"{key} is {value!r}, must be {expected}")
+        raise ValueError(f"{key} is {shorten(value)}, must be {expected}")
 
 
 def _one_of(key: str, value: str, known: Sequence[str]) -> None:

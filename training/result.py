@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -39,6 +40,7 @@ class Lineage:
         data_sha256: Digest of the data set.
         data: Its folder.
         rows: Rows trained on.
+        absent_styles: Styles of queries that the recipe names and the data lacks.
         steps: Optimizer steps made.
         seconds: That the last process took; a run that was taken up took longer.
         base: Origin of the base, as the export states it.
@@ -49,6 +51,7 @@ class Lineage:
     data_sha256: str
     data: Path
     rows: int
+    absent_styles: Sequence[str]
     steps: int
     seconds: float
     base: dict[str, Any]
@@ -185,6 +188,7 @@ def _write_card(spec: EncoderSpec, lineage: Lineage, folder: Path) -> None:
         "data_card": card_of(lineage.data),
         "base": lineage.base,
         "rows": lineage.rows,
+        "absent_styles": list(lineage.absent_styles),
         "steps": lineage.steps,
         "seconds": round(lineage.seconds, 1),
         "versions": {name: version(name) for name in ("torch", "transformers", "sentence-transformers", "peft")},

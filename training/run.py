@@ -2,17 +2,17 @@
 
 Layout of a run's folder:
 
-- `run.json`: what it was started with: digests of recipe and data, encoder, base.
+- `run.json`: what it was started with: digests of recipe and data, encoder, base. `run.lock` is held by who trains.
 - `metrics.jsonl`, `tensorboard/`: every step.
 - `checkpoints/checkpoint-N/`: the trained weights, optimizer, schedule, random states; a run is taken up at the last.
 - `result/`: what `duovec-export build --checkpoint` takes, with its card. Its presence says that the run has ended.
 """
 
-import json
 import math
 import os
-import shutil
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,26 +20,22 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from sentence_transformers import SentenceTransformerTrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from transformers.trainer_utils import get_last_checkpoint
 
-from export.disk import replace_text, writing
 from export.source import open_checkpoint
 from export.spec import EncoderSpec
 from training.batches import PackageBatchSampler
-from training.dataset import Row, columns_of, data_digest, load_rows, training_rows
+from training.dataset import Row, absent_styles, columns_of, data_digest, load_rows, training_rows
+from training.device import choose_device
 from training.errors import TrainingError
-from training.losses import build_loss
+from training.losses import build_loss, chance_loss
 from training.model import ROUTES, TrainedEncoder, build_model
 from training.progress import METRICS_FILE, TENSORBOARD_FOLDER, Bar, Board, MetricsFile, Speed
 from training.recipe import Recipe, load_recipe
 from training.result import RESULT_FOLDER, Lineage, write_result
-from training.trainer import STAGING, RowCollator, Trainer
+from training.run_folder import CHECKPOINTS_FOLDER, begin, held, last_checkpoint, require_same_run
+from training.trainer import Arguments, RowCollator, Trainer
 from training.words import word_weights
-
-CHECKPOINTS_FOLDER = "checkpoints"
-RUN_FILE = "run.json"
 
 
 @dataclass(frozen=True)
@@ -61,20 +57,34 @@ class RunRequest:
     device: str = "auto"
 
 
-def train(request: RunRequest) -> Path:
+def train(request: RunRequest, on_note: Callable[[str], None] = lambda note: None) -> Path:
     """Train, or take an interrupted run up, and write the result.
+
+    Args:
+        request: What on what.
+        on_note: Told, by the first process, what the user should know before hours of work.
 
     Returns:
         The folder of the result.
 
     Raises:
-        TrainingError: The recipe, the data or the device does not do, or the loss is not a number or has diverged.
+        TrainingError: The recipe, the data or the device does not do, another process trains in the folder, what it
+            holds is of another run or damaged, or the loss is not a number or has diverged.
         ExportError: The base does not fit the spec, or the disk refuses.
     """
     recipe, stated, recipe_digest = load_recipe(request.recipe)
+    device = choose_device(request.device, processes=_processes())
+    if recipe.optimizer.precision == "fp16" and device.type == "cpu":
+        # Autocast would not be on, and the result would be of fp32 under another name.
+        raise TrainingError(
+            "optimizer.precision is fp16, which needs a GPU, and this runs on the CPU; set bf16 or fp32"
+        )
     spec = stated.untrained  # not from what an earlier run of the recipe left in the export
     digest = data_digest(request.data)
-    rows = training_rows(load_rows(request.data, "train"), recipe.data, recipe.seed, request.data)
+    mined = load_rows(request.data, "train")
+    rows, absent = training_rows(mined, recipe.data, recipe.seed, request.data), absent_styles(mined, recipe.data)
+    if absent and _is_first_process():
+        on_note(f"{request.data} has no query of style {', '.join(absent)}: their shares go to the other styles")
     checkpoint = open_checkpoint(spec, request.base)
     started: dict[str, Any] = {
         "encoder": spec.name,
@@ -83,49 +93,32 @@ def train(request: RunRequest) -> Path:
         "data_sha256": digest,
         "base": dict(checkpoint.origin),
     }
-    last = _prepare(request.output, started)
-    torch.manual_seed(recipe.seed)
-    encoder = build_model(spec, checkpoint, recipe)
-    trainer = _trainer(request, recipe, spec, encoder, rows)
-    begun_s = time.monotonic()
-    trainer.train(resume_from_checkpoint=last)
-    result = request.output / RESULT_FOLDER
-    if trainer.is_world_process_zero():
-        lineage = Lineage(
-            request.recipe,
-            digest,
-            request.data,
-            len(rows),
-            trainer.state.global_step,
-            time.monotonic() - begun_s,
-            dict(checkpoint.origin),
-            word_weights(spec, checkpoint, columns_of(rows, recipe.data, recipe.seed)["positive"]),
-        )
-        write_result(encoder, spec, recipe, checkpoint, lineage, result)
-    trainer.accelerator.wait_for_everyone()
-    return result
-
-
-def _prepare(output: Path, started: dict[str, Any]) -> str | None:
-    """Make the run's folder, or check that what is in it is this run; gives the checkpoint to go on from."""
-    path = output / RUN_FILE
-    if (output / RESULT_FOLDER).is_dir():
-        raise TrainingError(f"{output} holds a finished run; choose another --output, or delete the folder")
-    if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        for key, value in started.items():
-            if before.get(key) != value:
-                raise TrainingError(
-                    f"{output} holds a run with another {key} ({before.get(key)}, not {value}); "
-                    "choose another --output, or delete the folder"
-                )
-    with writing(output):
-        (output / CHECKPOINTS_FOLDER).mkdir(parents=True, exist_ok=True)
+    with held(request.output) if _is_first_process() else nullcontext():
+        require_same_run(request.output, started)
         if _is_first_process():
-            shutil.rmtree(output / CHECKPOINTS_FOLDER / STAGING, ignore_errors=True)
-            replace_text(path, json.dumps(started, indent=2) + "\n")
-    last: str | None = get_last_checkpoint(str(output / CHECKPOINTS_FOLDER))  # type: ignore[no-untyped-call]
-    return last
+            begin(request.output, started)
+        last = last_checkpoint(request.output)
+        torch.manual_seed(recipe.seed)
+        encoder = build_model(spec, checkpoint, recipe)
+        trainer = _trainer(request, recipe, spec, encoder, rows, device)
+        begun_s = time.monotonic()
+        trainer.train(resume_from_checkpoint=last)
+        result = request.output / RESULT_FOLDER
+        if trainer.is_world_process_zero():
+            lineage = Lineage(
+                request.recipe,
+                digest,
+                request.data,
+                len(rows),
+                absent,
+                trainer.state.global_step,
+                time.monotonic() - begun_s,
+                dict(checkpoint.origin),
+                word_weights(spec, checkpoint, columns_of(rows, recipe.data, recipe.seed)["positive"]),
+            )
+            write_result(encoder, spec, recipe, checkpoint, lineage, result)
+        trainer.accelerator.wait_for_everyone()
+    return result
 
 
 def _is_first_process() -> bool:
@@ -137,7 +130,12 @@ def _processes() -> int:
 
 
 def _trainer(
-    request: RunRequest, recipe: Recipe, spec: EncoderSpec, encoder: TrainedEncoder, rows: list[Row]
+    request: RunRequest,
+    recipe: Recipe,
+    spec: EncoderSpec,
+    encoder: TrainedEncoder,
+    rows: list[Row],
+    device: torch.device,
 ) -> Trainer:
     columns = columns_of(rows, recipe.data, recipe.seed)
     texts = [name for name in columns if name != "row"]
@@ -154,8 +152,9 @@ def _trainer(
     trainer = Trainer(
         rows=rows,
         divergence=recipe.divergence,
+        chance=chance_loss(recipe.loss, recipe.optimizer.batch * (1 + recipe.data.hard_negatives)),
         model=encoder.model,
-        args=_arguments(request, recipe, encoder, rows, routes),
+        args=_arguments(request.output, recipe, rows, routes if len(encoder.transformers) > 1 else {}, device),
         train_dataset=Dataset.from_dict(columns),
         loss=build_loss(encoder.model, recipe.loss, spec.dimension, gather=_processes() > 1),
         data_collator=collator,
@@ -174,8 +173,8 @@ def _trainer(
 
 
 def _arguments(
-    request: RunRequest, recipe: Recipe, encoder: TrainedEncoder, rows: list[Row], routes: dict[str, str]
-) -> SentenceTransformerTrainingArguments:
+    output: Path, recipe: Recipe, rows: list[Row], routes: dict[str, str], device: torch.device
+) -> Arguments:
     optimizer, processes = recipe.optimizer, _processes()
     if optimizer.batch % processes:
         raise TrainingError(f"optimizer.batch is {optimizer.batch}, no multiple of the {processes} processes")
@@ -185,8 +184,8 @@ def _arguments(
     if steps < 1:
         raise TrainingError(f"{len(rows)} rows give no whole batch of {optimizer.batch}; lower optimizer.batch")
     head = {} if optimizer.head_learning_rate is None else {r"linear\.weight$": optimizer.head_learning_rate}
-    return SentenceTransformerTrainingArguments(
-        output_dir=str(request.output / CHECKPOINTS_FOLDER),
+    return Arguments(
+        output_dir=str(output / CHECKPOINTS_FOLDER),
         per_device_train_batch_size=optimizer.batch // processes,
         max_steps=steps,
         learning_rate=optimizer.learning_rate,
@@ -199,7 +198,7 @@ def _arguments(
         bf16=optimizer.precision == "bf16",
         fp16=optimizer.precision == "fp16",
         batch_sampler=partial(PackageBatchSampler, rows=rows, run=recipe.data.package_run, processes=processes),
-        router_mapping=routes if encoder.tasks and len(encoder.transformers) > 1 else {},
+        router_mapping=routes,
         dataloader_drop_last=True,
         dataloader_pin_memory=False,
         logging_steps=1,
@@ -211,26 +210,10 @@ def _arguments(
         report_to=[],
         seed=recipe.seed,
         data_seed=recipe.seed,
-        use_cpu=_on_cpu(request.device),
-        ddp_backend="gloo" if _on_cpu(request.device) and processes > 1 else None,
+        use_cpu=device.type == "cpu",
+        gpu=device.index or 0,
+        ddp_backend="gloo" if device.type == "cpu" and processes > 1 else None,
         ddp_find_unused_parameters=False,
         ddp_broadcast_buffers=False,
         disable_tqdm=None,
     )
-
-
-def _on_cpu(device: str) -> bool:
-    """Whether to train on the CPU.
-
-    Raises:
-        TrainingError: A GPU is asked for, and there is none of that number.
-    """
-    kind, _, number = device.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (number and not (kind == "cuda" and number.isdigit())):
-        raise TrainingError(f"device is {device!r}, must be auto, cpu, cuda or cuda:N")
-    found = torch.cuda.device_count()
-    if kind == "cuda" and int(number or 0) >= found:
-        raise TrainingError(f"device is {device}, torch sees {found} GPUs; choose cpu, or auto")
-    if number:
-        torch.cuda.set_device(int(number))
-    return kind == "cpu" or found == 0

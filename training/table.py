@@ -1,6 +1,7 @@
 """TOML tables read into frozen dataclasses: an unknown key, a missing one and a wrong type are named."""
 
 import dataclasses
+import reprlib
 import types
 import typing
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 from training.errors import TrainingError
 
 T = typing.TypeVar("T")
+_short = reprlib.Repr()
+_short.maxlong = _short.maxstring = _short.maxother = 60
 
 
 def read_table(kind: type[T], value: Any, file_name: str, where: str = "") -> T:
@@ -49,7 +52,7 @@ def _read(hint: Any, value: Any, file_name: str, where: str) -> Any:
         return read_table(typing.cast(type, hint), value, file_name, where)
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list):
-            raise TrainingError(f"{file_name}: {where} must be a list, not {value!r}")
+            raise TrainingError(f"{file_name}: {where} must be a list, not {shorten(value)}")
         return tuple(_read(typing.get_args(hint)[0], one, file_name, f"{where}[{n}]") for n, one in enumerate(value))
     if typing.get_origin(hint) is dict:
         if not isinstance(value, dict):
@@ -58,5 +61,13 @@ def _read(hint: Any, value: Any, file_name: str, where: str) -> Any:
     # bool is an int in Python, and TOML writes a whole float as an integer.
     accepted = (int, float) if hint is float else (hint,)
     if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
-        raise TrainingError(f"{file_name}: {where} must be a {hint.__name__}, not {value!r}")
-    return float(value) if hint is float else value
+        raise TrainingError(f"{file_name}: {where} must be a {hint.__name__}, not {shorten(value)}")
+    try:
+        return float(value) if hint is float else value
+    except OverflowError as exc:
+        raise TrainingError(f"{file_name}: {where} is {shorten(value)}, more than a float holds") from exc
+
+
+def shorten(value: object) -> str:
+    """A value for a message: what is long is cut in its middle."""
+    return _short.repr(value)

@@ -3,13 +3,15 @@ and an end at the first number that is not one."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from sentence_transformers import SentenceTransformerTrainer
+from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
 from torch import Tensor
 from transformers.trainer_utils import rotate_checkpoints
@@ -23,6 +25,31 @@ TRAINED_FILE = "trained.safetensors"
 STAGING = ".staging"
 _TORCH_WRITER = ("inline_container", "PytorchStreamWriter")
 _FIRST_STEPS = 20  # whose mean loss is what divergence is measured against
+
+
+@dataclass
+class Arguments(SentenceTransformerTrainingArguments):
+    """Training arguments that keep to one GPU.
+
+    transformers' own always take the first GPU, and with several in sight spread each batch over all of them
+    (DataParallel), which would multiply the batch of the recipe.
+
+    Attributes:
+        gpu: The GPU of a process that trains alone; torchrun's processes find theirs by rank.
+    """
+
+    gpu: int = 0
+
+    @cached_property
+    def _setup_devices(self) -> torch.device:
+        device: torch.device = super()._setup_devices
+        if device.type == "cpu" or self.world_size > 1:
+            return device
+        self._n_gpu = 1
+        device = torch.device("cuda", self.gpu)
+        # accelerate puts the model on the current GPU, whichever that is.
+        torch.cuda.set_device(device)
+        return device
 
 
 class RowCollator(SentenceTransformerDataCollator):
@@ -44,13 +71,15 @@ class Trainer(SentenceTransformerTrainer):
     Args:
         rows: What the rows' numbers name, for messages.
         divergence: The run stops when the loss is above this many times the mean of the first steps.
+        chance: The loss of an encoder that knows nothing: up to it no loss has diverged, however low the first were.
         arguments: Those of SentenceTransformerTrainer.
     """
 
-    def __init__(self, *, rows: Sequence[Row], divergence: float, **arguments: Any) -> None:
+    def __init__(self, *, rows: Sequence[Row], divergence: float, chance: float, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._rows = rows
         self._divergence = divergence
+        self._chance = chance
         self._batch: list[int] = []
         self._staging: Path | None = None
         self.tokens = 0  # seen by this process since the start of this process
@@ -67,9 +96,10 @@ class Trainer(SentenceTransformerTrainer):
         value = float(loss) * self.current_gradient_accumulation_steps
         if not math.isfinite(value):
             raise self._stopped(f"the loss is {value}")
-        limit = self._divergence * self._first_loss()
+        limit = max(self._divergence * self._first_loss(), self._chance)
         if value > limit:
-            raise self._stopped(f"the loss {value:.4g} is above {limit:.4g}, {self._divergence:g} times its start")
+            limits = f"{self._divergence:g} times its start and chance"
+            raise self._stopped(f"the loss {value:.4g} is above {limit:.4g}, the larger of {limits}")
         return loss
 
     def _clip_grad_norm(self, model: Any) -> Any:

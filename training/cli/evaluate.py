@@ -1,8 +1,9 @@
 """`duovec-train evaluate`: is the pair better than its base, its halves and BM25?"""
 
 import json
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -24,8 +25,12 @@ def evaluate(
     limit: Annotated[int, typer.Option(min=2, help="Queries to ask, evenly over the styles.")] = 2000,
     seed: Annotated[int, typer.Option(help="Draws the queries.")] = 0,
     precision: Annotated[str, typer.Option(help="fp32, or bf16: 2.5 times faster where the CPU has it.")] = "fp32",
-    html: Annotated[Path | None, typer.Option(help="Write the report as a page.")] = None,
-    metrics: Annotated[list[Path] | None, typer.Option(help="metrics.jsonl of a run, for the page's curves.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    html: Annotated[Path | None, typer.Option(dir_okay=False, help="Write the report as a page.")] = None,
+    metrics: Annotated[
+        list[Path] | None,
+        typer.Option(exists=True, dir_okay=False, help="metrics.jsonl of a run, for the page's curves."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, for programs.")] = False,
 ) -> None:
     """Measure a pair on packages held out: MRR@10, nDCG@10, recall, triplet accuracy, by style and language.
@@ -47,6 +52,11 @@ def evaluate(
         raise typer.BadParameter("--split must be dev or test")
     if precision not in ("fp32", "bf16"):
         raise typer.BadParameter("--precision must be fp32 or bf16")
+    if html is not None and not (html.parent.is_dir() and os.access(html.parent, os.W_OK)):
+        raise typer.BadParameter(f"--html {html}: {html.parent} is no folder that can be written in")
+    if metrics and html is None:
+        raise typer.BadParameter("--metrics is drawn on the page: give --html")
+    curves = [(path.parent.name, read_metrics(path)) for path in metrics or []]
     specs = load_pair(pair)
     request = EvaluationRequest(
         code=_spec(code_spec) or specs[0],
@@ -58,6 +68,7 @@ def evaluate(
         limit=limit,
         seed=seed,
         precision=precision,
+        device=device,
         code_base=code_base,
         text_base=text_base,
     )
@@ -66,16 +77,30 @@ def evaluate(
         evaluation = measure(request, lambda step: status.update(f"evaluate: {step}"))
     result = evaluation.as_dict()
     if html is not None:
-        write_page(evaluation, [(path.parent.name, read_metrics(path)) for path in metrics or []], html)
+        write_page(evaluation, curves, html)
     if as_json:
         typer.echo(json.dumps(result, indent=2))
         return
+    for line in table_of(result):
+        typer.echo(line)
+
+
+def table_of(result: dict[str, Any]) -> list[str]:
+    """The document of `--json` as lines for a terminal: every condition, then what the vectors are like."""
+    from training.evaluation.evaluate import SPREAD
+
+    lines = []
     for condition in CONDITIONS:
-        typer.echo(f"names {condition}: {result['queries'][condition]} queries")
+        lines.append(f"names {condition}: {result['queries'][condition]} queries")
         for system, values in result["systems"].items():
             whole = values[condition]["all"]
             figures = "  ".join(f"{name} {whole[name]:.3f}" for name in ("mrr@10", "ndcg@10", "recall@10"))
-            typer.echo(f"  {system:<15} {figures}")
+            lines.append(f"  {system:<15} {figures}")
+    lines.append("vectors, names as they are; of alignment and uniformity less is better")
+    for system, values in result["systems"].items():
+        if figures := "  ".join(f"{name.replace('_', ' ')} {values[name]:.3f}" for name in SPREAD if name in values):
+            lines.append(f"  {system:<15} {figures}")
+    return lines
 
 
 def _spec(name: str | None) -> EncoderSpec | None:

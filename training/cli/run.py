@@ -27,7 +27,7 @@ def run(
     """
     from training.run import RunRequest, train
 
-    result = train(RunRequest(recipe, data, output, base, device))
+    result = train(RunRequest(recipe, data, output, base, device), lambda note: typer.echo(f"note: {note}", err=True))
     if as_json:
         typer.echo(json.dumps({"result": str(result.resolve())}))
     else:

@@ -30,7 +30,16 @@ SCHEMA = pa.schema(
 
 def digest_of(examples: Mapping[Split, Sequence[Example]]) -> str:
     """SHA-256 of what a set holds, in hexadecimal: of its rows, not of its files, which differ by Parquet's version."""
-    return _digest((split, asdict(example)) for split in SPLITS for example in examples[split])
+    return digest_of_rows((split, asdict(example)) for split in SPLITS for example in examples[split])
+
+
+def digest_of_rows(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
+    """The same of rows that were read back: (split, values by column) in the order of the set."""
+    digest = hashlib.sha256()
+    for split, row in rows:
+        digest.update(json.dumps([split, row], ensure_ascii=False, sort_keys=True).encode())
+        digest.update(b"\n")
+    return digest.hexdigest()
 
 
 def write_set(folder: Path, examples: Mapping[Split, Sequence[Example]], card: Mapping[str, Any], readme: str) -> None:
@@ -83,11 +92,3 @@ def require_replaceable(folder: Path) -> None:
         raise TrainingError(f"--output {folder}: nothing can be written in {above}; give another folder")
     if folder.exists() and not (folder / CARD).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise TrainingError(f"--output {folder} holds something that is no data set; give a new folder")
-
-
-def _digest(rows: Iterable[tuple[str, dict[str, Any]]]) -> str:
-    digest = hashlib.sha256()
-    for split, row in rows:
-        digest.update(json.dumps([split, row], ensure_ascii=False, sort_keys=True).encode())
-        digest.update(b"\n")
-    return digest.hexdigest()

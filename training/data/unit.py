@@ -45,7 +45,7 @@ class Unit:
 
     @property
     def key(self) -> str:
-        """Names the unit within a set, and survives an edit elsewhere in its package."""
+        """Names the unit within a set; another one after an edit above it in its file, which moves its lines."""
         return f"{self.package}:{self.path}:{self.start_line}-{self.end_line}:{self.symbol}"
 
     @property

@@ -20,6 +20,7 @@ from training.errors import TrainingError
 
 Vectors = NDArray[np.float32]
 _TOKENS_A_BATCH = 4096
+_CPU = torch.device("cpu")
 
 
 class TextEncoder:
@@ -30,16 +31,25 @@ class TextEncoder:
         folder: A checkpoint; None for the spec's own weights.
         precision: `fp32`, or `bf16` for products in bf16 as the compact pair is published; 2.5 times faster on a CPU
             that has them.
+        device: Where it computes.
 
     Raises:
         ExportError: The checkpoint does not fit the spec.
     """
 
-    def __init__(self, spec: EncoderSpec, folder: Path | None = None, *, precision: str = "fp32") -> None:
+    def __init__(
+        self,
+        spec: EncoderSpec,
+        folder: Path | None = None,
+        *,
+        precision: str = "fp32",
+        device: torch.device = _CPU,
+    ) -> None:
         checkpoint: Checkpoint = open_checkpoint(spec, folder)
         self.spec = spec
         self._bf16 = precision == "bf16"
-        self._encoder: Encoder = build_encoder(spec, checkpoint)[0]
+        self._device = device
+        self._encoder: Encoder = build_encoder(spec, checkpoint)[0].to(device)
         self._tokenizer = Tokenizer.from_file(str(checkpoint.tokenizer_path))
         self._tokenizer.no_padding()
         reserved = 0 if spec.append_eos is None else 1
@@ -69,11 +79,12 @@ class TextEncoder:
         groups = _by_length(rows)
         done = 0
         # One thread a group: threads inside one product wait for each other wherever other work takes a core. A module
-        # that chooses adapters holds the choice of the running batch, so its batches cannot run side by side.
+        # that chooses adapters holds the choice of the running batch, so its batches cannot run side by side; a GPU
+        # takes them one after the other anyway.
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            with ThreadPoolExecutor(1 if self.spec.tasks else threads) as pool:
+            with ThreadPoolExecutor(1 if self.spec.tasks or self._device.type != "cpu" else threads) as pool:
                 run = functools.partial(self._forward, rows, input_type)
                 for group, found in zip(groups, pool.map(run, groups), strict=True):
                     vectors_ND[group] = found
@@ -97,9 +108,10 @@ class TextEncoder:
         task_B1 = None
         if input_type.task is not None:
             task_B1 = torch.full((len(rows), 1), self.spec.tasks.index(input_type.task), dtype=torch.int64)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._bf16):
-            vectors_BD = self._encoder(ids_BS, mask_BS, task_B1).float()
-        unit_BD: Vectors = torch.nn.functional.normalize(vectors_BD).numpy()
+        inputs = [None if one is None else one.to(self._device) for one in (ids_BS, mask_BS, task_B1)]
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._bf16):
+            vectors_BD = self._encoder(*inputs).float()
+        unit_BD: Vectors = torch.nn.functional.normalize(vectors_BD).cpu().numpy()
         return unit_BD
 
 

@@ -6,17 +6,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from export.spec import EncoderSpec
 from training.dataset import Row, data_digest, load_rows
+from training.device import choose_device
 from training.evaluation.bm25 import bm25_scores
 from training.evaluation.bootstrap import paired_interval
 from training.evaluation.encoding import TextEncoder, Vectors, join
-from training.evaluation.metrics import RECALL_AT, Ranking, alignment, rank_scores, rank_vectors, uniformity
+from training.evaluation.metrics import (
+    RECALL_AT,
+    Ranking,
+    alignment,
+    rank_scores,
+    rank_vectors,
+    triplet_accuracy,
+    uniformity,
+)
 from training.evaluation.questions import CONDITIONS, NAMED, Questions, ask, draw_rows
 
 PAIR, CODE, TEXT, BASE, BM25 = "pair", "code encoder", "text encoder", "untrained base", "BM25"
 SYSTEMS = (PAIR, CODE, TEXT, BASE, BM25)
+SPREAD = ("alignment", "uniformity", "triplet_accuracy")
 _WORST = 20
 OnStep = Callable[[str], None]
 
@@ -37,6 +48,7 @@ class EvaluationRequest:
         limit: Queries to ask.
         seed: Draws them.
         precision: Of the forward passes, `fp32` or `bf16`.
+        device: Of the forward passes, as `choose_device` takes it.
     """
 
     code: EncoderSpec
@@ -48,6 +60,7 @@ class EvaluationRequest:
     limit: int = 2000
     seed: int = 0
     precision: str = "fp32"
+    device: str = "cpu"
     code_base: Path | None = None
     text_base: Path | None = None
 
@@ -60,7 +73,7 @@ class Evaluation:
         facts: Data digest, split, counts.
         rankings: By condition and system.
         questions: By condition.
-        spread: Alignment, uniformity and triplet accuracy by system, names as they are.
+        spread: `SPREAD` of each system that has vectors, names as they are; without negatives no triplet accuracy.
     """
 
     facts: dict[str, Any]
@@ -159,10 +172,11 @@ def evaluate(request: EvaluationRequest, on_step: OnStep = lambda step: None) ->
         TrainingError: The data cannot be read or has too few rows, or an encoder gives no finite vector.
         ExportError: A checkpoint does not fit its spec.
     """
+    device = choose_device(request.device)
     rows = draw_rows(load_rows(request.data, request.split), request.limit, request.seed)
     questions = {condition: ask(rows, condition) for condition in CONDITIONS}
     named = questions[NAMED].rows
-    systems = _embed(request, questions, named, on_step)
+    systems = _embed(request, device, questions, named, on_step)
     rankings: dict[str, dict[str, Ranking]] = {}
     for condition, asked in questions.items():
         rankings[condition] = {
@@ -186,10 +200,14 @@ def evaluate(request: EvaluationRequest, on_step: OnStep = lambda step: None) ->
 
 
 def _embed(
-    request: EvaluationRequest, questions: dict[str, Questions], named: Sequence[Row], on_step: OnStep
+    request: EvaluationRequest,
+    device: torch.device,
+    questions: dict[str, Questions],
+    named: Sequence[Row],
+    on_step: OnStep,
 ) -> dict[str, _Embedded]:
     def run(spec: EncoderSpec, folder: Path | None, name: str) -> _Embedded:
-        encoder = TextEncoder(spec, folder, precision=request.precision)
+        encoder = TextEncoder(spec, folder, precision=request.precision, device=device)
         embedded = {}
         for condition, asked in questions.items():
             on_step(f"{name}, names {condition}")
@@ -233,7 +251,5 @@ def _spread(one: _Embedded, asked: Questions) -> dict[str, float]:
     spread = {"alignment": alignment(queries_QD, right_QD), "uniformity": uniformity(one.passages[NAMED])}
     has_Q = np.array([bool(row.negatives) for row in asked.rows])
     if has_Q.any():
-        right = (queries_QD[has_Q] * right_QD[has_Q]).sum(axis=1)
-        wrong = (queries_QD[has_Q] * one.negatives).sum(axis=1)
-        spread["triplet_accuracy"] = float((right > wrong).mean())
+        spread["triplet_accuracy"] = triplet_accuracy(queries_QD[has_Q], right_QD[has_Q], one.negatives)
     return spread

@@ -90,3 +90,10 @@ def uniformity(vectors_PD: NDArray[np.float32], limit: int = 2000) -> float:
     squared_PP = 2.0 - 2.0 * (part_PD @ part_PD.T)
     upper = squared_PP[np.triu_indices(len(part_PD), k=1)]
     return float(np.log(np.exp(-_UNIFORMITY_T * upper).mean()))
+
+
+def triplet_accuracy(
+    queries_TD: NDArray[np.float32], right_TD: NDArray[np.float32], wrong_TD: NDArray[np.float32]
+) -> float:
+    """Share of the T triplets whose query has a higher cosine with its passage than with its hard negative."""
+    return float(((queries_TD * right_TD).sum(axis=1) > (queries_TD * wrong_TD).sum(axis=1)).mean())

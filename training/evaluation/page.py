@@ -7,7 +7,7 @@ from typing import Any
 
 from export.disk import replace_text, writing
 from training.evaluation.charts import line_chart
-from training.evaluation.evaluate import PAIR, SYSTEMS, Evaluation
+from training.evaluation.evaluate import PAIR, SPREAD, SYSTEMS, Evaluation
 from training.evaluation.questions import CONDITIONS
 
 _STYLE = """
@@ -52,7 +52,7 @@ def write_page(evaluation: Evaluation, runs: Sequence[tuple[str, list[dict[str, 
         body.append(f"<h2>Names {condition}: {result['queries'][condition]} queries</h2>{_table(result, condition)}")
         curves = {name: _curve(evaluation.recall_curve(condition, name)) for name in SYSTEMS}
         body.append(line_chart(curves, x_name="first k hits", y_name="recall@k", top=1.0))
-    body += [_slices(result), _runs(runs), _worst(result)]
+    body += [_spread(result), _slices(result), _runs(runs), _worst(result)]
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -93,6 +93,23 @@ def _difference(comparison: dict[str, Any] | None) -> str:
     kind = "good" if comparison["low"] > 0 else "bad" if comparison["high"] < 0 else "soft"
     text = f"{comparison['difference']:+.3f} ({comparison['low']:+.3f} to {comparison['high']:+.3f})"
     return f'<td class="number {kind}">{text}</td>'
+
+
+def _spread(result: dict[str, Any]) -> str:
+    head = "".join(f'<th class="number">{name.replace("_", " ")}</th>' for name in SPREAD)
+    rows = []
+    for system, values in result["systems"].items():
+        if any(name in values for name in SPREAD):
+            cells = (f"{values[name]:.3f}" if name in values else "" for name in SPREAD)
+            numbers = "".join(f'<td class="number">{cell}</td>' for cell in cells)
+            rows.append(f"<tr><td>{escape(system)}</td>{numbers}</tr>")
+    return (
+        "<h2>Vectors, names as they are</h2>"
+        '<p class="soft">Alignment: mean squared distance of a query to its passage. Uniformity: how evenly passages '
+        "fill the sphere. Of both less is better. Triplet accuracy: how often a query is nearer to its passage than "
+        "to its hardest negative.</p>"
+        f'<div class="scroll"><table><tr><th>system</th>{head}</tr>{"".join(rows)}</table></div>'
+    )
 
 
 def _slices(result: dict[str, Any]) -> str:

@@ -84,5 +84,16 @@ def test_texts_have_one_vector_whatever_their_batch_mates(arguments: list[str]) 
 def test_wrong_use_is_exit_code_2_and_missing_data_1(arguments: list[str], tmp_path: Path) -> None:
     """A script tells a typing error from a failure."""
     assert CliRunner().invoke(app, [*arguments, "--split", "train"]).exit_code == 2
+    for options, told in (
+        (["--html", str(tmp_path / "none" / "report.html")], "is no folder that can be written in"),
+        (["--html", str(tmp_path)], "is a directory"),
+        (["--html", str(tmp_path / "report.html"), "--metrics", str(tmp_path / "none.jsonl")], "does not exist"),
+        (["--metrics", __file__], "give --html"),
+    ):
+        refused = CliRunner().invoke(app, [*arguments, *options])
+        # Typer draws a box around it, which may break lines.
+        assert refused.exit_code == 2 and told in " ".join(refused.stderr.replace("│", " ").split()), refused.stderr
     missing = CliRunner().invoke(app, ["evaluate", "--data", str(tmp_path)])
     assert missing.exit_code == 1 and "test.parquet is missing" in missing.stderr
+    elsewhere = CliRunner().invoke(app, [*arguments, "--device", "cuda:99"])
+    assert elsewhere.exit_code == 1 and "device is cuda:99" in elsewhere.stderr

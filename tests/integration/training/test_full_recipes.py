@@ -1,5 +1,6 @@
 """The full pair's recipes on its architectures with few layers and random weights: trained, and read by the export."""
 
+import json
 import re
 from pathlib import Path
 
@@ -26,7 +27,6 @@ _SMALL = {
     "mini_batch": 2,
     "rows_an_epoch": 120,
     "precision": '"fp32"',
-    "shares": "{ docstring = 1, comment = 1 }",
 }
 
 
@@ -61,7 +61,12 @@ def test_qodo_s_recipe_gives_what_the_export_reads(tmp_path: Path) -> None:
     base = make_qwen2(tmp_path / "base", layers=1)
     data = write_data(tmp_path / "mined", limit=120)
     recipe = _small("qodo-embed-1-1.5b", tmp_path)
-    result = train(RunRequest(recipe, data, tmp_path / "run", base, "cpu"))
+    notes: list[str] = []
+    result = train(RunRequest(recipe, data, tmp_path / "run", base, "cpu"), notes.append)
+    # Its shares name styles that these rows lack, as rows of code without git history do.
+    absent = ["code", "commit", "symbol", "test_name"]
+    assert json.loads((result / "lineage.json").read_text())["absent_styles"] == absent
+    assert notes == [f"{data} has no query of style {', '.join(absent)}: their shares go to the other styles"]
     adapter = load_file(result / "adapter_model.safetensors")
     assert len(adapter) == 4 * 2  # targets, A and B
     assert all(np.any(one) for name, one in adapter.items() if "lora_B" in name)

@@ -186,9 +186,25 @@ def test_two_processes_learn_what_one_does(data: Path, base: Path, tmp_path: Pat
 def test_a_run_that_diverges_is_stopped(data: Path, base: Path, tmp_path: Path) -> None:
     """The message says at which step and on which rows; nothing is published."""
     recipe = write_recipe(tmp_path, extra="divergence = 1.01", learning_rate=1e-12, max_steps=60, epochs=8)
-    with pytest.raises(TrainingError, match=r"step \d+: the loss .* is above .*, 1.01 times its start; .*\.py:\d+-\d+"):
+    with pytest.raises(
+        TrainingError, match=r"step \d+: the loss .* is above .* 1.01 times its start and chance; .*\.py:\d+-\d+"
+    ):
         train(RunRequest(recipe, data, tmp_path / "run", base, "cpu"))
     assert not (tmp_path / "run" / "result").exists()
+
+
+def test_a_triplet_loss_near_nothing_is_no_divergence(data: Path, base: Path, tmp_path: Path) -> None:
+    """What is beyond the margin costs nothing: a batch with one hard negative is many times the mean, and no harm."""
+    triplet = '[loss]\nname = "triplet"\nmargin = 0.3\n[data]\nhard_negatives = 1'
+    for name, start, changes in (
+        ("first", base, {"learning_rate": 5e-3, "max_steps": 14}),
+        ("second", tmp_path / "first" / "run" / "result", {"learning_rate": 1e-12, "max_steps": 40, "epochs": 3}),
+    ):
+        recipe = write_recipe(tmp_path / name, extra="divergence = 1.01", **changes)
+        recipe.write_text(recipe.read_text().replace("[data]", triplet))
+        train(RunRequest(recipe, data, tmp_path / name / "run", start, "cpu"))
+    losses = [loss for _, loss, *_ in _curve(tmp_path / "second" / "run")]
+    assert 1.01 * np.mean(losses[:20]) < max(losses[20:]) < 0.3
 
 
 def test_a_number_that_is_none_stops_the_run(data: Path, base: Path, tmp_path: Path) -> None:
@@ -215,6 +231,32 @@ def test_another_recipe_does_not_go_on_with_a_run(
     (unfinished / "run.json").write_text((output / "run.json").read_text())
     with pytest.raises(TrainingError, match="another recipe_sha256"):
         train(RunRequest(write_recipe(tmp_path / "other", batch=16), data, unfinished, base, "cpu"))
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "told"),
+    [("fp16", "cpu", "optimizer.precision is fp16, which needs a GPU"), ("fp32", "cuda:99", "device is cuda:99")],
+)
+def test_what_this_machine_lacks_is_refused_before_the_work(
+    precision: str, device: str, told: str, data: Path, base: Path, tmp_path: Path
+) -> None:
+    """fp16 on a CPU would be fp32 under another name; a GPU that is not there would be another device."""
+    recipe = write_recipe(tmp_path, precision=precision)
+    with pytest.raises(TrainingError, match=told):
+        train(RunRequest(recipe, data, tmp_path / "run", base, device))
+    assert not (tmp_path / "run").exists()
+
+
+def test_styles_that_are_not_there_are_told(data: Path, base: Path, tmp_path: Path) -> None:
+    """Before the work, on stderr, and in the lineage: the recipe meant other shares."""
+    recipe = write_recipe(tmp_path, max_steps=1)
+    shares = "[data]\nshares = { docstring = 1, comment = 1, commit = 1 }"
+    recipe.write_text(recipe.read_text().replace("[data]", shares))
+    arguments = ["--data", str(data), "--base", str(base), "--output", str(tmp_path / "run"), "--device", "cpu"]
+    run = CliRunner().invoke(app, ["run", str(recipe), *arguments])
+    assert run.exit_code == 0, run.stderr
+    assert f"note: {data} has no query of style commit: their shares go to the other styles" in run.stderr
+    assert json.loads((tmp_path / "run" / "result" / "lineage.json").read_text())["absent_styles"] == ["commit"]
 
 
 def test_too_few_triplets_train_nothing(base: Path, tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ import pyarrow.parquet as parquet
 import pytest
 from mined_data import rows_of, write_data
 
-from training.dataset import Row, columns_of, data_digest, load_rows, training_rows
+from training.dataset import Row, absent_styles, columns_of, data_digest, load_rows, training_rows
 from training.errors import InsufficientTrainingData, TrainingError
-from training.recipe import DataRecipe
+from training.recipe import DataRecipe, load_recipe
+
+RECIPES = sorted((Path(__file__).parents[3] / "training" / "recipes").glob("*.toml"))
 
 
 def _row(number: int, **changes: object) -> Row:
@@ -45,6 +47,16 @@ def test_the_digest_is_of_every_split(tmp_path: Path) -> None:
     assert data_digest(tmp_path) != before
 
 
+def test_the_digest_is_of_the_rows_and_not_of_the_files(tmp_path: Path) -> None:
+    """Another version or setting of Parquet's writer gives other bytes and the same set."""
+    before = data_digest(write_data(tmp_path))
+    path = tmp_path / "train.parquet"
+    content = path.read_bytes()
+    parquet.write_table(parquet.read_table(path), path, compression="gzip", row_group_size=7)
+    assert path.read_bytes() != content
+    assert data_digest(tmp_path) == before
+
+
 def test_damaged_data_is_named(tmp_path: Path) -> None:
     """No file, no Parquet, no column, no text: each is one clear line."""
     write_data(tmp_path)
@@ -56,6 +68,10 @@ def test_damaged_data_is_named(tmp_path: Path) -> None:
     parquet.write_table(pyarrow.Table.from_pylist(without), tmp_path / "dev.parquet")
     with pytest.raises(TrainingError, match=r"dev\.parquet has no column 'symbol'"):
         load_rows(tmp_path, "dev")
+    for negatives in ("one text", [1, 2]):
+        parquet.write_table(pyarrow.Table.from_pylist([{**table[0], "negatives": negatives}]), tmp_path / "dev.parquet")
+        with pytest.raises(TrainingError, match=r"dev\.parquet: negatives are .*; the column must hold lists of texts"):
+            load_rows(tmp_path, "dev")
     (tmp_path / "dev.parquet").write_bytes(b"not parquet")
     with pytest.raises(TrainingError, match=r"dev\.parquet is no Parquet file"):
         load_rows(tmp_path, "dev")
@@ -72,8 +88,52 @@ def test_styles_come_at_their_shares(tmp_path: Path) -> None:
     assert Counter(row.style for row in chosen) == {"docstring": 200, "comment": 100, "commit": 20}
     assert chosen == training_rows(rows, recipe, 5, tmp_path)
     assert chosen != training_rows(rows, recipe, 6, tmp_path)
-    with pytest.raises(TrainingError, match=r"no query of style 'feedback'; it has comment, commit, docstring"):
-        training_rows(rows, DataRecipe(shares={"feedback": 1}), 5, tmp_path)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_styles_that_the_data_lacks_leave_their_shares_to_the_others(path: Path, tmp_path: Path) -> None:
+    """Code without tests and git history is ordinary, and every committed recipe names their styles."""
+    recipe = load_recipe(path)[0].data
+    rows = [_row(n, style="docstring" if n % 2 else "comment") for n in range(1000)]
+    chosen = Counter(row.style for row in training_rows(rows, recipe, 5, tmp_path))
+    assert chosen["docstring"] == 500  # the larger share: all that there is
+    assert chosen["comment"] == round(
+        1000 * recipe.shares["comment"] / (recipe.shares["docstring"] + recipe.shares["comment"])
+    )
+    assert {"symbol", "commit"} <= set(absent_styles(rows, recipe)) == recipe.shares.keys() - {"docstring", "comment"}
+
+
+def test_a_recipe_without_any_style_of_the_data_is_an_error(tmp_path: Path) -> None:
+    """So is a name that mining does not know: it is a slip, which would train on other shares than were meant."""
+    rows = [_row(n) for n in range(1000)]
+    with pytest.raises(TrainingError, match=r"no query of style 'commit'; it has docstring"):
+        training_rows(rows, DataRecipe(shares={"feedback": 1, "commit": 2}), 5, tmp_path)
+    with pytest.raises(TrainingError, match=r"no query of style 'docstrings'; it has docstring"):
+        training_rows(rows, DataRecipe(shares={"docstring": 1, "docstrings": 1}), 5, tmp_path)
+
+
+def test_shares_that_leave_less_than_a_hundred_rows_are_refused(tmp_path: Path) -> None:
+    """570 rows are enough, but not at 99 commits for each docstring where there are 5 commits."""
+    rows = [_row(n, style="commit" if n < 5 else "docstring") for n in range(570)]
+    shares = {"docstring": 1.0, "commit": 99.0}
+    with pytest.raises(InsufficientTrainingData, match=r"data\.shares \(of 570 rows\) gives 11 triplets, at least 100"):
+        training_rows(rows, DataRecipe(shares=shares), 0, tmp_path)
+    assert len(training_rows(rows, DataRecipe(rows_an_epoch=40), 0, tmp_path)) == 40  # as was asked
+    with pytest.raises(InsufficientTrainingData, match="gives 5 triplets"):
+        training_rows(rows, DataRecipe(shares=shares, rows_an_epoch=40), 0, tmp_path)
+
+
+def test_shares_that_round_down_do_not_refuse_a_hundred_rows(tmp_path: Path) -> None:
+    """A third of 100 each is 99 rows."""
+    rows = [_row(n, style=("docstring", "comment", "symbol")[n % 3]) for n in range(105)]
+    recipe = DataRecipe(shares={"docstring": 1, "comment": 1, "symbol": 1}, rows_an_epoch=100)
+    assert len(training_rows(rows, recipe, 0, tmp_path)) == 99
+
+
+def test_an_empty_set_is_too_little(tmp_path: Path) -> None:
+    """Not a style that is missing: there is nothing."""
+    with pytest.raises(InsufficientTrainingData, match="gives 0 triplets"):
+        training_rows([], DataRecipe(shares={"docstring": 1}), 0, tmp_path)
 
 
 def test_duplicates_do_not_make_a_hundred(tmp_path: Path) -> None:

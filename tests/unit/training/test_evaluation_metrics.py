@@ -7,7 +7,7 @@ from ir_measures import RR, R, nDCG
 from training.evaluation.bm25 import bm25_scores
 from training.evaluation.bootstrap import paired_interval
 from training.evaluation.encoding import join
-from training.evaluation.metrics import alignment, rank_scores, rank_vectors, uniformity
+from training.evaluation.metrics import alignment, rank_scores, rank_vectors, triplet_accuracy, uniformity
 
 
 def _scores(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -75,6 +75,19 @@ def test_alignment_and_uniformity_are_their_definitions() -> None:
     )
     pairs = [np.exp(-2 * np.sum((vectors[i] - vectors[j]) ** 2)) for i in range(20) for j in range(i)]
     assert abs(uniformity(vectors) - np.log(np.mean(pairs))) < 1e-6
+
+
+def test_triplet_accuracy_counts_the_queries_nearer_to_their_passage() -> None:
+    """By distances instead of cosines; a tie is no success."""
+    rng = np.random.default_rng(6)
+    queries, right, wrong = rng.standard_normal((3, 40, 6)).astype(np.float32)
+    queries, right, wrong = (one / np.linalg.norm(one, axis=1, keepdims=True) for one in (queries, right, wrong))
+    right[:10] = queries[:10]
+    wrong[39] = right[39]
+    nearer = [np.linalg.norm(q - r) < np.linalg.norm(q - w) for q, r, w in zip(queries, right, wrong, strict=True)]
+    nearer[39] = False
+    assert 0.4 < np.mean(nearer) < 0.9
+    assert abs(triplet_accuracy(queries, right, wrong) - np.mean(nearer)) < 1e-12
 
 
 def test_interval_covers_the_true_difference_as_often_as_it_says() -> None:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from training.cli.main import app
 from training.data.parquet import SCHEMA, write_set
 from training.data.unit import SPLITS
+from training.dataset import data_digest
 from training.errors import TrainingError
 
 
@@ -44,6 +45,7 @@ def test_the_set_on_the_disk_is_what_the_card_says(folder: Path, tmp_path: Path)
         assert table.schema.equals(SCHEMA)
         assert table.num_rows == card["examples"][split] > 0
         assert set(table["package"].to_pylist()) == set(card["packages"][split])
+    assert data_digest(tmp_path / "one") == card["sha256"]  # what a run's lineage says of the set
     assert card["examples"]["train"] >= 100
     assert card["counts"]["files read"] == 21
     assert card["warnings"] == ["every example is python: nothing is learned or measured for other languages"]

@@ -28,6 +28,10 @@ def test_defaults_and_tables_are_read(tmp_path: Path) -> None:
     assert spec.name == "compact-code" and len(digest) == 64
 
 
+def _with(top: str, optimizer: str = "") -> str:
+    return f'encoder = "compact-code"\n{top}\n[optimizer]\nlearning_rate = 1e-3\n{optimizer}\n'
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
@@ -49,6 +53,21 @@ def test_defaults_and_tables_are_read(tmp_path: Path) -> None:
         ('encoder = "compact-code"\n[loss]\nmatryoshka = [4096]\n[optimizer]\nlearning_rate = 1e-3\n', "1535"),
         ('encoder = "compact-code"\n[data]\npassage_tokens = 9999\n[optimizer]\nlearning_rate = 1e-3\n', "reads 512"),
         ("encoder = [", "is not valid TOML"),
+        (f"seed = {'9' * 5000}", "is not valid TOML: Exceeds the limit"),
+        (f"data = {'[' * 5000}{']' * 5000}", "is not valid TOML: its tables or lists are nested too deeply"),
+        ('encoder = "\\u0000"\n[optimizer]\nlearning_rate = 1\n', "encoder is '\\x00', must be a name or a path"),
+        (_with("seed = -1"), "seed is -1, must be 0 to 4294967295"),
+        (_with("seed = 5000000000"), "seed is 5000000000, must be 0 to 4294967295"),
+        (_with(f"seed = {'9' * 4000}"), "999...999"),
+        (_with("", f"weight_decay = {'9' * 400}"), "more than a float holds"),
+        (_with("", "weight_decay = nan"), "optimizer.weight_decay is nan, must be 0 to 1"),
+        (_with("", "head_learning_rate = -1"), "head_learning_rate is -1.0, must be above 0, up to 1"),
+        (_with("", "epochs = 0"), "optimizer.epochs is 0, must be 1 to 10000"),
+        (_with("", "max_gradient_norm = nan"), "max_gradient_norm is nan, must be above 0"),
+        (_with("divergence = nan"), "divergence is nan, must be above 1"),
+        (_with("[loss]\nmatryoshka = [64, 128, 64]"), "loss.matryoshka is (64, 128, 64), must be distinct"),
+        (_with("[data]\nshares = { docstring = inf }"), "data.shares.docstring is inf, must be above 0"),
+        (_with("[lora]\nalpha = inf"), "lora.alpha is inf, must be above 0, up to 10000"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, named: str) -> None:
