@@ -40,8 +40,11 @@ def publish(
         str | None,
         typer.Option(help="Compare with this checkpoint instead of the live space; `own` for the spec's own weights."),
     ] = None,
-    base: Annotated[
-        Path | None, typer.Option(help="Checkpoint that was trained from, instead of the spec's source.")
+    code_base: Annotated[
+        Path | None, typer.Option(help="What the code encoder was trained from, instead of the spec's source.")
+    ] = None,
+    text_base: Annotated[
+        Path | None, typer.Option(help="What the text encoder was trained from, instead of the spec's source.")
     ] = None,
     min_gain: Annotated[
         float, typer.Option(min=-1, max=1, help="The gain in MRR@10 must be above it with its whole interval.")
@@ -83,6 +86,7 @@ def publish(
     """
     specs = _specs(pair, code_spec, text_spec)
     folders = {role: folder for role, folder in (("code", code), ("text", text)) if folder is not None}
+    bases = {role: base for role, base in (("code", code_base), ("text", text_base)) if base is not None}
     if not folders:
         raise typer.BadParameter("give --code, --text or both: they say what to publish")
     if not dry_run and (triton_url is None or database_url is None):
@@ -105,10 +109,12 @@ def publish(
             on_step = stack.enter_context(steps("publish"))
             opponent = None
             if baseline is not None:
-                folder = base if baseline == OWN else Path(baseline)
                 if baseline != OWN and len(folders) == 2:
                     raise typer.BadParameter("--baseline is one checkpoint: publish the encoders one by one")
-                opponent = Baseline({role: (specs[role], folder) for role in folders}, f"baseline {baseline}")
+                opponents = bases if baseline == OWN else dict.fromkeys(folders, Path(baseline))
+                opponent = Baseline(
+                    {role: (specs[role], opponents.get(role)) for role in folders}, f"baseline {baseline}"
+                )
             request = PublishRequest(
                 {role: Candidate(specs[role], folder) for role, folder in folders.items()},
                 data,
@@ -118,7 +124,7 @@ def publish(
                 seed,
                 unseen_data,
                 opponent,
-                base,
+                bases,
                 GateSettings(gate_longest, gate_pairs),
                 triton_timeout,
                 rate,

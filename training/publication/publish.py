@@ -176,7 +176,7 @@ class Publisher:
             request.data,
             limit=request.limit,
             seed=request.seed,
-            base=request.base,
+            bases=request.bases,
             on_step=self._on_step,
         )
         return judge(measured, request.limits).as_dict()

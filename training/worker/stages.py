@@ -104,7 +104,7 @@ class RunFolder:
         named = self.recipe.parent / run.encoder
         words = ["publish", f"--{spec.role}", str(self.result), f"--{spec.role}-spec"]
         words += [str(named) if named.is_file() else spec.name, "--data", str(self.data), "--json"]
-        words += ["--base", str(settings.base)] if settings.base else []
+        words += [f"--{spec.role}-base", str(settings.base)] if settings.base else []
         words += ["--repository", str(settings.repository or settings.work_dir), *settings.publish_options]
         if settings.endpoint is None:
             return [*words, "--baseline", "own", "--dry-run", *options]
