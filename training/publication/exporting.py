@@ -6,6 +6,7 @@ from pathlib import Path
 from export.build import BuildRequest, answers
 from export.gate.settings import GateSettings
 from export.pipeline import publish_checkpoint
+from export.publish import roll_back
 from export.repository import EncoderFolder
 from export.serving import Precision, Runtime, Serving
 from export.source import open_checkpoint
@@ -38,7 +39,9 @@ def export_candidate(
     wait_s: float,
     on_step: Callable[[str], None],
 ) -> int:
-    """Publish a candidate beside the live version, in its runtime and precision; what is served already is left alone.
+    """Publish a candidate beside the live version, in its runtime and precision.
+
+    What is served already is left alone, and what was published and taken back is served again.
 
     Args:
         repository: The model repository.
@@ -59,9 +62,7 @@ def export_candidate(
     folder = EncoderFolder(repository, candidate.spec.name)
     with folder.building(wait_s=wait_s):
         served = served_version(repository, candidate.spec.name)
-        request = _request_like(served, candidate)
-        checkpoint = open_checkpoint(candidate.spec, candidate.folder)
-        if answers(served, request, checkpoint, any_threads=True):
+        if is_candidate(served, candidate):
             return served.number
         if served.number != live:
             raise TrainingError(
@@ -70,8 +71,25 @@ def export_candidate(
                 f"duovec-export rollback --encoder {candidate.spec.name} --to {live}"
             )
         folder.clear_leftovers()
+        if before := [version for version in folder.versions() if is_candidate(version, candidate)]:
+            on_step(f"serve version {before[-1].number} again")
+            with folder.publishing(wait_s=wait_s):
+                return roll_back(folder, triton, to=before[-1].number).version.number
+        request = _request_like(served, candidate)
+        checkpoint = open_checkpoint(candidate.spec, candidate.folder)
         result = publish_checkpoint(folder, request, checkpoint, gate, triton, wait_s=wait_s, on_step=on_step)
     return result.version.number
+
+
+def is_candidate(version: Version, candidate: Candidate) -> bool:
+    """Whether a published version was built from the candidate's checkpoint, and is whole.
+
+    Raises:
+        TrainingError: The version does not say how it was built.
+        ExportError: The checkpoint cannot be read.
+    """
+    checkpoint = open_checkpoint(candidate.spec, candidate.folder)
+    return answers(version, _request_like(version, candidate), checkpoint, any_threads=True)
 
 
 def _request_like(version: Version, candidate: Candidate) -> BuildRequest:

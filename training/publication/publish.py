@@ -19,7 +19,7 @@ from gateway.client.client import Client
 from gateway.client.errors import ClientError
 from training.dataset import data_digest
 from training.errors import TrainingError
-from training.publication.exporting import export_candidate, served_version
+from training.publication.exporting import export_candidate, is_candidate, served_version
 from training.publication.gate import judge
 from training.publication.ledger import Ledger, Publication
 from training.publication.lineage import checkpoint_facts, code_version, require_held_out, require_same_base
@@ -114,6 +114,8 @@ class Publisher:
     def take_back(self, publication: Publication | None = None) -> None:
         """Drop the space that was built and not activated, and serve the versions of the active one again.
 
+        What somebody else built or serves is left alone.
+
         Raises:
             TrainingError, ExportError, ClientError: What could not be done; the same call goes on.
         """
@@ -122,11 +124,10 @@ class Publisher:
         active = self._active()
         if found is None or found.steps.get("build_space", {}).get("space") == active.fingerprint:
             return
-        fingerprint = found.steps.get("build_space", {}).get("space", "")
         for one in self._client.spaces.list().spaces:
-            if one.fingerprint == fingerprint and one.state in (pb.SPACE_STATE_BUILDING, pb.SPACE_STATE_DROPPING):
+            if _was_built_by(found, one) and one.state in (pb.SPACE_STATE_BUILDING, pb.SPACE_STATE_DROPPING):
                 self._on_step("drop the space that was built")
-                self._client.spaces.drop(fingerprint)
+                self._client.spaces.drop(one.fingerprint)
         self._roll_back(active)
         if "evaluate" in found.steps:
             self._ledger.record(found, "evaluate", found.steps["evaluate"])  # what came after it is undone
@@ -194,6 +195,9 @@ class Publisher:
             except ExportError as exc:  # no checkpoint of the spec: asked for again, it is none again
                 self._ledger.end(publication, "REFUSED", str(exc))
                 raise
+            if not verdict["better"]:
+                # Before the record forgets what was done while another space was live.
+                self.take_back(publication)
             self._ledger.record(publication, "evaluate", verdict)
         if not verdict["better"]:
             self._ledger.end(publication, "REFUSED", "; ".join(verdict["faults"]))
@@ -236,8 +240,8 @@ class Publisher:
             live = getattr(active, f"{role}_encoder").version
             folder = EncoderFolder(self._request.repository, candidate.spec.name)
             with folder.publishing():
-                state = folder.state()
-                if state is not None and live and state.served != live:
+                served = folder.served()
+                if served is not None and live and served.number != live and is_candidate(served, candidate):
                     self._on_step(f"roll {candidate.spec.name} back to version {live}")
                     roll_back(folder, self._triton, to=live)
 
@@ -312,6 +316,14 @@ class Publisher:
             "verdict": publication.steps["evaluate"],
             "lineage": self._lineage(),
         }
+
+
+def _was_built_by(publication: Publication, space: pb.Space) -> bool:
+    """Whether a space is a publication's; one that died before it recorded the space knows it by its versions."""
+    if "build_space" in publication.steps:
+        return bool(publication.steps["build_space"]["space"] == space.fingerprint)
+    versions = publication.steps.get("export", {}).get("versions", {})
+    return bool(versions) and all(getattr(space, f"{role}_encoder").version == one for role, one in versions.items())
 
 
 def connect_triton(stack: ExitStack, url: str, timeout_s: float) -> TritonControl:

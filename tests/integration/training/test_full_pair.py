@@ -6,13 +6,15 @@ The weights are random and the layers few; dimensions, pooling, prompts and task
 import asyncio
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import numpy as np
 import pytest
 import torch
+from click.testing import Result
 from mined_data import write_data
 from numpy.typing import NDArray
 from peft import PeftModel
@@ -24,6 +26,7 @@ from typer.testing import CliRunner
 
 from duovec.v1 import space_service_pb2 as pb
 from export.cli.main import app as export_app
+from export.repository import EncoderFolder
 from export.source import task_folder
 from export.spec import load_pair
 from export.transformer import quiet_transformers
@@ -31,9 +34,13 @@ from gateway.client.client import Client
 from gateway.client.indexer import index_tree
 from gateway.local.stack import Stack, StackSettings
 from training.cli.main import app
+from training.publication import publish as publishing
+from training.publication.gate import GateLimits, judge
+from training.publication.unfinished import Unfinished
 from training.run import RunRequest, train
 
 ROOT = Path(__file__).parents[3]
+Command = Callable[[], Awaitable[Result]]
 CODE, TEXT = load_pair("full")
 SNIPPETS = [
     "def add(a, b):\n    return a + b\n",
@@ -187,22 +194,16 @@ def test_jina_s_recipe_trains_two_tasks_and_leaves_three(
         assert changed == task.startswith("retrieval."), task
 
 
-async def test_both_results_are_published_by_one_command(
-    full_stack: Stack,
-    full_client: Client,
-    full_repository: Path,
-    checkpoints: dict[str, Path],
-    results: dict[str, Path],
-    data: Path,
-) -> None:
-    """Measured, exported, proven, served beside the old versions, embedded again, activated: then the gateway gives the
-    trained vectors. Random weights learn nothing, so the margins admit everything.
+@pytest.fixture
+def command(
+    full_stack: Stack, full_repository: Path, checkpoints: dict[str, Path], results: dict[str, Path], data: Path
+) -> Command:
+    """`duovec-train publish` of both results, in this process. Random weights learn nothing, so the margins admit
+    everything.
     """
     backends = full_stack._gateway_environment
-    before = {one.fingerprint for one in full_client.spaces.list().spaces}
-    folders = [("code", CODE), ("text", TEXT)]
     words = ["publish", "--pair", "full", "--data", str(data), "--repository", str(full_repository), "--json"]
-    for role, spec in folders:
+    for role, spec in (("code", CODE), ("text", TEXT)):
         words += [f"--{role}", str(results[spec.name]), f"--{role}-base", str(checkpoints[spec.name])]
     words += ["--endpoint", full_stack.endpoint, "--triton-url", backends["DUOVEC_TRITON_URL"], *QUICK]
     words += ["--limit", "6", "--min-gain", "-1", "--slice-tolerance", "1"]
@@ -210,7 +211,62 @@ async def test_both_results_are_published_by_one_command(
         "DUOVEC_API_KEY": full_stack.api_key,
         "DUOVEC_DATABASE_URL": backends["DUOVEC_DATABASE_URL"],
     }
-    published = await asyncio.to_thread(CliRunner().invoke, app, words, env=environment)
+    return lambda: asyncio.to_thread(CliRunner().invoke, app, words, env=environment)
+
+
+async def test_what_is_refused_when_it_goes_on_is_taken_back(
+    command: Command, full_stack: Stack, full_client: Client, full_repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Broken off with the space built; another space was activated meanwhile, against which the candidate is no better.
+
+    Half of it would stay otherwise: versions that are served, and a space that nobody fills.
+    """
+
+    def break_off(*arguments: Any, **options: Any) -> None:
+        raise Unfinished("broken off")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(publishing, "fill_space", break_off)
+        broken = await command()
+    assert "UNFINISHED: broken off" in broken.stderr
+    assert served(full_repository) == [2, 2]
+    assert [one.state for one in full_client.spaces.list().spaces] == [
+        pb.SPACE_STATE_ACTIVE,
+        pb.SPACE_STATE_BUILDING,
+    ]
+
+    connection = await asyncpg.connect(full_stack._gateway_environment["DUOVEC_DATABASE_URL"])
+    await connection.execute(
+        "UPDATE training_publications SET steps = jsonb_set(steps, '{evaluate,against}', '\"another space\"')"
+    )
+    strict = GateLimits(min_gain=0.99)
+    with monkeypatch.context() as patched:
+        patched.setattr(publishing, "judge", lambda measured, limits: judge(measured, strict))
+        refused = await command()
+    assert refused.exit_code == 1
+    assert "NOT_BETTER" in refused.stderr
+    assert served(full_repository) == [1, 1]
+    assert [one.state for one in full_client.spaces.list().spaces] == [pb.SPACE_STATE_ACTIVE]
+    state, steps = await connection.fetchrow("SELECT state, steps FROM training_publications")
+    await connection.execute("DELETE FROM training_publications")
+    await connection.close()
+    assert (state, list(json.loads(steps))) == ("REFUSED", ["evaluate"])
+
+
+def served(repository: Path) -> list[int]:
+    """The served versions."""
+    states = [EncoderFolder(repository, spec.name).state() for spec in (CODE, TEXT)]
+    return [state.served for state in states if state is not None]
+
+
+async def test_both_results_are_published_by_one_command(
+    command: Command, full_client: Client, checkpoints: dict[str, Path], results: dict[str, Path]
+) -> None:
+    """Measured, exported, proven, served beside the old versions, embedded again, activated: then the gateway gives the
+    trained vectors. The versions are those that were taken back before.
+    """
+    before = {one.fingerprint for one in full_client.spaces.list().spaces}
+    published = await command()
     assert published.exit_code == 0, published.stderr
     found = json.loads(published.stdout)
     assert found["versions"] == {"code": 2, "text": 2}
