@@ -28,6 +28,7 @@ from export.disk import replace_text, writing
 from export.source import open_checkpoint
 from export.spec import EncoderSpec
 from training.batches import PackageBatchSampler
+from training.code_version import code_version
 from training.dataset import Row, columns_of, data_digest, load_rows, training_rows
 from training.errors import TrainingError
 from training.losses import build_loss
@@ -71,6 +72,7 @@ def train(request: RunRequest) -> Path:
         TrainingError: The recipe, the data or the device does not do, or the loss is not a number or has diverged.
         ExportError: The base does not fit the spec, or the disk refuses.
     """
+    code = code_version()  # of what is loaded now: in the hours that follow the clone may change
     recipe, stated, recipe_digest = load_recipe(request.recipe)
     spec = stated.untrained  # not from what an earlier run of the recipe left in the export
     digest = data_digest(request.data)
@@ -99,6 +101,7 @@ def train(request: RunRequest) -> Path:
             trainer.state.global_step,
             time.monotonic() - begun_s,
             dict(checkpoint.origin),
+            code,
             word_weights(spec, checkpoint, columns_of(rows, recipe.data, recipe.seed)["positive"]),
         )
         write_result(encoder, spec, recipe, checkpoint, lineage, result)

@@ -17,15 +17,17 @@ from export.repository import EncoderFolder
 from export.triton_control import TritonControl
 from gateway.client.client import Client
 from gateway.client.errors import ClientError
+from training.code_version import code_version
 from training.dataset import data_digest
 from training.errors import TrainingError
 from training.publication.exporting import export_candidate, is_candidate, served_version
 from training.publication.gate import judge
 from training.publication.ledger import Ledger, Publication
-from training.publication.lineage import checkpoint_facts, code_version, require_held_out, require_same_base
+from training.publication.lineage import checkpoint_facts, require_held_out, require_same_base
 from training.publication.measure import LiveSpace, measure
 from training.publication.reembedding import Unfit, fill_space
 from training.publication.request import NotBetter, PublishRequest
+from training.publication.unfinished import Unfinished
 
 OnStep = Callable[[str], None]
 
@@ -330,8 +332,11 @@ def connect_triton(stack: ExitStack, url: str, timeout_s: float) -> TritonContro
     """The Triton at an address, which must answer now.
 
     Raises:
-        ExportError: None answers.
+        Unfinished: None answers.
     """
     triton = stack.enter_context(TritonControl(url, load_timeout_s=timeout_s))
-    triton.require_live()
+    try:
+        triton.require_live()
+    except ExportError as exc:
+        raise Unfinished(f"{exc}; the same command goes on where it was") from exc
     return triton
