@@ -1,6 +1,7 @@
 """`duovec-train evaluate`: is the pair better than its base, its halves and BM25?"""
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,7 @@ import typer
 from rich.console import Console
 
 from export.spec import PAIRS, EncoderSpec, load_builtin, load_pair, load_spec
+from training.errors import TrainingError
 from training.evaluation.questions import CONDITIONS
 
 
@@ -26,6 +28,12 @@ def evaluate(
     precision: Annotated[str, typer.Option(help="fp32, or bf16: 2.5 times faster where the CPU has it.")] = "fp32",
     html: Annotated[Path | None, typer.Option(help="Write the report as a page.")] = None,
     metrics: Annotated[list[Path] | None, typer.Option(help="metrics.jsonl of a run, for the page's curves.")] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(help="A gateway: what it searches now stands in the table, as `live space`.")
+    ] = None,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="DUOVEC_API_KEY", help="A key for it; else the one that is kept.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, for programs.")] = False,
 ) -> None:
     """Measure a pair on packages held out: MRR@10, nDCG@10, recall, triplet accuracy, by style and language.
@@ -35,11 +43,16 @@ def evaluate(
         duovec-train evaluate --data data
 
         duovec-train evaluate --data data --code runs/7/result --html report.html --metrics runs/7/metrics.jsonl
+
+        duovec-train evaluate --data data --code runs/7/result --endpoint 127.0.0.1:50051
     """
+    from gateway.client.client import Client
+    from gateway.client.errors import ClientError
     from training.evaluation.evaluate import EvaluationRequest
     from training.evaluation.evaluate import evaluate as measure
     from training.evaluation.page import write_page
     from training.progress import read_metrics
+    from training.publication.measure import LiveSpace
 
     if pair not in PAIRS:
         raise typer.BadParameter(f"--pair must be one of {', '.join(PAIRS)}")
@@ -62,8 +75,14 @@ def evaluate(
         text_base=text_base,
     )
     console = Console(stderr=True)
-    with console.status("evaluate") as status:
-        evaluation = measure(request, lambda step: status.update(f"evaluate: {step}"))
+    try:
+        with console.status("evaluate") as status, ExitStack() as stack:
+            live = None
+            if endpoint is not None:
+                live = LiveSpace(stack.enter_context(Client(endpoint, api_key=api_key, timeout_s=300.0)))
+            evaluation = measure(request, lambda step: status.update(f"evaluate: {step}"), live=live)
+    except ClientError as exc:
+        raise TrainingError(f"{exc} [{exc.reason or exc.code.name}]") from exc
     result = evaluation.as_dict()
     if html is not None:
         write_page(evaluation, [(path.parent.name, read_metrics(path)) for path in metrics or []], html)

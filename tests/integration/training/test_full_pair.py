@@ -34,6 +34,7 @@ from gateway.client.client import Client
 from gateway.client.indexer import index_tree
 from gateway.local.stack import Stack, StackSettings
 from training.cli.main import app
+from training.code_version import code_version
 from training.publication import publish as publishing
 from training.publication.gate import GateLimits, judge
 from training.publication.unfinished import Unfinished
@@ -178,6 +179,7 @@ def test_qodo_s_recipe_trains_an_adapter(results: dict[str, Path]) -> None:
     adapter = load_file(results[CODE.name] / "adapter_model.safetensors")
     assert len(adapter) == 4 * 2  # targets, A and B
     assert all(np.any(one) for name, one in adapter.items() if "lora_B" in name)
+    assert json.loads((results[CODE.name] / "lineage.json").read_text())["code"] == code_version()
 
 
 def test_jina_s_recipe_trains_two_tasks_and_leaves_three(
@@ -281,3 +283,24 @@ async def test_both_results_are_published_by_one_command(
         assert float(vector_V @ reference(checkpoints, SNIPPETS[2], input_type, trained=results)) > 0.99999
         assert float(vector_V @ reference(checkpoints, SNIPPETS[2], input_type)) < 0.999
     assert full_client.search("full-pair", SNIPPETS[2], limit=3).hits[0].chunk.path == "file2.txt"
+
+
+async def test_the_live_space_stands_in_the_table(
+    full_stack: Stack, full_client: Client, checkpoints: dict[str, Path], results: dict[str, Path], data: Path
+) -> None:
+    """After it was published, the pair that is evaluated is the live space: the same figures, by way of the gateway."""
+    words = ["evaluate", "--pair", "full", "--data", str(data), "--limit", "10", "--json"]
+    for role, spec in (("code", CODE), ("text", TEXT)):
+        words += [f"--{role}", str(results[spec.name]), f"--{role}-base", str(checkpoints[spec.name])]
+    words += ["--endpoint", full_stack.endpoint, "--api-key", full_stack.api_key]
+    evaluated = await asyncio.to_thread(CliRunner().invoke, app, words)
+    assert evaluated.exit_code == 0, evaluated.stderr
+    found = json.loads(evaluated.stdout)
+    assert found["live_space"] == full_client.spaces.list().served_space
+    assert list(found["systems"]) == ["pair", "code encoder", "text encoder", "untrained base", "live space", "BM25"]
+    pair, live, base = (found["systems"][name] for name in ("pair", "live space", "untrained base"))
+    for condition in ("named", "blanked"):
+        assert live[condition] == pair[condition]
+    for name in ("alignment", "uniformity", "triplet_accuracy"):
+        assert live[name] == pytest.approx(pair[name], abs=1e-3)
+    assert abs(base["alignment"] - pair["alignment"]) > 1e-2
