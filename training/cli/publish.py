@@ -11,6 +11,7 @@ from export.cli.options import DEFAULT_GATE, DEFAULT_TRITON_TIMEOUT_S, GateLonge
 from export.cli.output import steps
 from export.gate.settings import GateSettings
 from export.spec import EncoderSpec, load_builtin, load_pair, load_spec
+from training.errors import TrainingError
 from training.publication.unfinished import Unfinished
 
 OWN = "own"
@@ -89,6 +90,8 @@ def publish(
     bases = {role: base for role, base in (("code", code_base), ("text", text_base)) if base is not None}
     if not folders:
         raise typer.BadParameter("give --code, --text or both: they say what to publish")
+    if not repository.is_dir():
+        raise TrainingError(f"--repository {repository} is no folder; it is the one that the gateway's Triton serves")
     if not dry_run and (triton_url is None or database_url is None):
         raise typer.BadParameter("publishing takes --triton-url and --database-url; --dry-run does without")
     from gateway.client.client import Client
@@ -150,9 +153,7 @@ def publish(
     if as_json:
         return
     if dry_run:
-        typer.echo(
-            "better. It would be exported, published through Triton, and a space built, filled, verified and activated"
-        )
+        typer.echo("\n".join(("better", *describe_plan(result["plan"]))))
     else:
         typer.echo(f"space {result['space']} is the active one; back: duovec space rollback")
 
@@ -161,6 +162,23 @@ def _show(result: dict[str, Any], as_json: bool) -> None:
     from training.publication.gate import table_of
 
     typer.echo(json.dumps(result, indent=2) if as_json else table_of(result["verdict"]))
+
+
+def describe_plan(plan: dict[str, Any] | None) -> list[str]:
+    """What a publication would do, a line a step."""
+    if plan is None:
+        return ["what it would change is not known: against a checkpoint no gateway was asked"]
+    if "refused" in plan:
+        return [f"it would not be published: {plan['refused']}"]
+    lines = []
+    for one in plan["exports"].values():
+        how = "serve it again" if one["is_built"] else f"export and prove it for {one['runtime']} in {one['precision']}"
+        lines.append(f"{one['encoder']}: version {one['version']} beside version {one['live']}, {how}")
+    return [
+        *lines,
+        f"a new space beside {plan['live_space'][:12]}: {plan['chunks']:,} chunks would be embedded anew, "
+        "then verified and activated",
+    ]
 
 
 def _specs(pair: str, code: str | None, text: str | None) -> dict[str, EncoderSpec]:

@@ -20,9 +20,9 @@ from gateway.client.errors import ClientError
 from training.code_version import code_version
 from training.dataset import data_digest
 from training.errors import TrainingError
-from training.publication.exporting import export_candidate, is_candidate, served_version
+from training.publication.exporting import export_candidate, is_candidate, plan_export, served_version
 from training.publication.gate import judge
-from training.publication.ledger import Ledger, Publication
+from training.publication.ledger import STEPS, Ledger, Publication
 from training.publication.lineage import checkpoint_facts, require_held_out, require_same_base
 from training.publication.measure import LiveSpace, measure
 from training.publication.reembedding import Unfit, fill_space
@@ -66,12 +66,30 @@ class Publisher:
             NotBetter: The gate refuses.
             TrainingError, ExportError, ClientError: As `publish`.
         """
-        # Against a checkpoint no gateway is needed.
-        self._check(None if self._request.baseline else self._active())
+        # Against a checkpoint no gateway is needed, and the repository may serve other encoders, or none.
+        active = None if self._request.baseline else self._active()
+        self._check(active)
         verdict = self._judge()
         if not verdict["better"]:
             raise NotBetter(verdict)
-        return {"published": False, "verdict": verdict, "lineage": self._lineage()}
+        plan = None if active is None else self._plan(active)
+        return {"published": False, "verdict": verdict, "plan": plan, "lineage": self._lineage()}
+
+    def _plan(self, active: pb.Space) -> dict[str, Any]:
+        """What `publish` would do, or why it would refuse: who asks may only want the comparison."""
+        try:
+            exports = {
+                role: asdict(plan_export(self._request.repository, one, getattr(active, f"{role}_encoder").version))
+                for role, one in sorted(self._request.candidates.items())
+            }
+        except (TrainingError, ExportError) as exc:
+            return {"refused": str(exc)}
+        return {
+            "exports": exports,
+            "live_space": active.fingerprint,
+            "chunks": active.chunk_count,
+            "steps": list(STEPS),
+        }
 
     def publish(self) -> dict[str, Any]:
         """Take the missing steps, up to a space that is active.

@@ -41,7 +41,7 @@ from training.publication.unfinished import Unfinished
 from training.run import RunRequest, train
 
 ROOT = Path(__file__).parents[3]
-Command = Callable[[], Awaitable[Result]]
+Command = Callable[..., Awaitable[Result]]
 CODE, TEXT = load_pair("full")
 SNIPPETS = [
     "def add(a, b):\n    return a + b\n",
@@ -213,7 +213,7 @@ def command(
         "DUOVEC_API_KEY": full_stack.api_key,
         "DUOVEC_DATABASE_URL": backends["DUOVEC_DATABASE_URL"],
     }
-    return lambda: asyncio.to_thread(CliRunner().invoke, app, words, env=environment)
+    return lambda *options: asyncio.to_thread(CliRunner().invoke, app, [*words, *options], env=environment)
 
 
 async def test_what_is_refused_when_it_goes_on_is_taken_back(
@@ -262,12 +262,24 @@ def served(repository: Path) -> list[int]:
 
 
 async def test_both_results_are_published_by_one_command(
-    command: Command, full_client: Client, checkpoints: dict[str, Path], results: dict[str, Path]
+    command: Command,
+    full_client: Client,
+    full_repository: Path,
+    checkpoints: dict[str, Path],
+    results: dict[str, Path],
 ) -> None:
     """Measured, exported, proven, served beside the old versions, embedded again, activated: then the gateway gives the
     trained vectors. The versions are those that were taken back before.
     """
     before = {one.fingerprint for one in full_client.spaces.list().spaces}
+    looked = await command("--dry-run")
+    assert looked.exit_code == 0, looked.stderr
+    plan = json.loads(looked.stdout)["plan"]
+    assert ({plan["live_space"]}, plan["chunks"]) == (before, len(SNIPPETS))
+    how = {"live": 1, "version": 2, "is_built": True, "runtime": "openvino", "precision": "fp32"}
+    assert plan["exports"] == {role: {"encoder": one.name, **how} for role, one in (("code", CODE), ("text", TEXT))}
+    assert {one.fingerprint for one in full_client.spaces.list().spaces} == before
+    assert served(full_repository) == [1, 1]
     published = await command()
     assert published.exit_code == 0, published.stderr
     found = json.loads(published.stdout)
