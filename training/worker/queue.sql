@@ -64,15 +64,21 @@ WHERE run_id = $1 AND attempt = $2 AND state = 'RUNNING'
 RETURNING run_id
 
 -- name: queue_due_run
--- Queues a run of the first schedule that has enough new feedback and no run that has not ended.
+-- Queues a run of the first schedule with enough new feedback to learn from, and no run that has not ended.
 WITH due AS (
     SELECT s.* FROM training_schedules s
     WHERE NOT EXISTS (
         SELECT FROM training_runs r WHERE r.schedule_id = s.schedule_id AND r.state IN ('QUEUED', 'RUNNING')
     ) AND s.min_feedback_count <= (
+        -- A useful hit is an example where the same search has one that is not, of the run's codebases; it is new
+        -- where either judgement is.
         SELECT count(*) FROM feedback f JOIN codebases b USING (codebase_key)
-        WHERE f.judge_time > s.counted_until
-          AND (cardinality(s.codebase_ids) = 0 OR b.codebase_id = ANY (s.codebase_ids))
+        WHERE f.useful AND (cardinality(s.codebase_ids) = 0 OR b.codebase_id = ANY (s.codebase_ids)) AND EXISTS (
+            SELECT FROM feedback g JOIN codebases o USING (codebase_key)
+            WHERE g.search_key = f.search_key AND NOT g.useful
+              AND greatest(f.judge_time, g.judge_time) > s.counted_until
+              AND (cardinality(s.codebase_ids) = 0 OR o.codebase_id = ANY (s.codebase_ids))
+        )
     )
     ORDER BY s.schedule_id
     FOR UPDATE OF s SKIP LOCKED

@@ -512,7 +512,7 @@ async def test_each_run_is_claimed_once_and_an_old_claim_writes_nothing(
 async def test_a_schedule_queues_a_run_when_there_is_enough_new_feedback(
     postgres: Postgres, connection: Connection
 ) -> None:
-    """Counted by codebase and since the run before; one run at a time, whoever looks."""
+    """Counted by codebase and since the run before, where something can be learned; one run at a time."""
     keys = [
         await connection.fetchval(
             "INSERT INTO codebases (codebase_id, display_name) VALUES ($1, $1) RETURNING codebase_key", name
@@ -526,6 +526,9 @@ async def test_a_schedule_queues_a_run_when_there_is_enough_new_feedback(
     queues = [RunQueue(postgres.url, f"worker {number}", 60.0) for number in range(4)]
     await judge(connection, keys[0], 2)
     await judge(connection, keys[1], 5)
+    # Nothing to tell them from: no example.
+    await judge(connection, keys[0], 5, useless=0)
+    await judge(connection, keys[0], 0, useless=5)
     assert [await one.queue_due() for one in queues] == [None] * 4
     await judge(connection, keys[0], 1)
     found = [one for one in await asyncio.gather(*(one.queue_due() for one in queues)) if one is not None]
@@ -543,8 +546,9 @@ async def test_a_schedule_queues_a_run_when_there_is_enough_new_feedback(
         await one.close()
 
 
-async def judge(connection: Connection, codebase_key: int, count: int) -> None:
-    """Feedback on so many hits of one search."""
+async def judge(connection: Connection, codebase_key: int, useful: int, *, useless: int = 1) -> None:
+    """Feedback on the hits of one search."""
+    count = useful + useless
     principal = await connection.fetchval(
         "INSERT INTO principals (principal_id, display_name) VALUES ('someone', 'S')"
         " ON CONFLICT (principal_id) DO UPDATE SET display_name = 'S' RETURNING principal_key"
@@ -570,10 +574,11 @@ async def judge(connection: Connection, codebase_key: int, count: int) -> None:
     for chunk_id in chunk_ids:
         await connection.execute(
             "INSERT INTO feedback (search_key, codebase_key, chunk_id, content_sha256, rank, codebase_rank, useful,"
-            " judge_time) VALUES ($1, $2, $3, $4, 1, 1, true, $5)",
+            " judge_time) VALUES ($1, $2, $3, $4, 1, 1, $5, $6)",
             search,
             codebase_key,
             chunk_id,
             bytes(32),
+            chunk_id <= useful,
             datetime.now(UTC),
         )
