@@ -158,6 +158,8 @@ class Ledger:
             row = self._loop.run_until_complete(self._connection.fetchrow(_QUERIES[name], *arguments))
         except asyncpg.UndefinedTableError as exc:
             raise TrainingError(f"{self._where} lacks a table ({exc}); start this gateway on it once") from exc
+        except REFUSALS as exc:
+            raise TrainingError(f"the database {self._where} refuses: {exc}") from exc
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as exc:
             raise self._lost(exc) from exc
         return None if row is None else dict(row)

@@ -12,21 +12,20 @@ from typing import Any
 from duovec.v1 import space_service_pb2 as pb
 from export.errors import ExportError
 from export.locks import DEFAULT_WAIT_S
-from export.publish import roll_back
-from export.repository import EncoderFolder
 from export.triton_control import TritonControl
 from gateway.client.client import Client
 from gateway.client.errors import ClientError
 from training.code_version import code_version
 from training.dataset import data_digest
 from training.errors import TrainingError
-from training.publication.exporting import export_candidate, is_candidate, plan_export, served_version
+from training.publication.exporting import export_candidate, plan_export, served_version
 from training.publication.gate import judge
 from training.publication.ledger import STEPS, Ledger, Publication
 from training.publication.lineage import checkpoint_facts, require_held_out, require_same_base
 from training.publication.measure import LiveSpace, measure
 from training.publication.reembedding import Unfit, fill_space
 from training.publication.request import NotBetter, PublishRequest
+from training.publication.undoing import drop_built_space, roll_back_versions
 from training.publication.unfinished import Unfinished
 
 OnStep = Callable[[str], None]
@@ -144,11 +143,8 @@ class Publisher:
         active = self._active()
         if found is None or found.steps.get("build_space", {}).get("space") == active.fingerprint:
             return
-        for one in self._client.spaces.list().spaces:
-            if _was_built_by(found, one) and one.state in (pb.SPACE_STATE_BUILDING, pb.SPACE_STATE_DROPPING):
-                self._on_step("drop the space that was built")
-                self._client.spaces.drop(one.fingerprint)
-        self._roll_back(active)
+        drop_built_space(self._client, found, self._on_step)
+        roll_back_versions(self._request, active, self._triton, self._on_step)
         if "evaluate" in found.steps:
             self._ledger.record(found, "evaluate", found.steps["evaluate"])  # what came after it is undone
         self._ledger.end(found, "REFUSED", "taken back")
@@ -251,19 +247,9 @@ class Publisher:
     def _roll_back_after(self, exc: ExportError, active: pb.Space) -> None:
         """Of two encoders one was published: serve its old version again, or say in the error that it was not."""
         try:
-            self._roll_back(active)
+            roll_back_versions(self._request, active, self._triton, self._on_step)
         except ExportError as failure:
             raise type(exc)(f"{exc}; and what was published was not rolled back: {failure}") from exc
-
-    def _roll_back(self, active: pb.Space) -> None:
-        for role, candidate in self._request.candidates.items():
-            live = getattr(active, f"{role}_encoder").version
-            folder = EncoderFolder(self._request.repository, candidate.spec.name)
-            with folder.publishing():
-                served = folder.served()
-                if served is not None and live and served.number != live and is_candidate(served, candidate):
-                    self._on_step(f"roll {candidate.spec.name} back to version {live}")
-                    roll_back(folder, self._triton, to=live)
 
     def _build(self, publication: Publication) -> pb.Space:
         assert self._ledger is not None  # noqa: S101
@@ -336,14 +322,6 @@ class Publisher:
             "verdict": publication.steps["evaluate"],
             "lineage": self._lineage(),
         }
-
-
-def _was_built_by(publication: Publication, space: pb.Space) -> bool:
-    """Whether a space is a publication's; one that died before it recorded the space knows it by its versions."""
-    if "build_space" in publication.steps:
-        return bool(publication.steps["build_space"]["space"] == space.fingerprint)
-    versions = publication.steps.get("export", {}).get("versions", {})
-    return bool(versions) and all(getattr(space, f"{role}_encoder").version == one for role, one in versions.items())
 
 
 def connect_triton(stack: ExitStack, url: str, timeout_s: float) -> TritonControl:
