@@ -19,6 +19,7 @@ from export.modules import transformer_folder
 from export.spec import BundledAdapters, EncoderSpec, HubSource, PackageSource
 
 ADAPTERS_FILE = "adapters.safetensors"
+LINEAGE_FILE = "lineage.json"
 PEFT_CONFIG = "adapter_config.json"
 
 
@@ -83,7 +84,8 @@ def open_checkpoint(
     base = transformer_folder(spec, folder)
     if (base / "config.json").is_file():
         adapters = folder if _holds_adapters(folder, spec) else None
-        return _checked(spec, base, adapters, {"folder": folder.name, "files": _digests(folder)})
+        origin = {"folder": folder.name, "files": _digests(folder), **_trained_from(folder)}
+        return _checked(spec, base, adapters, origin)
     if not _holds_adapters(folder, spec):
         raise ExportError(
             f"{folder} holds neither config.json (a model) nor {ADAPTERS_FILE} or {PEFT_CONFIG} (adapters of one)"
@@ -163,6 +165,15 @@ def _digests(folder: Path) -> dict[str, str]:
     """SHA-256 of what decides the vectors: weights, configurations, tokenizer."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix in {".safetensors", ".json"})
     return {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
+
+
+def _trained_from(folder: Path) -> dict[str, Any]:
+    """What a checkpoint's own lineage says of its base, so that a version built of it still says whose child it is."""
+    try:
+        lineage = json.loads((folder / LINEAGE_FILE).read_text(encoding="utf-8"))
+        return {"trained_from": lineage["base"]} if isinstance(lineage["base"], dict) else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}  # of another make
 
 
 def _checked(spec: EncoderSpec, folder: Path, adapters_folder: Path | None, origin: Mapping[str, Any]) -> Checkpoint:

@@ -1,4 +1,4 @@
-"""Checkpoints of the full pair's architectures: true dimensions, few layers, random weights."""
+"""Checkpoints of the full pair's architectures: true dimensions, few layers, narrow feed-forward, random weights."""
 
 import json
 from pathlib import Path
@@ -22,6 +22,8 @@ from export.spec import EncoderSpec
 from export.transformer import quiet_transformers
 
 VOCAB_SIZE = 2048
+# Of 8960 and 4096: most of the weights, and nothing depends on it.
+FEED_FORWARD = 1024
 
 
 def make_qwen2(folder: Path, *, layers: int = 2, seed: int = 0) -> Path:
@@ -30,7 +32,7 @@ def make_qwen2(folder: Path, *, layers: int = 2, seed: int = 0) -> Path:
     config = Qwen2Config(
         vocab_size=VOCAB_SIZE,
         hidden_size=1536,
-        intermediate_size=8960,
+        intermediate_size=FEED_FORWARD,
         num_hidden_layers=layers,
         num_attention_heads=12,
         num_key_value_heads=2,
@@ -47,7 +49,7 @@ def make_qwen2(folder: Path, *, layers: int = 2, seed: int = 0) -> Path:
 def make_jina(folder: Path, spec: EncoderSpec, *, layers: int = 2, seed: int = 0) -> Path:
     """A jina-embeddings-v3 checkpoint of the true dimensions, with one PEFT adapter a task of the spec."""
     torch.manual_seed(seed)
-    config = JinaEmbeddingsV3Config(vocab_size=VOCAB_SIZE, num_hidden_layers=layers)
+    config = JinaEmbeddingsV3Config(vocab_size=VOCAB_SIZE, num_hidden_layers=layers, intermediate_size=FEED_FORWARD)
     with quiet_transformers():
         JinaEmbeddingsV3Model(config, add_pooling_layer=False).save_pretrained(folder)
         assert spec.lora is not None

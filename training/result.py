@@ -44,6 +44,7 @@ class Lineage:
         steps: Optimizer steps made.
         seconds: That the last process took; a run that was taken up took longer.
         base: Origin of the base, as the export states it.
+        code: duovec's version and commit when the last process began.
         words: Weights of the words part, (V,); None for an encoder without one.
     """
 
@@ -55,6 +56,7 @@ class Lineage:
     steps: int
     seconds: float
     base: dict[str, Any]
+    code: str
     words: Array | None = None
 
 
@@ -187,6 +189,7 @@ def _write_card(spec: EncoderSpec, lineage: Lineage, folder: Path) -> None:
         "data_sha256": lineage.data_sha256,
         "data_card": card_of(lineage.data),
         "base": lineage.base,
+        "code": lineage.code,
         "rows": lineage.rows,
         "absent_styles": list(lineage.absent_styles),
         "steps": lineage.steps,

@@ -25,6 +25,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from export.source import open_checkpoint
 from export.spec import EncoderSpec
 from training.batches import PackageBatchSampler
+from training.code_version import code_version
 from training.dataset import Row, absent_styles, columns_of, data_digest, load_rows, training_rows
 from training.device import choose_device
 from training.errors import TrainingError
@@ -72,6 +73,7 @@ def train(request: RunRequest, on_note: Callable[[str], None] = lambda note: Non
             holds is of another run or damaged, or the loss is not a number or has diverged.
         ExportError: The base does not fit the spec, or the disk refuses.
     """
+    code = code_version()  # of what is loaded now: in the hours that follow the clone may change
     recipe, stated, recipe_digest = load_recipe(request.recipe)
     device = choose_device(request.device, processes=_processes())
     if recipe.optimizer.precision == "fp16" and device.type == "cpu":
@@ -114,6 +116,7 @@ def train(request: RunRequest, on_note: Callable[[str], None] = lambda note: Non
                 trainer.state.global_step,
                 time.monotonic() - begun_s,
                 dict(checkpoint.origin),
+                code,
                 word_weights(spec, checkpoint, columns_of(rows, recipe.data, recipe.seed)["positive"]),
             )
             write_result(encoder, spec, recipe, checkpoint, lineage, result)

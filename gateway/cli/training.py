@@ -134,7 +134,7 @@ def cancel(
 @one_line_failures
 def schedule(
     recipe: Recipe,
-    feedback: Annotated[int, typer.Option(min=1, help="Hits that must be judged since the last run.")],
+    feedback: Annotated[int, typer.Option(min=1, help="New examples: useful hits of searches with a not useful one.")],
     codebase: Codebases = None,
     seed: Seed = None,
     device: Device = "auto",
@@ -170,7 +170,7 @@ def schedules(endpoint: Endpoint = DEFAULT_ENDPOINT, api_key: ApiKey = None, as_
     if as_json:
         typer.echo(json.dumps([_json(one) for one in found]))
         return
-    table = Table("schedule", "encoder", "judged hits", "codebases", "publishes", "made by")
+    table = Table("schedule", "encoder", "examples", "codebases", "publishes", "made by")
     for one in found:
         table.add_row(
             str(one.schedule_id),

@@ -50,7 +50,7 @@ class Training(Part[Mode]):
 
     @dual
     async def create_schedule(self, spec: pb.TrainingSpec, *, min_feedback_count: int) -> pb.TrainingSchedule:
-        """Have a run queued whenever so many hits were judged since the last one."""
+        """Have a run queued whenever feedback gave so many examples since the last one."""
         schedule = pb.TrainingSchedule(spec=spec, min_feedback_count=min_feedback_count)
         response = await self._connection.call(
             _CREATE_TRAINING_SCHEDULE, pb.CreateTrainingScheduleRequest(schedule=schedule)

@@ -125,7 +125,7 @@ class TrainingStore:
             return [_run(record) for record in await connection.fetch(_QUERIES["list_runs"], before, limit)]
 
     async def cancel(self, run_id: int, *, timeout_s: float) -> TrainingRunRow:
-        """Cancel a run; a running one is cancelled by its worker. A cancelled one stays so.
+        """Cancel a run; one that was begun is cancelled by a worker. A cancelled one stays so.
 
         Raises:
             TrainingRunNotFound: There is none of this id.

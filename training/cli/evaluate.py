@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 from rich.console import Console
 
 from export.spec import PAIRS, EncoderSpec, load_builtin, load_pair, load_spec
+from training.errors import TrainingError
 from training.evaluation.questions import CONDITIONS
 
 
@@ -31,6 +33,12 @@ def evaluate(
         list[Path] | None,
         typer.Option(exists=True, dir_okay=False, help="metrics.jsonl of a run, for the page's curves."),
     ] = None,
+    endpoint: Annotated[
+        str | None, typer.Option(help="A gateway: what it searches now stands in the table, as `live space`.")
+    ] = None,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="DUOVEC_API_KEY", help="A key for it; else the one that is kept.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, for programs.")] = False,
 ) -> None:
     """Measure a pair on packages held out: MRR@10, nDCG@10, recall, triplet accuracy, by style and language.
@@ -40,11 +48,16 @@ def evaluate(
         duovec-train evaluate --data data
 
         duovec-train evaluate --data data --code runs/7/result --html report.html --metrics runs/7/metrics.jsonl
+
+        duovec-train evaluate --data data --code runs/7/result --endpoint 127.0.0.1:50051
     """
+    from gateway.client.client import Client
+    from gateway.client.errors import ClientError
     from training.evaluation.evaluate import EvaluationRequest
     from training.evaluation.evaluate import evaluate as measure
     from training.evaluation.page import write_page
     from training.progress import read_metrics
+    from training.publication.measure import LiveSpace
 
     if pair not in PAIRS:
         raise typer.BadParameter(f"--pair must be one of {', '.join(PAIRS)}")
@@ -73,8 +86,14 @@ def evaluate(
         text_base=text_base,
     )
     console = Console(stderr=True)
-    with console.status("evaluate") as status:
-        evaluation = measure(request, lambda step: status.update(f"evaluate: {step}"))
+    try:
+        with console.status("evaluate") as status, ExitStack() as stack:
+            live = None
+            if endpoint is not None:
+                live = LiveSpace(stack.enter_context(Client(endpoint, api_key=api_key, timeout_s=300.0)))
+            evaluation = measure(request, lambda step: status.update(f"evaluate: {step}"), live=live)
+    except ClientError as exc:
+        raise TrainingError(f"{exc} [{exc.reason or exc.code.name}]") from exc
     result = evaluation.as_dict()
     if html is not None:
         write_page(evaluation, curves, html)

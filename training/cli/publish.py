@@ -11,6 +11,7 @@ from export.cli.options import DEFAULT_GATE, DEFAULT_TRITON_TIMEOUT_S, GateLonge
 from export.cli.output import steps
 from export.gate.settings import GateSettings
 from export.spec import EncoderSpec, load_builtin, load_pair, load_spec
+from training.errors import TrainingError
 from training.publication.unfinished import Unfinished
 
 OWN = "own"
@@ -40,8 +41,11 @@ def publish(
         str | None,
         typer.Option(help="Compare with this checkpoint instead of the live space; `own` for the spec's own weights."),
     ] = None,
-    base: Annotated[
-        Path | None, typer.Option(help="Checkpoint that was trained from, instead of the spec's source.")
+    code_base: Annotated[
+        Path | None, typer.Option(help="What the code encoder was trained from, instead of the spec's source.")
+    ] = None,
+    text_base: Annotated[
+        Path | None, typer.Option(help="What the text encoder was trained from, instead of the spec's source.")
     ] = None,
     min_gain: Annotated[
         float, typer.Option(min=-1, max=1, help="The gain in MRR@10 must be above it with its whole interval.")
@@ -83,8 +87,11 @@ def publish(
     """
     specs = _specs(pair, code_spec, text_spec)
     folders = {role: folder for role, folder in (("code", code), ("text", text)) if folder is not None}
+    bases = {role: base for role, base in (("code", code_base), ("text", text_base)) if base is not None}
     if not folders:
         raise typer.BadParameter("give --code, --text or both: they say what to publish")
+    if not repository.is_dir():
+        raise TrainingError(f"--repository {repository} is no folder; it is the one that the gateway's Triton serves")
     if not dry_run and (triton_url is None or database_url is None):
         raise typer.BadParameter("publishing takes --triton-url and --database-url; --dry-run does without")
     from gateway.client.client import Client
@@ -105,10 +112,12 @@ def publish(
             on_step = stack.enter_context(steps("publish"))
             opponent = None
             if baseline is not None:
-                folder = base if baseline == OWN else Path(baseline)
                 if baseline != OWN and len(folders) == 2:
                     raise typer.BadParameter("--baseline is one checkpoint: publish the encoders one by one")
-                opponent = Baseline({role: (specs[role], folder) for role in folders}, f"baseline {baseline}")
+                opponents = bases if baseline == OWN else dict.fromkeys(folders, Path(baseline))
+                opponent = Baseline(
+                    {role: (specs[role], opponents.get(role)) for role in folders}, f"baseline {baseline}"
+                )
             request = PublishRequest(
                 {role: Candidate(specs[role], folder) for role, folder in folders.items()},
                 data,
@@ -118,7 +127,7 @@ def publish(
                 seed,
                 unseen_data,
                 opponent,
-                base,
+                bases,
                 GateSettings(gate_longest, gate_pairs),
                 triton_timeout,
                 rate,
@@ -144,9 +153,7 @@ def publish(
     if as_json:
         return
     if dry_run:
-        typer.echo(
-            "better. It would be exported, published through Triton, and a space built, filled, verified and activated"
-        )
+        typer.echo("\n".join(("better", *describe_plan(result["plan"]))))
     else:
         typer.echo(f"space {result['space']} is the active one; back: duovec space rollback")
 
@@ -155,6 +162,23 @@ def _show(result: dict[str, Any], as_json: bool) -> None:
     from training.publication.gate import table_of
 
     typer.echo(json.dumps(result, indent=2) if as_json else table_of(result["verdict"]))
+
+
+def describe_plan(plan: dict[str, Any] | None) -> list[str]:
+    """What a publication would do, a line a step."""
+    if plan is None:
+        return ["what it would change is not known: against a checkpoint no gateway was asked"]
+    if "refused" in plan:
+        return [f"it would not be published: {plan['refused']}"]
+    lines = []
+    for one in plan["exports"].values():
+        how = "serve it again" if one["is_built"] else f"export and prove it for {one['runtime']} in {one['precision']}"
+        lines.append(f"{one['encoder']}: version {one['version']} beside version {one['live']}, {how}")
+    return [
+        *lines,
+        f"a new space beside {plan['live_space'][:12]}: {plan['chunks']:,} chunks would be embedded anew, "
+        "then verified and activated",
+    ]
 
 
 def _specs(pair: str, code: str | None, text: str | None) -> dict[str, EncoderSpec]:

@@ -34,10 +34,13 @@ def worker(
     publish_option: Annotated[
         list[str] | None, typer.Option(help="Option of `duovec-train publish`, such as --min-gain=0.01.")
     ] = None,
+    keep_runs: Annotated[int, typer.Option(min=1, help="Folders of ended runs that stay, the newest.")] = 10,
     name: Annotated[str | None, typer.Option(help="Shown in the rows; host and process without it.")] = None,
     lease: Annotated[float, typer.Option(min=1, help="How long a claim holds without a sign of life, seconds.")] = 60.0,
     poll: Annotated[float, typer.Option(min=0.1, help="How often queue and schedules are looked at, seconds.")] = 5.0,
-    until_empty: Annotated[bool, typer.Option("--until-empty", help="End when nothing is queued.")] = False,
+    until_empty: Annotated[
+        bool, typer.Option("--until-empty", help="End when nothing is queued, or without a database.")
+    ] = False,
 ) -> None:
     """Work on queued runs, one at a time: mine, train, compare, and publish what is better, where that was asked for.
 
@@ -63,6 +66,7 @@ def worker(
         endpoint,
         triton_url,
         tuple(publish_option or ()),
+        keep_runs,
     )
     named = name or f"{socket.gethostname()}:{os.getpid()}"
     asyncio.run(Worker(settings, name=named, lease_s=lease, poll_s=poll, say=remark).run(until_empty=until_empty))

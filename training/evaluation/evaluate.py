@@ -1,9 +1,9 @@
 """A pair, its halves, its base and BM25, asked the same questions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -25,11 +25,23 @@ from training.evaluation.metrics import (
 )
 from training.evaluation.questions import CONDITIONS, NAMED, Questions, ask, draw_rows
 
-PAIR, CODE, TEXT, BASE, BM25 = "pair", "code encoder", "text encoder", "untrained base", "BM25"
-SYSTEMS = (PAIR, CODE, TEXT, BASE, BM25)
+PAIR, CODE, TEXT, BASE, LIVE, BM25 = "pair", "code encoder", "text encoder", "untrained base", "live space", "BM25"
 SPREAD = ("alignment", "uniformity", "triplet_accuracy")
 _WORST = 20
 OnStep = Callable[[str], None]
+
+
+class Live(Protocol):
+    """The space that is searched now."""
+
+    @property
+    def name(self) -> str:
+        """Its fingerprint; known once it has embedded."""
+
+    def embed(
+        self, texts: Sequence[str], input_type: Literal["query", "passage"], on_step: OnStep
+    ) -> Mapping[str, Vectors]:
+        """Vectors of norm 1 by role, in the order of the texts."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,7 @@ class Evaluation:
     """What was measured; `as_dict` is what `--json` prints.
 
     Attributes:
-        facts: Data digest, split, counts.
+        facts: Data digest, split, counts; the live space's fingerprint where it was asked.
         rankings: By condition and system.
         questions: By condition.
         spread: `SPREAD` of each system that has vectors, names as they are; without negatives no triplet accuracy.
@@ -81,6 +93,11 @@ class Evaluation:
     questions: dict[str, Questions]
     spread: dict[str, dict[str, float]]
 
+    @property
+    def systems(self) -> tuple[str, ...]:
+        """Who was asked, the pair first."""
+        return tuple(self.rankings[NAMED])
+
     def as_dict(self) -> dict[str, Any]:
         """Everything as JSON."""
         return {
@@ -90,7 +107,7 @@ class Evaluation:
                     **self.spread.get(system, {}),
                     **{condition: self._slices(condition, system) for condition in CONDITIONS},
                 }
-                for system in SYSTEMS
+                for system in self.systems
             },
             "comparisons": self.comparisons(),
             "worst": self.worst(),
@@ -101,7 +118,7 @@ class Evaluation:
         found = []
         for condition in CONDITIONS:
             ours = self.rankings[condition][PAIR].reciprocal()
-            for system in SYSTEMS[1:]:
+            for system in self.systems[1:]:
                 theirs = self.rankings[condition][system].reciprocal()
                 for name, chosen_Q in self.slices(condition).items():
                     interval = paired_interval(ours[chosen_Q], theirs[chosen_Q])
@@ -165,18 +182,28 @@ class _Embedded:
     negatives: Vectors
 
 
-def evaluate(request: EvaluationRequest, on_step: OnStep = lambda step: None) -> Evaluation:
+def evaluate(
+    request: EvaluationRequest, on_step: OnStep = lambda step: None, *, live: Live | None = None
+) -> Evaluation:
     """Ask every system.
+
+    Args:
+        request: What to evaluate on what.
+        on_step: Told about each stage.
+        live: The live space, which is asked, too; None for none.
 
     Raises:
         TrainingError: The data cannot be read or has too few rows, or an encoder gives no finite vector.
         ExportError: A checkpoint does not fit its spec.
+        ClientError: The gateway refuses, or cannot be reached.
     """
     device = choose_device(request.device)
     rows = draw_rows(load_rows(request.data, request.split), request.limit, request.seed)
     questions = {condition: ask(rows, condition) for condition in CONDITIONS}
     named = questions[NAMED].rows
     systems = _embed(request, device, questions, named, on_step)
+    if live is not None:
+        systems[LIVE] = _ask_live(live, questions, named, on_step)
     rankings: dict[str, dict[str, Ranking]] = {}
     for condition, asked in questions.items():
         rankings[condition] = {
@@ -195,6 +222,8 @@ def evaluate(request: EvaluationRequest, on_step: OnStep = lambda step: None) ->
         "queries": {condition: len(asked.rows) for condition, asked in questions.items()},
         "passages": {condition: len(asked.passages) for condition, asked in questions.items()},
     }
+    if live is not None:
+        facts["live_space"] = live.name
     spread = {name: _spread(one, questions[NAMED]) for name, one in systems.items()}
     return Evaluation(facts, rankings, questions, spread)
 
@@ -217,9 +246,8 @@ def _embed(
             condition: encoder.encode([row.query for row in asked.rows], spec.query)
             for condition, asked in questions.items()
         }
-        negatives = [row.negatives[0] for row in named if row.negatives]
         on_step(f"{name}, negatives")
-        return _Embedded(queries, embedded, encoder.encode(negatives, spec.passage))
+        return _Embedded(queries, embedded, encoder.encode(_negatives(named), spec.passage))
 
     code = run(request.code, request.code_checkpoint, CODE)
     text = run(request.text, request.text_checkpoint, TEXT)
@@ -227,6 +255,21 @@ def _embed(
     if request.code_base or request.text_base or not _one_base(request.code, request.text):
         base = _joined(base, run(request.text.untrained, request.text_base, BASE))
     return {PAIR: _joined(code, text), CODE: code, TEXT: text, BASE: base}
+
+
+def _negatives(rows: Sequence[Row]) -> list[str]:
+    return [row.negatives[0] for row in rows if row.negatives]
+
+
+def _ask_live(live: Live, questions: dict[str, Questions], named: Sequence[Row], on_step: OnStep) -> _Embedded:
+    def embed(texts: Sequence[str], kind: Literal["query", "passage"]) -> Vectors:
+        halves = live.embed(texts, kind, on_step)
+        return join(halves["code"], halves["text"])
+
+    negatives = _negatives(named)
+    passages = {condition: embed(asked.passages, "passage") for condition, asked in questions.items()}
+    queries = {condition: embed([row.query for row in asked.rows], "query") for condition, asked in questions.items()}
+    return _Embedded(queries, passages, embed(negatives, "passage") if negatives else np.empty((0, 1), np.float32))
 
 
 def _one_base(code: EncoderSpec, text: EncoderSpec) -> bool:

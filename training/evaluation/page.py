@@ -7,15 +7,16 @@ from typing import Any
 
 from export.disk import replace_text, writing
 from training.evaluation.charts import line_chart
-from training.evaluation.evaluate import PAIR, SPREAD, SYSTEMS, Evaluation
+from training.evaluation.evaluate import PAIR, SPREAD, Evaluation
 from training.evaluation.questions import CONDITIONS
 
 _STYLE = """
 :root { color-scheme: light dark; --paper: #ffffff; --ink: #1b1f24; --soft: #59636e; --line: #d9dee3; --grid: #e8ebee;
-  --c0: #0b6bcb; --c1: #1a7f37; --c2: #9a5b00; --c3: #8a94a0; --c4: #8250df; --bad: #b42318; --good: #1a7f37; }
+  --c0: #0b6bcb; --c1: #1a7f37; --c2: #9a5b00; --c3: #8a94a0; --c4: #8250df; --c5: #bf3989; --bad: #b42318;
+  --good: #1a7f37; }
 @media (prefers-color-scheme: dark) { :root { --paper: #0f1419; --ink: #e6e9ec; --soft: #9aa5b1; --line: #303a44;
-  --grid: #222b34; --c0: #58a6ff; --c1: #56d364; --c2: #e3a008; --c3: #76828f; --c4: #bc8cff; --bad: #ff7b72;
-  --good: #56d364; } }
+  --grid: #222b34; --c0: #58a6ff; --c1: #56d364; --c2: #e3a008; --c3: #76828f; --c4: #bc8cff; --c5: #f778ba;
+  --bad: #ff7b72; --good: #56d364; } }
 body { background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; margin: 0 auto;
   max-width: 900px; padding: 24px 20px 64px; }
 h1 { font-size: 24px; } h2 { font-size: 20px; margin-top: 40px; border-top: 1px solid var(--line); padding-top: 18px; }
@@ -28,9 +29,10 @@ td { overflow-wrap: anywhere; }
 svg { width: 100%; height: auto; display: block; } svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
 svg .tick { fill: var(--soft); } .grid { stroke: var(--grid); } .line { fill: none; stroke-width: 2; }
 .line-0 { stroke: var(--c0); } .line-1 { stroke: var(--c1); } .line-2 { stroke: var(--c2); }
-.line-3 { stroke: var(--c3); } .line-4 { stroke: var(--c4); }
+.line-3 { stroke: var(--c3); } .line-4 { stroke: var(--c4); } .line-5 { stroke: var(--c5); }
 svg .name-0 { fill: var(--c0); } svg .name-1 { fill: var(--c1); }
 svg .name-2 { fill: var(--c2); } svg .name-3 { fill: var(--c3); } svg .name-4 { fill: var(--c4); }
+svg .name-5 { fill: var(--c5); }
 """
 _COLUMNS = ("mrr@10", "ndcg@10", "recall@1", "recall@10", "recall@50")
 
@@ -50,7 +52,7 @@ def write_page(evaluation: Evaluation, runs: Sequence[tuple[str, list[dict[str, 
     body = [_head(result)]
     for condition in CONDITIONS:
         body.append(f"<h2>Names {condition}: {result['queries'][condition]} queries</h2>{_table(result, condition)}")
-        curves = {name: _curve(evaluation.recall_curve(condition, name)) for name in SYSTEMS}
+        curves = {name: _curve(evaluation.recall_curve(condition, name)) for name in evaluation.systems}
         body.append(line_chart(curves, x_name="first k hits", y_name="recall@k", top=1.0))
     body += [_spread(result), _slices(result), _runs(runs), _worst(result)]
     page = (
@@ -80,7 +82,7 @@ def _table(result: dict[str, Any], condition: str) -> str:
     }
     head = "".join(f'<th class="number">{name}</th>' for name in (*_COLUMNS, "MRR@10 of the pair above it, 95 %"))
     rows = []
-    for system in SYSTEMS:
+    for system in result["systems"]:
         values = result["systems"][system][condition]["all"]
         cells = "".join(f'<td class="number">{values[name]:.3f}</td>' for name in _COLUMNS)
         rows.append(f"<tr><td>{escape(system)}</td>{cells}{_difference(against.get(system))}</tr>")
@@ -116,12 +118,12 @@ def _slices(result: dict[str, Any]) -> str:
     parts = ["<h2>By style of query and by language: MRR@10</h2>"]
     for condition in CONDITIONS:
         names = [name for name in result["systems"][PAIR][condition] if name != "all"]
-        head = "".join(f'<th class="number">{escape(system)}</th>' for system in SYSTEMS)
+        head = "".join(f'<th class="number">{escape(system)}</th>' for system in result["systems"])
         rows = []
         for name in names:
             cells = "".join(
                 f'<td class="number">{result["systems"][system][condition][name]["mrr@10"]:.3f}</td>'
-                for system in SYSTEMS
+                for system in result["systems"]
             )
             count = result["systems"][PAIR][condition][name]["queries"]
             rows.append(f'<tr><td>{escape(name)}</td><td class="number">{count}</td>{cells}</tr>')

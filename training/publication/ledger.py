@@ -16,6 +16,13 @@ import asyncpg
 from training.errors import TrainingError
 from training.publication.unfinished import Unfinished
 
+# What no waiting mends: wrong credentials, no such database, an address that is none.
+REFUSALS = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
+    ValueError,
+)
 STEPS = ("evaluate", "export", "build_space", "reembed", "activate")
 _CONNECT_TIMEOUT_S, _TIMEOUT_S, _POLL_S = 10.0, 30.0, 0.5
 
@@ -68,7 +75,10 @@ class Ledger:
             self._connection = self._loop.run_until_complete(
                 asyncpg.connect(self._url, timeout=_CONNECT_TIMEOUT_S, command_timeout=_TIMEOUT_S)
             )
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as exc:
+        except REFUSALS as exc:
+            self._loop.close()
+            raise TrainingError(f"the database {self._where} refuses: {exc}") from exc
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as exc:
             self._loop.close()
             raise self._lost(exc) from exc
         return self
@@ -148,6 +158,8 @@ class Ledger:
             row = self._loop.run_until_complete(self._connection.fetchrow(_QUERIES[name], *arguments))
         except asyncpg.UndefinedTableError as exc:
             raise TrainingError(f"{self._where} lacks a table ({exc}); start this gateway on it once") from exc
+        except REFUSALS as exc:
+            raise TrainingError(f"the database {self._where} refuses: {exc}") from exc
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as exc:
             raise self._lost(exc) from exc
         return None if row is None else dict(row)

@@ -1,39 +1,19 @@
 """Where checkpoints come from: what a publication is recorded with, and what it refuses."""
 
 import json
-import subprocess
+import re
 from collections.abc import Mapping
-from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from export.source import open_checkpoint
+from export.source import LINEAGE_FILE, open_checkpoint
 from export.version import Version
 from training.errors import TrainingError
 from training.publication.measure import Candidate
 
-# As training.result names it, which loads all that trains.
-_LINEAGE_FILE = "lineage.json"
-_BASE_KEYS = ("repository", "commit", "package", "version")
-
-
-def code_version() -> str:
-    """duovec's version, and the commit where it runs from a clone."""
-    release = f"duovec {version('duovec')}"
-    root = Path(__file__).parents[2]
-    if not (root / ".git").exists():
-        return release
-    try:
-        found = subprocess.run(  # noqa: S603
-            ["git", "-C", str(root), "rev-parse", "HEAD"],  # noqa: S607
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return release
-    return f"{release}, commit {found.stdout.strip()}"
+_NAMES = ("repository", "commit", "package", "version", "folder")
+# As transformers names them, in one file or several.
+_WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
 
 
 def checkpoint_facts(candidate: Candidate) -> dict[str, Any]:
@@ -63,30 +43,47 @@ def require_held_out(facts: Mapping[str, Any], data_sha256: str, data: Path) -> 
 
 
 def require_same_base(facts: Mapping[str, Any], served: Version) -> None:
-    """Make sure that a checkpoint was trained from the base of the served version.
+    """Make sure that a checkpoint was trained from the base of the served version, by the digests of its weights.
 
     Raises:
-        TrainingError: Both say where they come from, and it is not the same.
+        TrainingError: It was trained from another one, or one of both does not say from which.
     """
-    ours = _base(facts["trained"].get("base") or facts["origin"])
-    theirs = _base(served.manifest.get("source") or {})
-    if ours and theirs and ours != theirs:
+    ours = _root(facts["trained"].get("base") or facts["origin"])
+    theirs = _root(served.manifest.get("source") or {})
+    if not (_weights(ours) and _weights(theirs)):
+        unknown = "the checkpoint" if _weights(theirs) else "the live space"
+        raise TrainingError(
+            f"nobody knows from which base {unknown} of {facts['encoder']} comes: no digests of weights are recorded; "
+            "publish the space's encoder again with duovec-export, and train with duovec-train run"
+        )
+    if _weights(ours) != _weights(theirs):
         raise TrainingError(
             f"the base of the checkpoint of {facts['encoder']} is {_words(ours)}, that of the live space is "
             f"{_words(theirs)}; train from the space's base"
         )
 
 
-def _base(origin: Mapping[str, Any]) -> dict[str, str]:
-    return {key: str(origin[key]) for key in _BASE_KEYS if key in origin}
+def _root(origin: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Where the weights come from in the end: a base may itself have been trained from one."""
+    while isinstance(origin.get("trained_from"), dict):
+        origin = origin["trained_from"]
+    return origin
 
 
-def _words(base: Mapping[str, str]) -> str:
-    return " ".join(base.values())
+def _weights(origin: Mapping[str, Any]) -> dict[str, str]:
+    """The digests of a transformer's weights by their files' names; adapters lie beside them under other names."""
+    files = origin.get("files") or {}
+    found = {PurePosixPath(name).name: digest for name, digest in files.items()}
+    return {name: str(digest) for name, digest in found.items() if _WEIGHTS.fullmatch(name)}
+
+
+def _words(base: Mapping[str, Any]) -> str:
+    named = " ".join(str(base[key]) for key in _NAMES if key in base)
+    return f"{named} ({', '.join(f'{name} {digest[:12]}…' for name, digest in sorted(_weights(base).items()))})"
 
 
 def _trained(folder: Path) -> dict[str, Any]:
-    path = folder / _LINEAGE_FILE
+    path = folder / LINEAGE_FILE
     if not path.is_file():
         return {}
     try:
@@ -95,4 +92,4 @@ def _trained(folder: Path) -> dict[str, Any]:
         raise TrainingError(f"cannot read {path}: {exc}") from exc
     if not isinstance(facts, dict):
         raise TrainingError(f"{path} is not a lineage; `duovec-train run` writes it")
-    return {key: facts.get(key) for key in ("data_sha256", "recipe_sha256", "base", "rows", "steps")}
+    return {key: facts.get(key) for key in ("code", "data_sha256", "recipe_sha256", "base", "rows", "steps")}

@@ -118,7 +118,7 @@ def measure(
     *,
     limit: int,
     seed: int,
-    base: Path | None = None,
+    bases: Mapping[str, Path] | None = None,
     on_step: OnStep = lambda step: None,
 ) -> Measurement:
     """Ask everyone the test split's questions.
@@ -129,7 +129,7 @@ def measure(
         data: Folder of a mined data set.
         limit: Queries, as evenly over the styles as can be.
         seed: Draws them.
-        base: Checkpoint that the candidates were trained from; None for the source of their specs.
+        bases: By role, the checkpoint that a candidate was trained from; the source of its spec where there is none.
         on_step: Told about each stage.
 
     Raises:
@@ -150,7 +150,7 @@ def measure(
     on_step("candidate")
     halves[CANDIDATE] = {kind: {**live[kind], **_encode_all(encoders, some, kind)} for kind, some in texts.items()}
     on_step("untrained base")
-    untrained = {role: TextEncoder(one.spec.untrained, base) for role, one in candidates.items()}
+    untrained = {role: TextEncoder(one.spec.untrained, (bases or {}).get(role)) for role, one in candidates.items()}
     halves[BASE] = {kind: {**live[kind], **_encode_all(untrained, some, kind)} for kind, some in texts.items()}
     rankings: dict[str, dict[str, Ranking]] = {condition: {} for condition in CONDITIONS}
     places = {kind: {text: number for number, text in enumerate(some)} for kind, some in texts.items()}

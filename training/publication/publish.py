@@ -12,20 +12,21 @@ from typing import Any
 from duovec.v1 import space_service_pb2 as pb
 from export.errors import ExportError
 from export.locks import DEFAULT_WAIT_S
-from export.publish import roll_back
-from export.repository import EncoderFolder
 from export.triton_control import TritonControl
 from gateway.client.client import Client
 from gateway.client.errors import ClientError
+from training.code_version import code_version
 from training.dataset import data_digest
 from training.errors import TrainingError
-from training.publication.exporting import export_candidate, served_version
+from training.publication.exporting import export_candidate, plan_export, served_version
 from training.publication.gate import judge
-from training.publication.ledger import Ledger, Publication
-from training.publication.lineage import checkpoint_facts, code_version, require_held_out, require_same_base
+from training.publication.ledger import STEPS, Ledger, Publication
+from training.publication.lineage import checkpoint_facts, require_held_out, require_same_base
 from training.publication.measure import LiveSpace, measure
 from training.publication.reembedding import Unfit, fill_space
 from training.publication.request import NotBetter, PublishRequest
+from training.publication.undoing import drop_built_space, roll_back_versions
+from training.publication.unfinished import Unfinished
 
 OnStep = Callable[[str], None]
 
@@ -64,12 +65,30 @@ class Publisher:
             NotBetter: The gate refuses.
             TrainingError, ExportError, ClientError: As `publish`.
         """
-        # Against a checkpoint no gateway is needed.
-        self._check(None if self._request.baseline else self._active())
+        # Against a checkpoint no gateway is needed, and the repository may serve other encoders, or none.
+        active = None if self._request.baseline else self._active()
+        self._check(active)
         verdict = self._judge()
         if not verdict["better"]:
             raise NotBetter(verdict)
-        return {"published": False, "verdict": verdict, "lineage": self._lineage()}
+        plan = None if active is None else self._plan(active)
+        return {"published": False, "verdict": verdict, "plan": plan, "lineage": self._lineage()}
+
+    def _plan(self, active: pb.Space) -> dict[str, Any]:
+        """What `publish` would do, or why it would refuse: who asks may only want the comparison."""
+        try:
+            exports = {
+                role: asdict(plan_export(self._request.repository, one, getattr(active, f"{role}_encoder").version))
+                for role, one in sorted(self._request.candidates.items())
+            }
+        except (TrainingError, ExportError) as exc:
+            return {"refused": str(exc)}
+        return {
+            "exports": exports,
+            "live_space": active.fingerprint,
+            "chunks": active.chunk_count,
+            "steps": list(STEPS),
+        }
 
     def publish(self) -> dict[str, Any]:
         """Take the missing steps, up to a space that is active.
@@ -114,6 +133,8 @@ class Publisher:
     def take_back(self, publication: Publication | None = None) -> None:
         """Drop the space that was built and not activated, and serve the versions of the active one again.
 
+        What somebody else built or serves is left alone.
+
         Raises:
             TrainingError, ExportError, ClientError: What could not be done; the same call goes on.
         """
@@ -122,12 +143,8 @@ class Publisher:
         active = self._active()
         if found is None or found.steps.get("build_space", {}).get("space") == active.fingerprint:
             return
-        fingerprint = found.steps.get("build_space", {}).get("space", "")
-        for one in self._client.spaces.list().spaces:
-            if one.fingerprint == fingerprint and one.state in (pb.SPACE_STATE_BUILDING, pb.SPACE_STATE_DROPPING):
-                self._on_step("drop the space that was built")
-                self._client.spaces.drop(fingerprint)
-        self._roll_back(active)
+        drop_built_space(self._client, found, self._on_step)
+        roll_back_versions(self._request, active, self._triton, self._on_step)
         if "evaluate" in found.steps:
             self._ledger.record(found, "evaluate", found.steps["evaluate"])  # what came after it is undone
         self._ledger.end(found, "REFUSED", "taken back")
@@ -176,7 +193,7 @@ class Publisher:
             request.data,
             limit=request.limit,
             seed=request.seed,
-            base=request.base,
+            bases=request.bases,
             on_step=self._on_step,
         )
         return judge(measured, request.limits).as_dict()
@@ -194,6 +211,9 @@ class Publisher:
             except ExportError as exc:  # no checkpoint of the spec: asked for again, it is none again
                 self._ledger.end(publication, "REFUSED", str(exc))
                 raise
+            if not verdict["better"]:
+                # Before the record forgets what was done while another space was live.
+                self.take_back(publication)
             self._ledger.record(publication, "evaluate", verdict)
         if not verdict["better"]:
             self._ledger.end(publication, "REFUSED", "; ".join(verdict["faults"]))
@@ -227,19 +247,9 @@ class Publisher:
     def _roll_back_after(self, exc: ExportError, active: pb.Space) -> None:
         """Of two encoders one was published: serve its old version again, or say in the error that it was not."""
         try:
-            self._roll_back(active)
+            roll_back_versions(self._request, active, self._triton, self._on_step)
         except ExportError as failure:
             raise type(exc)(f"{exc}; and what was published was not rolled back: {failure}") from exc
-
-    def _roll_back(self, active: pb.Space) -> None:
-        for role, candidate in self._request.candidates.items():
-            live = getattr(active, f"{role}_encoder").version
-            folder = EncoderFolder(self._request.repository, candidate.spec.name)
-            with folder.publishing():
-                state = folder.state()
-                if state is not None and live and state.served != live:
-                    self._on_step(f"roll {candidate.spec.name} back to version {live}")
-                    roll_back(folder, self._triton, to=live)
 
     def _build(self, publication: Publication) -> pb.Space:
         assert self._ledger is not None  # noqa: S101
@@ -318,8 +328,11 @@ def connect_triton(stack: ExitStack, url: str, timeout_s: float) -> TritonContro
     """The Triton at an address, which must answer now.
 
     Raises:
-        ExportError: None answers.
+        Unfinished: None answers.
     """
     triton = stack.enter_context(TritonControl(url, load_timeout_s=timeout_s))
-    triton.require_live()
+    try:
+        triton.require_live()
+    except ExportError as exc:
+        raise Unfinished(f"{exc}; the same command goes on where it was") from exc
     return triton

@@ -32,7 +32,7 @@ class PublishRequest:
         seed: Draws them.
         unseen_data: The caller knows that the checkpoints were not trained on the test split.
         baseline: What is compared with instead of the live space; None for the live space.
-        base: Checkpoint that the candidates were trained from; None for the source of their specs.
+        bases: By role, the checkpoint that a candidate was trained from; the source of its spec where there is none.
         export_gate: How much the export's gate measures.
         triton_timeout_s: How long Triton may take to load a version, seconds.
         rate: Chunks a second that are embedded again at most; 0 for as many as go.
@@ -47,7 +47,7 @@ class PublishRequest:
     seed: int = 0
     unseen_data: bool = False
     baseline: Opponent | None = None
-    base: Path | None = None
+    bases: Mapping[str, Path] = field(default_factory=dict)
     export_gate: GateSettings = field(default_factory=GateSettings)
     triton_timeout_s: float = 600.0
     rate: float = 0.0

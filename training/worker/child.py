@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
-_GRACE_S = 20.0
+GRACE_S = 20.0
 
 
 class Child:
@@ -55,15 +55,15 @@ class Child:
         told = [line.strip() for line in lines if line.strip()]
         return told[-1].removeprefix("error: ") if told else "it said nothing"
 
-    async def stop(self) -> None:
-        """End it with all its children; it has a moment to finish what it writes."""
-        for number, grace_s in ((signal.SIGTERM, _GRACE_S), (signal.SIGKILL, None)):
+    async def stop(self, *, grace_s: float = GRACE_S) -> None:
+        """End it with all its children; it has so many seconds to finish what it writes."""
+        for number, patience_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, None)):
             if self._process.returncode is not None:
                 break
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(grace_s):
+                async with asyncio.timeout(patience_s):
                     await self._process.wait()
 
 

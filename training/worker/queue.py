@@ -1,19 +1,19 @@
 """The queue in PostgreSQL: claims with a lease, and the attempt's number as the fence against whoever lost it."""
 
+import asyncio
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
 
 from training.errors import TrainingError
-from training.publication.ledger import load_queries
+from training.publication.ledger import REFUSALS, load_queries
 
 _QUERIES = load_queries("training.worker", "queue.sql")
-MOST_ATTEMPTS = 10
 _CONNECT_TIMEOUT_S, _TIMEOUT_S = 10.0, 30.0
 
 
@@ -23,7 +23,13 @@ class QueueAway(Exception):
 
 @dataclass(frozen=True)
 class QueuedRun:
-    """A run that was claimed: what was asked for, and the number of the claim."""
+    """A run that was claimed: what was asked for, and the number of the claim.
+
+    Attributes:
+        lost_count: Claims whose lease was over before they ended.
+        retry_count: Claims that were given back because something was away.
+        database: Names the database among all others, so that its runs are not taken for those of another one.
+    """
 
     run_id: int
     recipe: str
@@ -35,6 +41,10 @@ class QueuedRun:
     publish: bool
     attempt: int
     cancel_requested: bool
+    lost_count: int
+    retry_count: int
+    create_time: datetime
+    database: str
 
 
 @dataclass(frozen=True)
@@ -73,16 +83,26 @@ class RunQueue:
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
 
     async def claim(self) -> QueuedRun | None:
-        """Take the oldest run that nobody has; one that too many workers did not survive ends instead."""
-        await self._fetch("fail_lost_runs", MOST_ATTEMPTS)
+        """Take the oldest run that nobody has and that need not wait any more."""
         row = await self._fetch("claim_run", self._worker, self._lease)
         if row is None:
             return None
         values = {name: row[name] for name in QueuedRun.__dataclass_fields__}
         return QueuedRun(**{**values, "codebase_ids": tuple(row["codebase_ids"])})
 
-    async def keep(self, run: QueuedRun, progress: Progress, lineage: Mapping[str, Any]) -> bool | None:
-        """Prolong the lease; gives whether the run is to be cancelled, or None when it is another worker's."""
+    async def has_queued(self) -> bool:
+        """Whether any run is queued, be it for its next try."""
+        row = await self._fetch("has_queued_run")
+        return row is not None and bool(row["found"])
+
+    async def keep(
+        self, run: QueuedRun, progress: Progress, lineage: Mapping[str, Any], *, timeout_s: float = _TIMEOUT_S
+    ) -> bool | None:
+        """Prolong the lease; gives whether the run is to be cancelled, or None when it is another worker's.
+
+        The lease counts from the moment the database is asked at the earliest: who relies on it measures from before
+        the call.
+        """
         row = await self._fetch(
             "keep_run",
             run.run_id,
@@ -94,12 +114,29 @@ class RunQueue:
             progress.loss,
             progress.tokens_per_s,
             json.dumps(lineage),
+            timeout_s=timeout_s,
         )
         return None if row is None else bool(row["cancel_requested"])
 
-    async def give_back(self, run: QueuedRun) -> bool:
-        """Let another worker take the run now."""
-        return await self._fetch("give_back_run", run.run_id, run.attempt) is not None
+    async def give_back(self, run: QueuedRun, *, delay_s: float = 0.0) -> bool:
+        """Let another worker take the run, now or after so many seconds, which counts as a retry."""
+        delay = timedelta(seconds=delay_s)
+        return await self._fetch("give_back_run", run.run_id, run.attempt, delay) is not None
+
+    async def has_open_publication(self, run: QueuedRun) -> bool:
+        """Whether something may be published for a run that did not reach its end."""
+        row = await self._fetch("has_open_publication", run.run_id)
+        return row is not None and bool(row["found"])
+
+    async def missing_codebases(self, codebase_ids: Sequence[str]) -> list[str]:
+        """Those of some codebases that are there no more."""
+        row = await self._fetch("missing_codebases", list(codebase_ids))
+        return [] if row is None else list(row["codebase_ids"])
+
+    async def ended(self, run_ids: Sequence[int]) -> set[int]:
+        """Those of some runs that have ended, or whose record is gone."""
+        row = await self._fetch("ended_runs", list(run_ids))
+        return set() if row is None else set(row["run_ids"])
 
     async def end(self, run: QueuedRun, outcome: Outcome, lineage: Mapping[str, Any]) -> bool:
         """Record how the run ended."""
@@ -124,19 +161,26 @@ class RunQueue:
 
     async def close(self) -> None:
         """Disconnect."""
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.terminate()
+            self._connection = None
 
-    async def _fetch(self, name: str, *arguments: Any) -> "asyncpg.Record | None":
+    async def _fetch(self, name: str, *arguments: Any, timeout_s: float = _TIMEOUT_S) -> "asyncpg.Record | None":
         try:
-            if self._connection is None or self._connection.is_closed():
-                self._connection = await asyncpg.connect(
-                    self._url, timeout=_CONNECT_TIMEOUT_S, command_timeout=_TIMEOUT_S
-                )
-            return await self._connection.fetchrow(_QUERIES[name], *arguments)
-        except asyncpg.UndefinedTableError as exc:
+            async with asyncio.timeout(timeout_s):
+                if self._connection is None or self._connection.is_closed():
+                    self._connection = await asyncpg.connect(self._url, timeout=_CONNECT_TIMEOUT_S)
+                return await self._connection.fetchrow(_QUERIES[name], *arguments)
+        except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as exc:
             raise TrainingError(f"{self.where} lacks a table ({exc}); start this gateway on it once") from exc
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as exc:
+        except REFUSALS as exc:
+            raise TrainingError(f"the database {self.where} refuses: {exc}") from exc
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as exc:
+            # One that hangs may go on hanging; the next call makes another.
+            self._disconnect()
             raise QueueAway(f"{self.where}: {exc or type(exc).__name__}") from exc
 
     @property

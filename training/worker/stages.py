@@ -1,20 +1,25 @@
 """The stages of a run: each a command of duovec-train in the run's folder, which is skipped when its result is there.
 
-RUN/recipe/recipe.toml, RUN/data, RUN/train/result, and logs. A run that another worker began on this machine goes on
-where it was; on another machine it begins anew.
+RUN/identity.json, RUN/recipe/recipe.toml, RUN/data, RUN/train/result, and logs. A run that another worker began on this
+machine goes on where it was; on another machine it begins anew. The folder's name holds a digest of what the run is, so
+that a run of another database with the same number never takes it for its own.
 """
 
+import hashlib
 import json
 import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
+from export.disk import replace_text, writing
+from export.source import LINEAGE_FILE
+from training.code_version import code_version
 from training.dataset import data_digest
 from training.errors import TrainingError
-from training.publication.lineage import code_version
 from training.recipe import load_recipe
 from training.worker.queue import Progress, QueuedRun
 from training.worker.recipe_text import effective_recipe
@@ -33,6 +38,7 @@ class WorkerSettings:
         endpoint: The gateway; None to compare with the untrained encoder alone, and publish nothing.
         triton_url: The gateway's Triton; needed to publish.
         publish_options: More options of `duovec-train publish`.
+        keep_runs: So many folders of runs that have ended stay, the newest; 1 or more.
     """
 
     database_url: str
@@ -43,6 +49,11 @@ class WorkerSettings:
     endpoint: str | None = None
     triton_url: str | None = None
     publish_options: tuple[str, ...] = ()
+    keep_runs: int = 10
+
+
+IDENTITY_FILE = "identity.json"
+TAKE_BACK = "take_back"
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,9 @@ class RunFolder:
     def __init__(self, settings: WorkerSettings, run: QueuedRun) -> None:
         self._settings = settings
         self._run = run
-        self.path = settings.work_dir / f"run-{run.run_id}"
+        self._identity = _identity(run)
+        digest = hashlib.sha256(json.dumps(self._identity, sort_keys=True).encode()).hexdigest()
+        self.path = settings.work_dir / f"run-{run.run_id}-{digest[:12]}"
         self.data = self.path / "data"
         self.output = self.path / "train"
         self.result = self.output / "result"
@@ -79,6 +92,8 @@ class RunFolder:
                 "WORKER_CANNOT_PUBLISH: this worker has no --endpoint, or no --triton-url; start one with both"
             )
         self.recipe.parent.mkdir(parents=True, exist_ok=True)
+        with writing(self.path):
+            replace_text(self.path / IDENTITY_FILE, json.dumps(self._identity, indent=2) + "\n")
         for path in sorted(settings.specs.glob("*.toml")) if settings.specs else ():
             shutil.copyfile(path, self.recipe.parent / path.name)
         text = effective_recipe(self._run.recipe, seed=self._run.seed, precision=self._run.precision)
@@ -104,7 +119,7 @@ class RunFolder:
         named = self.recipe.parent / run.encoder
         words = ["publish", f"--{spec.role}", str(self.result), f"--{spec.role}-spec"]
         words += [str(named) if named.is_file() else spec.name, "--data", str(self.data), "--json"]
-        words += ["--base", str(settings.base)] if settings.base else []
+        words += [f"--{spec.role}-base", str(settings.base)] if settings.base else []
         words += ["--repository", str(settings.repository or settings.work_dir), *settings.publish_options]
         if settings.endpoint is None:
             return [*words, "--baseline", "own", "--dry-run", *options]
@@ -113,9 +128,20 @@ class RunFolder:
             return [*words, "--dry-run", *options]
         return [*words, "--triton-url", str(settings.triton_url), "--run", f"{run.run_id}:{run.attempt}", *options]
 
-    def take_back(self) -> tuple[str, ...]:
-        """The command that undoes a publication which did not reach its end."""
-        return (sys.executable, "-m", "training", *self._publish("--take-back"))
+    def take_back(self) -> Stage:
+        """What undoes a publication which did not reach its end."""
+        return Stage(TAKE_BACK, (sys.executable, "-m", "training", *self._publish("--take-back")), done=False)
+
+    def cited_codebases(self) -> list[str]:
+        """The codebases that the data set was mined from; none before it was."""
+        card = self.data / "card.json"
+        if not card.is_file():
+            return []
+        return [one["name"] for one in json.loads(card.read_text(encoding="utf-8")).get("sources", [])]
+
+    def delete(self) -> None:
+        """Begin anew."""
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def progress(self, stage: str) -> Progress:
         """How far a stage is, by its files; of a publication the command itself tells the row."""
@@ -134,11 +160,42 @@ class RunFolder:
     def lineage(self) -> dict[str, Any]:
         """What is known by now of where the result comes from."""
         known: dict[str, Any] = {"code": code_version()}
-        if self.recipe.is_file():
+        trained = self.result / LINEAGE_FILE
+        if trained.is_file():
+            known["recipe_sha256"] = json.loads(trained.read_text(encoding="utf-8"))["recipe_sha256"]
+        elif self.recipe.is_file():
             known["recipe_sha256"] = load_recipe(self.recipe)[2]
         if (self.data / "card.json").is_file():
             known["data_sha256"] = data_digest(self.data)
         return known
+
+
+def run_folders(work_dir: Path, database: str) -> dict[int, Path]:
+    """The folders of a database's runs, by their numbers."""
+    found = {}
+    for path in work_dir.glob(f"run-*/{IDENTITY_FILE}"):
+        try:
+            identity = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue  # another worker is deleting it
+        if identity["database"] == database:
+            found[int(identity["run_id"])] = path.parent
+    return found
+
+
+def _identity(run: QueuedRun) -> dict[str, Any]:
+    """What a run is, and where: with anything else its folder is not this run's."""
+    return {
+        "database": run.database,
+        "run_id": run.run_id,
+        "create_time": run.create_time.astimezone(UTC).isoformat(),
+        "recipe_sha256": hashlib.sha256(run.recipe.encode()).hexdigest(),
+        "encoder": run.encoder,
+        "codebase_ids": list(run.codebase_ids),
+        "seed": run.seed,
+        "device": run.device,
+        "precision": run.precision,
+    }
 
 
 def last_metrics(path: Path) -> dict[str, Any] | None:

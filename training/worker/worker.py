@@ -1,23 +1,30 @@
 """Claims runs and takes them through their stages, one at a time, until it is told to stop."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from export.errors import ExportError
 from training.errors import TrainingError
 from training.publication.gate import NOT_BETTER
 from training.publication.unfinished import UNFINISHED
-from training.worker.child import Child
-from training.worker.queue import MOST_ATTEMPTS, Outcome, Progress, QueueAway, QueuedRun, RunQueue
-from training.worker.stages import RunFolder, Stage, WorkerSettings
+from training.worker.child import GRACE_S, Child
+from training.worker.queue import Outcome, Progress, QueueAway, QueuedRun, RunQueue
+from training.worker.stages import TAKE_BACK, RunFolder, Stage, WorkerSettings, run_folders
 
 Say = Callable[[str], None]
+MOST_LOST = 10
+# With the longest delay between most of them: some 16 hours.
+MOST_RETRIES = 100
+_LONGEST_DELAY_S = 600.0
 _REASON = re.compile(r"([A-Z][A-Z_]{3,}): ")
 
 
@@ -71,7 +78,7 @@ class Worker:
         """Work until SIGTERM or SIGINT, or until nothing is queued.
 
         Raises:
-            TrainingError: The database is not a gateway's.
+            TrainingError: The database is not a gateway's, or refuses; or is away, and it is not to be waited for.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -82,11 +89,13 @@ class Worker:
                     run = await self._next()
                     if run is not None:
                         await self._work_on(run)
-                    elif until_empty:
+                    elif until_empty and not await self._queue.has_queued():
                         return
                     else:
                         await self._pause(self._poll_s)
                 except QueueAway as exc:
+                    if until_empty:
+                        raise TrainingError(f"the database is away: {exc}") from exc
                     self._say(f"the database is away ({exc}); it is asked again")
                     await self._pause(self._poll_s)
         finally:
@@ -107,85 +116,117 @@ class Worker:
             self._say(f"run {run.run_id} is queued again")
             return
         except _Unfinished as exc:
-            self._say(f"run {run.run_id}: {exc}; it is queued again")
-            await self._pause(self._poll_s)
-            await self._queue.give_back(run)
+            delay_s = min(self._poll_s * 2.0**run.retry_count, _LONGEST_DELAY_S)
+            await self._queue.give_back(run, delay_s=delay_s)
+            self._say(f"run {run.run_id}: {exc}; it is tried again in {delay_s:g} s")
             return
         except _Lost as exc:
             self._say(f"run {run.run_id}: {exc}; it is left alone")
             return
         if await self._queue.end(run, outcome, _known(folder)):
             self._say(f"run {run.run_id}: {outcome.state}{f' {outcome.error}' if outcome.error else ''}")
+        await self._delete_old_folders(run)
 
     async def _outcome(self, run: QueuedRun, folder: RunFolder) -> Outcome:
         try:
-            if run.cancel_requested:
-                raise _Cancelled
-            folder.prepare()
-            for stage in folder.stages():
-                output = "" if stage.done else await self._supervise(run, folder, stage)
-            return _succeeded(output)
+            outcome = await self._attempt(run, folder)
         except _Cancelled:
-            await self._take_back(run, folder)
-            return Outcome("CANCELLED")
+            outcome = Outcome("CANCELLED")
         except _StageFailed as exc:
-            if _reason_of(str(exc), "") == UNFINISHED and run.attempt < MOST_ATTEMPTS:
-                raise _Unfinished(str(exc)) from exc
-            return _failed(run, exc)
+            _raise_if_unfinished(run, exc)
+            outcome = _failed(run, exc)
         except (TrainingError, ExportError, OSError) as exc:
-            return Outcome("FAILED", _reason_of(str(exc), "RECIPE_INVALID"), str(exc))
+            outcome = Outcome("FAILED", _reason_of(str(exc), "RECIPE_INVALID"), str(exc))
+        if outcome.state == "SUCCEEDED":
+            return outcome
+        return await self._taken_back(run, folder, outcome)
 
-    async def _supervise(self, run: QueuedRun, folder: RunFolder, stage: Stage) -> str:
+    async def _attempt(self, run: QueuedRun, folder: RunFolder) -> Outcome:
+        if run.cancel_requested:
+            raise _Cancelled
+        if run.lost_count >= MOST_LOST:
+            raise TrainingError(f"WORKERS_LOST: {run.lost_count} workers died of it, or lost their database")
+        if gone := await self._queue.missing_codebases(folder.cited_codebases()):
+            self._say(f"run {run.run_id}: {', '.join(gone)} was deleted, it begins anew")
+            await self._take_back(run, folder)
+            folder.delete()
+        folder.prepare()
+        output = ""
+        for stage in folder.stages():
+            output = "" if stage.done else await self._supervise(run, folder, stage)
+        return _succeeded(output)
+
+    async def _supervise(self, run: QueuedRun, folder: RunFolder, stage: Stage, *, cancellable: bool = True) -> str:
         """Run a stage's command and keep the lease meanwhile; gives what it printed.
 
         Raises:
             _StageFailed, _Stopped, _Cancelled, _Lost: The command has ended, and with it all that it does.
         """
-        await self._keep(run, Progress(stage.name, 0, 0), folder)
+        begun = Progress() if stage.name == TAKE_BACK else Progress(stage.name, 0, 0)
+        until_s = await self._keep(run, begun, cancellable=cancellable)
         child = await Child.start(stage.command, self._environment(), folder.path / f"{stage.name}.log")
         ended = asyncio.create_task(child.wait())
-        kept_s = time.monotonic()
         try:
             while not ended.done():
-                await self._wait(ended, self._lease_s / 4)
+                # When the lease is over somebody else may begin: a quarter of it is left to end the command.
+                left_s = until_s - self._lease_s / 4 - time.monotonic()
+                if left_s <= 0:
+                    raise _Lost("the database is away for too long")
+                await self._wait(ended, min(left_s, self._lease_s / 4))
                 if self._stop.is_set():
                     raise _Stopped
-                try:
-                    await self._keep(run, folder.progress(stage.name), folder)
-                    kept_s = time.monotonic()
-                except QueueAway as exc:
-                    # Until the lease is over nobody else may have taken it; a moment before, this one stops.
-                    if time.monotonic() - kept_s > 0.75 * self._lease_s:
-                        raise _Lost(f"the database is away for too long ({exc})") from exc
+                timeout_s = max(0.0, until_s - self._lease_s / 4 - time.monotonic())
+                with contextlib.suppress(QueueAway):
+                    progress = folder.progress(stage.name)
+                    until_s = await self._keep(run, progress, cancellable=cancellable, timeout_s=timeout_s)
             if await ended != 0:
                 # A publication sees by itself that its run was cancelled or lost.
-                await self._keep(run, Progress(), folder)
+                await self._keep(run, Progress(), cancellable=cancellable)
                 raise _StageFailed(stage.name, child.last_error, child.output)
             return child.output
         finally:
-            await child.stop()
+            # It is killed before the lease is over, whatever it is about.
+            await child.stop(grace_s=max(0.0, min(GRACE_S, until_s - self._lease_s / 20 - time.monotonic())))
             await ended
 
-    async def _keep(self, run: QueuedRun, progress: Progress, folder: RunFolder) -> None:
-        cancelled = await self._queue.keep(run, progress, {})
+    async def _keep(
+        self, run: QueuedRun, progress: Progress, *, cancellable: bool, timeout_s: float | None = None
+    ) -> float:
+        """Prolong the lease; gives until when nobody else has the run, on this machine's monotonic clock."""
+        asked_s = time.monotonic()
+        patience_s = self._lease_s / 4 if timeout_s is None else min(timeout_s, self._lease_s / 4)
+        cancelled = await self._queue.keep(run, progress, {}, timeout_s=patience_s)
         if cancelled is None:
             raise _Lost("another worker has it")
-        if cancelled:
+        if cancelled and cancellable:
             raise _Cancelled
+        return asked_s + self._lease_s
+
+    async def _taken_back(self, run: QueuedRun, folder: RunFolder, outcome: Outcome) -> Outcome:
+        """How a run ends that did not succeed: nothing of it stays published, or the row says so."""
+        try:
+            await self._take_back(run, folder)
+        except _StageFailed as exc:
+            _raise_if_unfinished(run, exc)
+            before = f"{outcome.error}; and" if outcome.error else "cancelled, and"
+            error = f"{before} what it published was not taken back: {exc}"
+            return replace(outcome, state="FAILED", error_reason=outcome.error_reason or "NOT_TAKEN_BACK", error=error)
+        return outcome
 
     async def _take_back(self, run: QueuedRun, folder: RunFolder) -> None:
-        """Undo what was published for a cancelled run; what cannot be undone now is said in the log."""
-        if not (run.publish and folder.result.is_dir() and self._settings.triton_url):
+        """Undo what was published for a run that is not to be; done again, it does nothing."""
+        if not await self._queue.has_open_publication(run):
             return
-        child = await Child.start(folder.take_back(), self._environment(), folder.path / "take_back.log")
-        waiting = asyncio.create_task(child.wait())
-        while not waiting.done():
-            await self._wait(waiting, self._lease_s / 4)
-            if await self._queue.keep(run, Progress(), {}) is None:
-                await child.stop()
-                raise _Lost("another worker has it")
-        if await waiting != 0:
-            self._say(f"run {run.run_id}: what it published was not taken back: {child.last_error}")
+        if not folder.result.is_dir() or self._settings.triton_url is None:
+            raise _StageFailed(TAKE_BACK, "this worker has no --triton-url, or not the run's folder", "")
+        await self._supervise(run, folder, folder.take_back(), cancellable=False)
+
+    async def _delete_old_folders(self, run: QueuedRun) -> None:
+        """Keep the folders of the newest runs that have ended; those of other databases are not looked at."""
+        folders = run_folders(self._settings.work_dir, run.database)
+        ended = await self._queue.ended(list(folders))
+        for run_id in sorted(ended)[: -self._settings.keep_runs]:
+            await asyncio.to_thread(shutil.rmtree, folders[run_id], ignore_errors=True)
 
     def _environment(self) -> dict[str, str]:
         """The database's address goes by the environment: a command line is seen by everyone on the machine."""
@@ -216,6 +257,12 @@ def _failed(run: QueuedRun, exc: _StageFailed) -> Outcome:
     if reason == NOT_BETTER and not run.publish:
         return Outcome("SUCCEEDED", metrics=metrics)
     return Outcome("FAILED", reason, str(exc), metrics=metrics)
+
+
+def _raise_if_unfinished(run: QueuedRun, exc: _StageFailed) -> None:
+    """Have a run tried again that something from without broke off, as often as is sensible."""
+    if _reason_of(str(exc), "") == UNFINISHED and run.retry_count < MOST_RETRIES:
+        raise _Unfinished(str(exc)) from exc
 
 
 def _verdict_in(output: str) -> dict[str, Any] | None:

@@ -13,11 +13,11 @@ SELECT * FROM training_runs WHERE run_id = $1
 SELECT * FROM training_runs WHERE run_id < $1 ORDER BY run_id DESC LIMIT $2
 
 -- name: cancel_run
--- Cancels a run that has not ended: at once, or by its worker.
+-- Cancels a run that has not ended: at once, or by a worker where something may have been published.
 UPDATE training_runs
-SET cancel_requested = true,
-    state = CASE state WHEN 'QUEUED' THEN 'CANCELLED' ELSE state END,
-    finish_time = CASE state WHEN 'QUEUED' THEN now() END
+SET cancel_requested = true, retry_time = '-infinity',
+    state = CASE WHEN state = 'QUEUED' AND NOT (publish AND attempt > 0) THEN 'CANCELLED' ELSE state END,
+    finish_time = CASE WHEN state = 'QUEUED' AND NOT (publish AND attempt > 0) THEN now() END
 WHERE run_id = $1 AND state IN ('QUEUED', 'RUNNING')
 RETURNING run_id
 

@@ -103,8 +103,9 @@ class TrainingServiceServicer:
 
     def CancelTrainingRun(self, request, context):
         """Cancels a run: a queued one at once, a running one as soon as its worker
-        sees it, within seconds. One that has ended is FAILED_PRECONDITION, but for
-        a cancelled one.
+        sees it, within seconds. One that was given back in mid-publication stays
+        queued until a worker takes back what was published. One that has ended is
+        FAILED_PRECONDITION, but for a cancelled one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

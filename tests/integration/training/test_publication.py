@@ -23,6 +23,7 @@ from compact_checkpoint import ENCODER, write_adapters
 from docs_pages import reader_at
 from mined_data import write_data
 from open_folder import open_folder
+from queued_runs import run_folder
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
@@ -36,6 +37,7 @@ from gateway.local.postgres import Postgres
 from gateway.local.process import GatewayServer, free_port
 from gateway.local.triton import Triton
 from gateway.store.api_key import ApiKey
+from gateway.store.queries import load_queries
 from training.cli.main import app
 from training.dataset import data_digest
 
@@ -96,6 +98,15 @@ class Site:
     def search(self, query: str) -> list[str]:
         with Client(self.endpoint, api_key=API_KEY) as client:
             return [hit.chunk.symbol for hit in client.search("code", query, limit=3).hits]
+
+    async def queue(self, *, attempt: int = 0) -> int:
+        """A run of the encoder that is to be published."""
+        recipe = (ROOT / "training" / "recipes" / f"{ENCODER}.toml").read_text(encoding="utf-8")
+        insert = (
+            "INSERT INTO training_runs (recipe, encoder, codebase_ids, device, publish, principal_id, attempt)"
+            " VALUES ($1, $2, '{}', 'cpu', true, 'admin', $3) RETURNING run_id"
+        )
+        return int(await self.fetch(insert, recipe, ENCODER, attempt))
 
     async def fetch(self, query: str, *arguments: object) -> Any:
         connection = await asyncpg.connect(self.database_url)
@@ -225,7 +236,8 @@ async def test_what_does_not_fit_is_refused_before_anything_is_measured(site: Si
     tensors = load_file(site.good / ADAPTERS_FILE)
     save_file({**tensors, "head.weight": tensors["head.weight"][:, :100].copy()}, other_shape / ADAPTERS_FILE)
     for name, lineage in (
-        ("base", {"base": {"package": "another-base", "version": "1"}}),
+        ("base", {"base": {"package": "another-base", "version": "1", "files": {"model.safetensors": "0" * 64}}}),
+        ("unknown", {"base": {"package": "another-base", "version": "1"}}),
         ("data", {"data_sha256": "0" * 64}),
     ):
         shutil.copytree(site.good, tmp_path / name)
@@ -233,7 +245,8 @@ async def test_what_does_not_fit_is_refused_before_anything_is_measured(site: Si
     before = versions(site)
     for folder, words in (
         (other_shape, "head.weight"),
-        (tmp_path / "base", "the base of the checkpoint of compact-code is another-base 1"),
+        (tmp_path / "base", "the base of the checkpoint of compact-code is another-base 1 (model.safetensors 0000"),
+        (tmp_path / "unknown", "nobody knows from which base the checkpoint of compact-code comes"),
         (tmp_path / "data", "was trained on the data set 0000000000000000…"),
     ):
         refused = await site.publish(folder)
@@ -245,21 +258,24 @@ async def test_what_does_not_fit_is_refused_before_anything_is_measured(site: Si
     assert versions(site) == before
 
 
-async def test_a_broken_publication_goes_on_and_an_unfit_space_is_taken_back(site: Site) -> None:
-    """Killed while it exports, without its database while chunks are embedded, refused by the verification.
+async def test_a_broken_publication_goes_on_and_an_unfit_space_is_taken_back(site: Site, tmp_path: Path) -> None:
+    """Killed while it exports, without its database while chunks are embedded, cancelled, refused by the verification.
 
     The live space is searched all the while; in the end everything is as it was.
     """
     live, before = site.active(), versions(site)
     force = ("--min-gain", "-1", "--slice-tolerance", "1")
-    killed = site.start(site.bad, *force)
+    run_id = await site.queue(attempt=1)
+    folder = await run_folder(site.database_url, tmp_path, run_id)
+    shutil.copytree(site.bad, folder.result)
+    killed = site.start(folder.result, *force)
     recorded = "SELECT count(*) FROM training_publications WHERE state = 'RUNNING' AND steps ? $1"
     await until("the gate has spoken", lambda: site.fetch(recorded, "evaluate"))
     killed.kill()
     killed.wait()
     assert versions(site) == before
 
-    publishing = asyncio.create_task(site.publish(site.bad, *force, "--rate", "3"))
+    publishing = asyncio.create_task(site.publish(folder.result, *force, "--rate", "3"))
 
     async def built() -> bool:
         assert not publishing.done(), publishing.result().stderr
@@ -282,7 +298,19 @@ async def test_a_broken_publication_goes_on_and_an_unfit_space_is_taken_back(sit
     assert {before[0], served} <= set(loaded)  # the live version stays
     assert len(site.spaces()) == 2
 
-    refused = await site.publish(site.bad, *force)
+    # The run that it was for was given back, and is cancelled: the next worker takes back what is half done.
+    folder.prepare()
+    shutil.copytree(site.data, folder.data)
+    await site.fetch("UPDATE training_publications SET run_id = $1 WHERE state = 'RUNNING'", run_id)
+    await site.fetch(load_queries("training.sql")["cancel_run"], run_id)
+    worker = site.start_worker(tmp_path, *force)
+    assert await asyncio.to_thread(worker.wait, 200) == 0
+    assert await site.fetch("SELECT state FROM training_runs") == "CANCELLED"
+    assert [one.fingerprint for one in site.spaces()] == [live.fingerprint]
+    assert versions(site)[0] == before[0]
+    await site.fetch("DELETE FROM training_runs")
+
+    refused = await site.publish(folder.result, *force)
     assert refused.exit_code == 1
     assert "error: VERIFICATION_FAILED" in refused.stderr
     assert "MRR@10" in refused.stderr
@@ -300,16 +328,11 @@ async def test_a_worker_publishes_what_passes(site: Site, tmp_path: Path) -> Non
     Data and checkpoint lie in the run's folder, as after a worker that died of the export.
     """
     live = site.active()
-    recipe = (ROOT / "training" / "recipes" / f"{ENCODER}.toml").read_text(encoding="utf-8")
-    run_id = await site.fetch(
-        "INSERT INTO training_runs (recipe, encoder, codebase_ids, device, publish, principal_id)"
-        " VALUES ($1, $2, '{}', 'cpu', true, 'admin') RETURNING run_id",
-        recipe,
-        ENCODER,
-    )
-    result = tmp_path / f"run-{run_id}" / "train" / "result"
+    run_id = await site.queue()
+    folder = await run_folder(site.database_url, tmp_path, run_id)
+    result = folder.result
     shutil.copytree(site.good, result)
-    shutil.copytree(site.data, tmp_path / f"run-{run_id}" / "data")
+    shutil.copytree(site.data, folder.data)
     margin = ("--min-gain", "-0.05")
     worker = site.start_worker(tmp_path, *margin)
     assert await asyncio.to_thread(worker.wait, 400) == 0

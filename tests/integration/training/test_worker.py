@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,14 +21,20 @@ import pyarrow.parquet as parquet
 import pytest
 from mined_data import write_data
 from open_folder import open_folder
+from queued_runs import run_folder
 from small_checkpoint import write_spec
 from small_recipe import write_base, write_recipe
 
 from gateway.client.chunking import chunk_file
 from gateway.local.postgres import Postgres
 from gateway.store.migrations import migrate
+from gateway.store.queries import load_queries
 from training.dataset import data_digest
+from training.errors import TrainingError
+from training.publication.ledger import Ledger
+from training.publication.unfinished import Unfinished
 from training.worker.queue import Outcome, Progress, RunQueue
+from training.worker.stages import RunFolder
 
 LEASE_S = 3.0
 Connection = Any
@@ -73,29 +79,35 @@ class Workers:
     """Worker processes with one work folder."""
 
     def __init__(self, url: str, small: Path, work_dir: Path) -> None:
-        self._url = url
+        self.url = url
         self._small = small
         self.work_dir = work_dir
         self._started: list[subprocess.Popen[bytes]] = []
 
-    def start(self, name: str, *, lease_s: float = LEASE_S) -> subprocess.Popen[bytes]:
+    def start(self, name: str, *options: str, lease_s: float = LEASE_S) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "training", "worker", "--work-dir", str(self.work_dir), "--name", name]
         command += ["--specs", str(self._small / "specs"), "--base", str(self._small / "base")]
-        command += ["--lease", str(lease_s), "--poll", "0.2"]
-        environment = {**os.environ, "DUOVEC_DATABASE_URL": self._url, "OMP_NUM_THREADS": "1"}
+        command += ["--lease", str(lease_s), "--poll", "0.2", *options]
+        environment = {**os.environ, "DUOVEC_DATABASE_URL": self.url, "OMP_NUM_THREADS": "1"}
         environment.pop("DUOVEC_ENDPOINT", None)
         with (self.work_dir / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(command, env=environment, stderr=log, stdout=log)
         self._started.append(process)
         return process
 
-    def data_of(self, run_id: int) -> None:
+    async def data_of(self, run_id: int) -> RunFolder:
         """The mined data set, in its place: mining from a database has tests of its own."""
-        shutil.copytree(self._small / "data", self.work_dir / f"run-{run_id}" / "data")
+        folder = await run_folder(self.url, self.work_dir, run_id)
+        shutil.copytree(self._small / "data", folder.data)
+        return folder
+
+    def folder(self, run_id: int) -> Path:
+        (folder,) = self.work_dir.glob(f"run-{run_id}-*")
+        return folder
 
     def metrics(self, run_id: int) -> list[int]:
         """The steps in a run's metrics."""
-        path = self.work_dir / f"run-{run_id}" / "train" / "metrics.jsonl"
+        path = self.folder(run_id) / "train" / "metrics.jsonl"
         with contextlib.suppress(FileNotFoundError):
             lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
             return [json.loads(line)["step"] for line in lines if line.endswith("\n")]
@@ -124,10 +136,10 @@ def workers(postgres: Postgres, small: Path, tmp_path: Path) -> Iterator[Workers
     workers.kill()
 
 
-def library_chunks() -> list[tuple[object, ...]]:
+def library_chunks(packages: Sequence[str]) -> list[tuple[object, ...]]:
     """Packages of the standard library, chunked as the indexer does."""
     rows = []
-    for package in ("email", "http", "json", "logging", "wsgiref", "html", "xmlrpc"):
+    for package in packages:
         for path in sorted(Path(sysconfig.get_path("stdlib"), package).glob("*.py")):
             source = path.read_bytes()
             chunks = chunk_file(path.name, source)
@@ -138,7 +150,10 @@ def library_chunks() -> list[tuple[object, ...]]:
     return rows
 
 
-async def store_library(connection: Connection) -> None:
+async def store_library(
+    connection: Connection,
+    packages: Sequence[str] = ("email", "http", "json", "logging", "wsgiref", "html", "xmlrpc"),
+) -> None:
     """One codebase of them, without vectors."""
     key = await connection.fetchval(
         "INSERT INTO codebases (codebase_id, display_name) VALUES ('library', 'L') RETURNING codebase_key"
@@ -146,7 +161,7 @@ async def store_library(connection: Connection) -> None:
     await connection.executemany(
         "INSERT INTO chunks (codebase_key, path, language, symbol, kind, start_line, end_line, content, content_sha256,"
         " file_sha256, ordinal, file_chunk_count) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-        [(key, *row) for row in library_chunks()],
+        [(key, *row) for row in library_chunks(packages)],
     )
 
 
@@ -189,7 +204,7 @@ async def test_a_killed_worker_s_run_is_taken_up_by_another(
         await queue(connection, tmp_path, max_steps=150, epochs=40),
         await queue(connection, tmp_path, max_steps=12, codebase_ids=("library",)),
     ]
-    workers.data_of(runs[0])
+    await workers.data_of(runs[0])
     killed = workers.start("killed")
 
     async def trains() -> bool:
@@ -202,13 +217,13 @@ async def test_a_killed_worker_s_run_is_taken_up_by_another(
     await until("its training is dead too", lambda: asyncio.to_thread(lambda: not workers.children()))
     reached = len(workers.metrics(runs[0]))
     assert reached < 150
-    checkpoints = sorted((tmp_path / f"run-{runs[0]}" / "train" / "checkpoints").glob("checkpoint-*"))
+    checkpoints = sorted((workers.folder(runs[0]) / "train" / "checkpoints").glob("checkpoint-*"))
     others = [workers.start(name) for name in ("second", "third")]
     most = 0
 
     async def ended() -> bool:
         nonlocal most
-        one_run = [line for line in workers.children() if f"run-{runs[0]}/" in line and " run " in line]
+        one_run = [line for line in workers.children() if f"run-{runs[0]}-" in line and " run " in line]
         most = max(most, len(one_run))
         return not await connection.fetchval("SELECT count(*) FROM training_runs WHERE finish_time IS NULL")
 
@@ -226,8 +241,8 @@ async def test_a_killed_worker_s_run_is_taken_up_by_another(
     assert {one["slice"] for one in metrics["comparisons"]} >= {"all", "style docstring", "language python"}
     lineage = json.loads(first["lineage"])
     assert {"code", "recipe_sha256", "data_sha256"} <= lineage.keys()
-    assert lineage["data_sha256"] == data_digest(tmp_path / f"run-{runs[0]}" / "data")
-    mined = tmp_path / f"run-{runs[1]}" / "data"
+    assert lineage["data_sha256"] == data_digest(workers.folder(runs[0]) / "data")
+    mined = workers.folder(runs[1]) / "data"
     assert json.loads(second["lineage"])["data_sha256"] == data_digest(mined)
     scopes = parquet.read_table(mined / "train.parquet")["scope"].to_pylist()
     assert len(scopes) >= 100
@@ -239,15 +254,12 @@ async def test_a_killed_worker_s_run_is_taken_up_by_another(
         assert worker.wait(30) == 0
 
 
-@pytest.mark.parametrize(("lease_s", "attempts"), [(60.0, 1), (LEASE_S, 2)])
-async def test_a_run_outlives_its_database(
-    postgres: Postgres, workers: Workers, tmp_path: Path, lease_s: float, attempts: int
-) -> None:
-    """PostgreSQL stops in mid-training: within the lease the run does not notice, after it the run is taken up."""
+async def test_a_run_outlives_its_database(postgres: Postgres, workers: Workers, tmp_path: Path) -> None:
+    """PostgreSQL stops in mid-training and is back within the lease: the run does not notice."""
     connection = await asyncpg.connect(postgres.url)
     run_id = await queue(connection, tmp_path, max_steps=150, epochs=40)
-    workers.data_of(run_id)
-    worker = workers.start("one", lease_s=lease_s)
+    await workers.data_of(run_id)
+    worker = workers.start("one", lease_s=60.0)
 
     async def trains() -> bool:
         return len(workers.metrics(run_id)) > 10
@@ -257,13 +269,11 @@ async def test_a_run_outlives_its_database(
     reached = len(workers.metrics(run_id))
     assert reached < 150
 
-    async def noticed() -> bool:
-        if attempts == 1:
-            return len(workers.metrics(run_id)) > reached + 5
-        return not workers.children()
+    async def goes_on() -> bool:
+        return len(workers.metrics(run_id)) > reached + 5
 
     try:
-        await until("it goes on alone, or gives up", noticed)
+        await until("it goes on alone", goes_on)
     finally:
         await postgres.start()
     assert worker.poll() is None
@@ -274,19 +284,110 @@ async def test_a_run_outlives_its_database(
 
     await until("it has ended", ended)
     found = await row(connection, run_id)
-    assert (found["state"], found["attempt"], found["error"]) == ("SUCCEEDED", attempts, None)
+    assert (found["state"], found["attempt"], found["error"]) == ("SUCCEEDED", 1, None)
     assert workers.metrics(run_id) == list(range(1, 151))
-    assert ("the database is away" in (tmp_path / "one.log").read_text()) == (attempts == 2)
     await connection.execute("TRUNCATE training_runs CASCADE")
     await connection.close()
     worker.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(worker.wait, 30) == 0
 
 
+async def test_a_worker_whose_database_hangs_ends_its_training_before_another_begins_it(
+    connection: Connection, workers: Workers, tmp_path: Path
+) -> None:
+    """Its own connection is mute and not broken: it is given up within the lease, not when the call times out."""
+    run_id = await queue(connection, tmp_path, max_steps=150, epochs=40)
+    await workers.data_of(run_id)
+    workers.start("one")
+
+    async def trains() -> bool:
+        return len(workers.metrics(run_id)) > 10
+
+    await until("it trains", trains)
+
+    async def idle_backend() -> Any:
+        return await connection.fetchval(
+            "SELECT pid FROM pg_stat_activity WHERE query LIKE 'UPDATE training_runs%' AND state = 'idle'"
+        )
+
+    await until("its connection is idle", idle_backend)
+    backend = await idle_backend()
+    os.kill(backend, signal.SIGSTOP)
+    most = 0
+    try:
+        workers.start("two")
+
+        async def ended() -> bool:
+            nonlocal most
+            most = max(most, len([line for line in workers.children() if " run " in line]))
+            return (await row(connection, run_id))["finish_time"] is not None
+
+        await until("it has ended", ended)
+    finally:
+        os.kill(backend, signal.SIGCONT)
+    found = await row(connection, run_id)
+    assert (found["state"], found["attempt"], found["lost_count"]) == ("SUCCEEDED", 2, 1)
+    assert most == 1
+    assert workers.metrics(run_id) == list(range(1, 151))
+
+
+async def test_what_is_away_is_waited_for_and_a_cancellation_waits_for_a_worker(
+    connection: Connection, workers: Workers, small: Path, tmp_path: Path
+) -> None:
+    """No Triton: tried again later, longer each time, and never a lost worker. Something of it may be published, so
+    that a worker ends it when it is cancelled.
+    """
+    run_id = await queue(connection, tmp_path)
+    await connection.execute("UPDATE training_runs SET publish = true, retry_count = 3")
+    shutil.copytree(small / "base", (await workers.data_of(run_id)).result)
+    away = ("--endpoint", "127.0.0.1:1", "--triton-url", "127.0.0.1:1", "--repository", str(tmp_path))
+    workers.start("one", *away, "--poll", "60")
+
+    async def given_back() -> bool:
+        return (await row(connection, run_id))["retry_count"] == 4
+
+    await until("it is given back", given_back)
+    found = await connection.fetchrow("SELECT *, retry_time - now() AS delay FROM training_runs")
+    assert (found["state"], found["attempt"], found["lost_count"]) == ("QUEUED", 1, 0)
+    assert 400 < found["delay"].total_seconds() < 481
+    queue_of_another = RunQueue(workers.url, "another", 60.0)
+    assert await queue_of_another.claim() is None
+    assert await queue_of_another.has_queued()
+    await queue_of_another.close()
+
+    await connection.execute(load_queries("training.sql")["cancel_run"], run_id)
+    found = await row(connection, run_id)
+    assert (found["state"], found["cancel_requested"]) == ("QUEUED", True)
+    workers.start("two", *away)
+
+    async def cancelled() -> bool:
+        return bool((await row(connection, run_id))["state"] == "CANCELLED")
+
+    await until("it is cancelled", cancelled)
+
+
+async def test_without_its_database_a_worker_ends_where_it_need_not_wait(postgres: Postgres, tmp_path: Path) -> None:
+    """`--until-empty` on a database that is away; and any worker on one that refuses, which no waiting mends."""
+    away, refusing = "postgresql://duovec@127.0.0.1:1/duovec", f"{postgres.url}_of_nobody"
+    command = [sys.executable, "-m", "training", "worker", "--work-dir", str(tmp_path)]
+    started = [
+        await asyncio.create_subprocess_exec(*command, *options, "--database-url", url, stderr=asyncio.subprocess.PIPE)
+        for url, options in ((away, ["--until-empty"]), (refusing, []))
+    ]
+    told = [(await one.communicate())[1].decode() for one in started]
+    assert [one.returncode for one in started] == [1, 1]
+    assert "error: the database is away" in told[0]
+    assert "refuses: database" in told[1]
+    assert "does not exist" in told[1]
+    with pytest.raises(TrainingError, match="does not exist") as refused:
+        await asyncio.to_thread(Ledger(refusing).__enter__)
+    assert not isinstance(refused.value, Unfinished)
+
+
 async def test_a_run_is_cancelled_or_given_back(connection: Connection, workers: Workers, tmp_path: Path) -> None:
     """Within the training: its process ends first. A worker that is stopped leaves its run to others at once."""
     run_id = await queue(connection, tmp_path, max_steps=100_000, epochs=100_000)
-    workers.data_of(run_id)
+    await workers.data_of(run_id)
     worker = workers.start("one")
 
     async def trains() -> bool:
@@ -313,7 +414,7 @@ async def test_a_run_is_cancelled_or_given_back(connection: Connection, workers:
 
     await until("it is cancelled", cancelled)
     assert workers.children() == []
-    assert not (tmp_path / f"run-{run_id}" / "train" / "result").exists()
+    assert not (workers.folder(run_id) / "train" / "result").exists()
 
 
 async def test_a_recipe_that_does_not_do_ends_the_run_with_its_reason(
@@ -331,8 +432,15 @@ async def test_a_recipe_that_does_not_do_ends_the_run_with_its_reason(
             recipe,
             publish,
         )
-    # Nothing is stored: INSUFFICIENT_TRAINING_DATA comes out of mining.
-    await queue(connection, tmp_path)
+    await connection.execute(
+        "INSERT INTO training_runs (recipe, encoder, codebase_ids, device, publish, principal_id, state, attempt,"
+        " lost_count, lease_until)"
+        " VALUES ('x', 'small.toml', '{}', 'cpu', false, 'admin', 'RUNNING', 12, 9, now() - interval '1 s')"
+    )
+    # Its data came from a codebase that was deleted: it is mined again, from what is left.
+    await store_library(connection, ["json", "html", "wsgiref"])
+    folder = await workers.data_of(await queue(connection, tmp_path))
+    (folder.data / "card.json").write_text(json.dumps({"sources": [{"name": "library"}, {"name": "deleted"}]}))
     workers.start("one")
 
     async def ended() -> bool:
@@ -345,7 +453,8 @@ async def test_a_recipe_that_does_not_do_ends_the_run_with_its_reason(
         "RECIPE_INVALID",
         "RECIPE_INVALID",
         "WORKER_CANNOT_PUBLISH",
-        "MINE_FAILED",
+        "WORKERS_LOST",
+        "INSUFFICIENT_TRAINING_DATA",
     ]
     assert "unknown key speed" in rows[0]["error"]
     assert all("\n" not in one["error"] for one in rows)
@@ -386,11 +495,16 @@ async def test_each_run_is_claimed_once_and_an_old_claim_writes_nothing(
     kept = await row(connection, taken.run_id)
     assert (kept["state"], kept["stage"], kept["worker"], kept["lineage"]) == ("RUNNING", None, "worker 1", "{}")
     await connection.execute(
-        "UPDATE training_runs SET lease_until = now() - interval '1 s', attempt = 10 WHERE run_id = $1", taken.run_id
+        "UPDATE training_runs SET lease_until = now() - interval '1 s' WHERE run_id = $1", taken.run_id
     )
-    assert await new.claim() is None
-    lost = await row(connection, taken.run_id)
-    assert (lost["state"], lost["error_reason"]) == ("FAILED", "WORKERS_LOST")
+    again = await new.claim()
+    assert again is not None
+    assert (again.attempt, again.lost_count, again.retry_count) == (3, 2, 0)
+    assert await new.give_back(again)
+    once_more = await new.claim()
+    assert once_more is not None
+    assert (once_more.attempt, once_more.lost_count, once_more.retry_count) == (4, 2, 0)
+    assert await new.ended([claimed[1], 10**9]) == {10**9}
     for one in queues:
         await one.close()
 
@@ -398,7 +512,7 @@ async def test_each_run_is_claimed_once_and_an_old_claim_writes_nothing(
 async def test_a_schedule_queues_a_run_when_there_is_enough_new_feedback(
     postgres: Postgres, connection: Connection
 ) -> None:
-    """Counted by codebase and since the run before; one run at a time, whoever looks."""
+    """Counted by codebase and since the run before, where something can be learned; one run at a time."""
     keys = [
         await connection.fetchval(
             "INSERT INTO codebases (codebase_id, display_name) VALUES ($1, $1) RETURNING codebase_key", name
@@ -412,6 +526,9 @@ async def test_a_schedule_queues_a_run_when_there_is_enough_new_feedback(
     queues = [RunQueue(postgres.url, f"worker {number}", 60.0) for number in range(4)]
     await judge(connection, keys[0], 2)
     await judge(connection, keys[1], 5)
+    # Nothing to tell them from: no example.
+    await judge(connection, keys[0], 5, useless=0)
+    await judge(connection, keys[0], 0, useless=5)
     assert [await one.queue_due() for one in queues] == [None] * 4
     await judge(connection, keys[0], 1)
     found = [one for one in await asyncio.gather(*(one.queue_due() for one in queues)) if one is not None]
@@ -429,8 +546,9 @@ async def test_a_schedule_queues_a_run_when_there_is_enough_new_feedback(
         await one.close()
 
 
-async def judge(connection: Connection, codebase_key: int, count: int) -> None:
-    """Feedback on so many hits of one search."""
+async def judge(connection: Connection, codebase_key: int, useful: int, *, useless: int = 1) -> None:
+    """Feedback on the hits of one search."""
+    count = useful + useless
     principal = await connection.fetchval(
         "INSERT INTO principals (principal_id, display_name) VALUES ('someone', 'S')"
         " ON CONFLICT (principal_id) DO UPDATE SET display_name = 'S' RETURNING principal_key"
@@ -456,10 +574,11 @@ async def judge(connection: Connection, codebase_key: int, count: int) -> None:
     for chunk_id in chunk_ids:
         await connection.execute(
             "INSERT INTO feedback (search_key, codebase_key, chunk_id, content_sha256, rank, codebase_rank, useful,"
-            " judge_time) VALUES ($1, $2, $3, $4, 1, 1, true, $5)",
+            " judge_time) VALUES ($1, $2, $3, $4, 1, 1, $5, $6)",
             search,
             codebase_key,
             chunk_id,
             bytes(32),
+            chunk_id <= useful,
             datetime.now(UTC),
         )

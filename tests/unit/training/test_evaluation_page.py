@@ -6,11 +6,12 @@ import numpy as np
 
 from training.cli.evaluate import table_of
 from training.dataset import Row
-from training.evaluation.evaluate import SYSTEMS, Evaluation
+from training.evaluation.evaluate import BASE, BM25, CODE, PAIR, TEXT, Evaluation
 from training.evaluation.metrics import rank_scores
 from training.evaluation.page import write_page
 from training.evaluation.questions import CONDITIONS, ask
 
+SYSTEMS = (PAIR, CODE, TEXT, BASE, BM25)
 _QUERIES = ("read the file", "<script>alert(1)</script>", "close & wait", "open the door")
 
 

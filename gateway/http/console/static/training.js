@@ -53,7 +53,7 @@ function overview(runs, schedules) {
     schedules.length > 0 &&
       el("section.card", {}, el("h2", {}, "Schedules"),
         table("Schedules", ["Schedule", "Encoder", "Queues a run after", "Codebases", "By"],
-          schedules.map((one) => [`Schedule ${one.scheduleId}`, visible(one.encoder), `${count(one.minFeedbackCount)} judged hits`,
+          schedules.map((one) => [`Schedule ${one.scheduleId}`, visible(one.encoder), `${count(one.minFeedbackCount)} examples of feedback`,
             one.spec.codebaseIds.join(", ") || "all", visible(one.principalId)]))),
   ];
 }

@@ -1,0 +1,74 @@
+"""A run's folder: whose it is, what it says of its result."""
+
+import hashlib
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from training.worker.queue import QueuedRun
+from training.worker.stages import RunFolder, WorkerSettings, run_folders
+
+RUN = QueuedRun(
+    run_id=7,
+    recipe='encoder = "compact-text"\n[optimizer]\nlearning_rate = 0.1\n',
+    encoder="compact-text",
+    codebase_ids=(),
+    seed=None,
+    device="cpu",
+    precision=None,
+    publish=False,
+    attempt=1,
+    cancel_requested=False,
+    lost_count=0,
+    retry_count=0,
+    create_time=datetime(2026, 11, 22, tzinfo=UTC),
+    database="1/2",
+)
+
+
+def folder_of(run: QueuedRun, work_dir: Path) -> RunFolder:
+    return RunFolder(WorkerSettings("", work_dir), run)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"database": "1/3"},
+        {"create_time": datetime(2026, 11, 23, tzinfo=UTC)},
+        {"recipe": "seed = 2"},
+        {"codebase_ids": ("mine",)},
+        {"device": "cuda"},
+        {"seed": 2},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_another_run_of_the_same_number_has_another_folder(change: dict[str, object], tmp_path: Path) -> None:
+    """A database that was restored counts again: what an old run left is not evaluated as the new one's."""
+    assert folder_of(replace(RUN, **change), tmp_path).path != folder_of(RUN, tmp_path).path  # type: ignore[arg-type]
+
+
+def test_the_same_run_goes_on_in_its_folder(tmp_path: Path) -> None:
+    """Whatever its attempt."""
+    later = replace(RUN, attempt=5, lost_count=3, retry_count=1, cancel_requested=True)
+    assert folder_of(later, tmp_path).path == folder_of(RUN, tmp_path).path
+
+
+def test_folders_are_found_by_their_database(tmp_path: Path) -> None:
+    """Old ones are deleted by what this database says of its runs, so that no others may be among them."""
+    for run in (RUN, replace(RUN, database="1/3", run_id=8)):
+        folder_of(run, tmp_path).prepare()
+    (tmp_path / "run-9-by-hand").mkdir()
+    assert run_folders(tmp_path, "1/2") == {7: folder_of(RUN, tmp_path).path}
+
+
+def test_the_recipe_s_digest_is_that_of_the_result(tmp_path: Path) -> None:
+    """What it was trained by, not what lies beside it."""
+    folder = folder_of(RUN, tmp_path)
+    folder.prepare()
+    assert folder.lineage()["recipe_sha256"] == hashlib.sha256(RUN.recipe.encode()).hexdigest()
+    folder.result.mkdir(parents=True)
+    (folder.result / "lineage.json").write_text(json.dumps({"recipe_sha256": "abc"}), encoding="utf-8")
+    assert folder.lineage()["recipe_sha256"] == "abc"
