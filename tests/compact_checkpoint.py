@@ -14,11 +14,12 @@ from export.transformer import load_transformer
 ENCODER = "compact-code"
 
 
-def write_adapters(folder: Path, *, rank: int | None = None, scale: float = 1.0) -> Path:
+def write_adapters(folder: Path, *, rank: int | None = None, scale: float = 1.0, shuffled: bool = False) -> Path:
     """The encoder's own adapters; with `rank` a head that keeps so few directions and words that weigh nothing, with
-    `scale` other weights of the head.
+    `scale` or `shuffled` other weights of the head.
 
-    A head that is scaled gives the same vectors by another checkpoint: the encoder normalizes.
+    A head that is scaled gives the same vectors by another checkpoint: the encoder normalizes. One whose outputs are
+    shuffled finds the same by vectors that have nothing in common with the encoder's own.
     """
     spec = load_builtin(ENCODER)
     checkpoint = open_checkpoint(spec)
@@ -29,6 +30,8 @@ def write_adapters(folder: Path, *, rank: int | None = None, scale: float = 1.0)
         basis_HR = np.linalg.qr(np.random.default_rng(5).standard_normal((head_DH.shape[1], rank)))[0]
         head_DH = head_DH @ basis_HR @ basis_HR.T
         adapters = replace(adapters, words=np.zeros_like(adapters.words))
+    if shuffled:
+        head_DH = np.random.default_rng(6).permutation(head_DH)
     folder.mkdir(parents=True, exist_ok=True)
     save_adapters(replace(adapters, head=head_DH.astype(np.float32)), folder / ADAPTERS_FILE)
     return folder
