@@ -13,6 +13,7 @@ from mined_data import write_data
 from safetensors.numpy import load_file
 from small_recipe import write_base, write_recipe
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from export.encoder import build_encoder
@@ -80,19 +81,40 @@ def _weights(run: _Run) -> dict[str, np.ndarray]:
     return load_file(run.output / "result" / "adapters.safetensors")
 
 
+@pytest.fixture
+def passes() -> Iterator[list[str]]:
+    """One entry for each forward pass of a layer: of what is within it, for the layer itself is not called again."""
+    seen: list[str] = []
+
+    def note(module: torch.nn.Module, _: object) -> None:
+        if type(module).__name__ == "BertSelfAttention":
+            seen.append(type(module).__name__)
+
+    handle = register_module_forward_pre_hook(note)
+    yield seen
+    handle.remove()
+
+
 @pytest.mark.parametrize(
-    ("lines", "optimizer"),
+    ("lines", "optimizer", "repeated"),
     [
-        ((("[data]\n", '[loss]\nname = "cached-contrastive"\nmini_batch = 3\n[data]\n'),), {}),
-        ((), {"gradient_checkpointing": True}),
+        # Eight rows in parts of three, each once without gradients and once with.
+        ((("[data]\n", '[loss]\nname = "cached-contrastive"\nmini_batch = 3\n[data]\n'),), {}, 6),
+        ((), {"gradient_checkpointing": True}, 2),
     ],
     ids=["cached", "gradient checkpointing"],
 )
-def test_what_saves_memory_changes_no_result(
-    lines: tuple[tuple[str, str], ...], optimizer: dict[str, Any], start: Start, plain: _Run
+def test_what_saves_memory_computes_more_and_changes_no_result(
+    lines: tuple[tuple[str, str], ...],
+    optimizer: dict[str, Any],
+    repeated: int,
+    plain: _Run,
+    passes: list[str],
+    start: Start,
 ) -> None:
     """The same losses, norms and weights, but for the order of additions."""
     run = start(*lines, **optimizer)
+    assert len(passes) == repeated * _STEPS * 2 * 2  # queries and passages, through two layers
     for name in ("loss", "grad_norm"):
         np.testing.assert_allclose(run.logged[name], plain.logged[name], rtol=2e-3)
     for name, weight in _weights(plain).items():
