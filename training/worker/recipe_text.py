@@ -18,8 +18,10 @@ def effective_recipe(text: str, *, seed: int | None, precision: str | None) -> s
         return text
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
+    except ValueError as exc:  # besides TOML's own: an integer of more than 4,300 digits
         raise TrainingError(f"the recipe is not valid TOML: {exc}") from exc
+    except RecursionError as exc:
+        raise TrainingError("the recipe is not valid TOML: its tables or lists are nested too deeply") from exc
     if seed is not None:
         table["seed"] = seed
     if precision is not None:

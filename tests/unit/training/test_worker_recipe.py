@@ -40,7 +40,13 @@ def test_strings_and_tables_survive() -> None:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("seed = ", "not valid TOML"), ("optimizer = 3", "must be a table"), ("when = 2026-01-01", "no recipe holds")],
+    [
+        ("seed = ", "not valid TOML"),
+        ("seed = 1" + "0" * 5_000, "not valid TOML"),
+        ("a = " + "[" * 5_000, "not valid TOML"),
+        ("optimizer = 3", "must be a table"),
+        ("when = 2026-01-01", "no recipe holds"),
+    ],
 )
 def test_what_is_no_recipe_is_named(text: str, words: str) -> None:
     with pytest.raises(TrainingError, match=words):
