@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_models import FEED_FORWARD
 
 from export.encoder import BuildOptions, build_encoder
 from export.errors import ExportError
@@ -67,10 +68,10 @@ def test_neurons_that_add_nothing_go_first(qwen2_folder: Path, tmp_path: Path) -
     ids = torch.arange(5, 30)[None]
     with torch.no_grad():
         whole = build_encoder(QODO, checkpoint)[0](ids, torch.ones_like(ids))
-        encoder, _ = build_encoder(QODO, checkpoint, BuildOptions(ffn_width=4480))
+        encoder, _ = build_encoder(QODO, checkpoint, BuildOptions(ffn_width=FEED_FORWARD // 2))
         torch.testing.assert_close(encoder(ids, torch.ones_like(ids)), whole, atol=1e-5, rtol=0)
     last: Any = layer_list(encoder.transformer, "qwen2")[1]
-    assert last.mlp.down_proj.weight.shape == (1536, 4480)
+    assert last.mlp.down_proj.weight.shape == (1536, FEED_FORWARD // 2)
 
 
 def test_more_than_there_is_cannot_be_pruned(text_spec: EncoderSpec, checkpoint: Checkpoint, jina_folder: Path) -> None:

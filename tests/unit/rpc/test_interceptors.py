@@ -47,6 +47,7 @@ CASES = [
     (errors.FailedPrecondition("not now"), code_pb2.FAILED_PRECONDITION, "INTERNAL", "not now"),
     (errors.SpaceMismatch("not this"), code_pb2.FAILED_PRECONDITION, "SPACE_MISMATCH", "not this"),
     (errors.SpaceNotReady("not yet"), code_pb2.FAILED_PRECONDITION, "SPACE_NOT_READY", "not yet"),
+    (errors.SpaceIncomplete("not yet"), code_pb2.FAILED_PRECONDITION, "SPACE_NOT_READY", "not yet"),
     (errors.SpaceInUse("in use"), code_pb2.FAILED_PRECONDITION, "SPACE_IN_USE", "in use"),
     (errors.RevisionChanged("another"), code_pb2.FAILED_PRECONDITION, "REVISION_CHANGED", "another"),
     (errors.Overloaded("full", retry_after_s=2.5), code_pb2.RESOURCE_EXHAUSTED, "OVERLOADED", "full"),
