@@ -80,15 +80,16 @@ async def test_the_blend_is_weighed_at_once_and_as_the_service_does(
     question = "sum of two numbers"
     await console.show(f"search?in={CODEBASE}&q={question}")
     before = await scores(console)
-    replies = []
-    page.on("response", lambda reply: replies.append(reply) if reply.url.endswith("/Search") else None)
+    calls = []
+    # Not replies: that to the search before may be told of after the page has shown it.
+    page.on("request", lambda call: calls.append(call) if call.url.endswith("/Search") else None)
     slider = page.get_by_label("Blend")
     for share in (1.0, 0.0):
         # As a hand that moves it and has not let go: no change yet, and no call.
         await slider.evaluate(f"it => {{ it.value = {share * 100}; it.dispatchEvent(new Event('input')); }}")
         expected = indexed.search(CODEBASE, question, blend=share, unlogged=True).hits
         at_once = await scores(console)
-        assert replies == []
+        assert calls == []
         assert list(at_once) == [hit.chunk_id for hit in expected]
         assert list(at_once.values()) == pytest.approx([hit.score for hit in expected], abs=1e-3)
         assert at_once != before
@@ -96,7 +97,7 @@ async def test_the_blend_is_weighed_at_once_and_as_the_service_does(
     await page.wait_for_url(re.compile("blend=0.00"))
     await console.settled()
     assert await scores(console) == pytest.approx(at_once, abs=1e-3)
-    assert len(replies) == 1
+    assert len(calls) == 1
     # Fiddling is in no log; what is said of the hits is, with the search that it is of.
     assert len(await fetch(stack, "SELECT FROM searches WHERE query_text = $1", question)) == 1
     await page.locator(".hit").first.get_by_role("button", name="Not useful").click()
