@@ -29,10 +29,11 @@ test: lint
 
 computing: $(VENV)/installed
 	$(BIN)/pytest tests/unit tests/contract
-	$(BIN)/pytest tests/integration/export tests/integration/training
+	$(BIN)/pytest tests/integration/training
 
 waiting: $(VENV)/installed browser
 	$(BIN)/pytest tests/integration/gateway tests/integration/console tests/integration/local tests/integration/store
+	$(BIN)/pytest tests/integration/export
 	$(BIN)/pytest tests/integration/batch
 
 # Of the console's tests; in no registry of Python's or JavaScript's.

@@ -386,7 +386,7 @@ async def test_without_its_database_a_worker_ends_where_it_need_not_wait(postgre
 
 async def test_a_run_is_cancelled_or_given_back(connection: Connection, workers: Workers, tmp_path: Path) -> None:
     """Within the training: its process ends first. A worker that is stopped leaves its run to others at once."""
-    run_id = await queue(connection, tmp_path, max_steps=100_000, epochs=100_000)
+    run_id = await queue(connection, tmp_path, max_steps=100_000, epochs=10_000)
     await workers.data_of(run_id)
     worker = workers.start("one")
 
