@@ -1,8 +1,9 @@
 -- name: find_searched
 -- Finds which of the codebases row-level security lets the caller see, with their revisions (version null for none) and
 -- what the recall watch found about each; which space is the active one; how many vectors a space has, by PostgreSQL's
--- estimate, and which of its indexes are complete; and the words of a text, split as code is split, with how common each is in these codebases (null where it is not). A row for
--- each codebase, or one without, where none is seen; only the first has the words, which may be many.
+-- estimate, and which of its indexes are complete; and the words of a text, split as code is split, with how common
+-- each is in these codebases (null where it is not). A row for each codebase, or one without, where none is seen; only
+-- the first has the words, which may be many.
 WITH visible AS MATERIALIZED (
     SELECT codebase_id, codebase_key, row_number() OVER () AS n
     FROM codebases WHERE codebase_id = ANY(:codebase_ids::text[])
