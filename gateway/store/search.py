@@ -17,7 +17,13 @@ from gateway.store.named_parameters import bind
 from gateway.store.pool import Database
 from gateway.store.rows import DIMENSION, ChunkRow, HitRow, RevisionRow, SearchQuery, SearchResult
 from gateway.store.search_plan import EXACT_LIMIT, Counts, Method, Plan, choose_plan, may_fall_back, most_compared
-from gateway.store.search_statements import QUERIES, count_statement, rank_statement
+from gateway.store.search_statements import (
+    QUERIES,
+    configure_statement,
+    count_statement,
+    find_statement,
+    rank_statement,
+)
 from gateway.store.search_words import NO_WORDS, PART_WEIGHTS, WordQuery, choose_words
 from gateway.store.spaces import another_is_active
 
@@ -29,7 +35,8 @@ if TYPE_CHECKING:
 _MAX_SCAN_TUPLES = 100_000
 # How long the counts of codebases too large for exact search are kept: counting a million takes longer than searching.
 _COUNTS_MAX_AGE_S = 10.0
-_COUNTS_MAX_ENTRIES = 1024
+_MAX_REMEMBERED = 1024
+_COMPARE_ALL = Plan(Method.EXACT, 0)
 _BEFORE_ALL = (float("inf"), 0)
 
 
@@ -41,6 +48,8 @@ class SearchStore:
         self._database = database
         self._exact_limit = exact_limit
         self._counts: OrderedDict[tuple[int, ...], tuple[float, int, int]] = OrderedDict()
+        # Whether and how an index was asked the last time: the next transaction begins configured for it.
+        self._plans: OrderedDict[tuple[int, tuple[str, ...]], Plan] = OrderedDict()
 
     async def search(
         self,
@@ -71,8 +80,11 @@ class SearchStore:
             DatabaseUnavailable: The server cannot be reached.
         """
         values = _values(space_key, query)
+        # What passes a filter is counted first, which may well be a matter of reading all.
+        restricts, plan_key = query.filter.restricts, (space_key, tuple(codebase_ids))
+        settings = _settings(_COMPARE_ALL if restricts else self._plans.get(plan_key, _COMPARE_ALL), timeout_s)
         async with self._database.acquire(timeout_s) as connection:
-            known = await _find_searched(connection, codebase_ids, space_key, query)
+            known = await _find_searched(connection, codebase_ids, space_key, settings, query)
             if only_if_active and known.active_space_key != space_key:
                 raise another_is_active(space_key)
             # What has no policies of its own, words and remembered counts, is asked for these alone.
@@ -80,15 +92,18 @@ class SearchStore:
             searched, pending = await self._count(connection, values["codebase_keys"], space_key)
             counts = replace(known.counts, searched=searched)
             plan = self._choose(counts, query)
-            if query.filter.restricts and plan.method is not Method.EXACT:
+            if restricts and plan.method is not Method.EXACT:
                 most = most_compared(plan, counts, exact_limit=self._exact_limit)
                 counts = replace(counts, matching=await _count_matching(connection, values, limit=most + 1))
                 plan = self._choose(counts, query)
-            await self._configure(connection, plan, timeout_s)
+            if not restricts:
+                self._remember_plan(plan_key, plan)
+            if _settings(plan, timeout_s) != settings:
+                await _configure(connection, plan, timeout_s)
             records = await self._rank(connection, plan, query, known.words, values | {"searched": searched})
             if _too_few(records, plan, counts, query) and may_fall_back(counts):
                 plan = Plan(Method.EXACT, plan.pool)
-                await self._configure(connection, plan, timeout_s)
+                await _configure(connection, plan, timeout_s)
                 records = await self._rank(connection, plan, query, known.words, values | {"searched": searched})
         hits = [record for record in records if record["score"] is not None]
         return SearchResult(
@@ -115,14 +130,14 @@ class SearchStore:
         """
         values = _values(space_key, query) | {"codebase_keys": [codebase_key], "searched": 0}
         async with self._database.acquire(timeout_s) as connection:
-            await self._configure(connection, plan, timeout_s)
+            await _configure(connection, plan, timeout_s)
             records = await self._rank(connection, plan, query, NO_WORDS, values)
         return tuple(_hit_row(record) for record in records[: query.limit] if record["score"] is not None)
 
     async def get_indexes(self, space_key: int, *, timeout_s: float) -> Counts:
         """Get which indexes of a space are complete; the counts are those of no codebase."""
         async with self._database.acquire(timeout_s) as connection:
-            return (await _find_searched(connection, [], space_key)).counts
+            return (await _find_searched(connection, [], space_key, _settings(_COMPARE_ALL, timeout_s))).counts
 
     async def get_vector(
         self, codebase_ids: Sequence[str], space_key: int, chunk_id: int, *, timeout_s: float
@@ -134,7 +149,7 @@ class SearchStore:
             ChunkNotFound: No chunk of the codebases has this id and a vector in the space.
         """
         async with self._database.acquire(timeout_s) as connection:
-            known = await _find_searched(connection, codebase_ids, space_key)
+            known = await _find_searched(connection, codebase_ids, space_key, _settings(_COMPARE_ALL, timeout_s))
             vectors = await _get_vectors(connection, list(known.codebase_ids), space_key, [chunk_id])
         if not vectors:
             raise ChunkNotFound(f"chunk {chunk_id} is not among the chunks of these codebases that have a vector")
@@ -160,9 +175,16 @@ class SearchStore:
         self._counts.pop(key, None)
         if searched > self._exact_limit:
             self._counts[key] = (time.monotonic(), searched, pending)
-            if len(self._counts) > _COUNTS_MAX_ENTRIES:
+            if len(self._counts) > _MAX_REMEMBERED:
                 self._counts.popitem(last=False)
         return searched, pending
+
+    def _remember_plan(self, key: tuple[int, tuple[str, ...]], plan: Plan) -> None:
+        self._plans.pop(key, None)
+        if plan.method is not Method.EXACT:
+            self._plans[key] = plan
+            if len(self._plans) > _MAX_REMEMBERED:
+                self._plans.popitem(last=False)
 
     def _choose(self, counts: Counts, query: SearchQuery) -> Plan:
         return choose_plan(
@@ -172,15 +194,6 @@ class SearchStore:
             plain_weights=abs(query.scale - 1) < 1e-3,
             exact_limit=self._exact_limit,
         )
-
-    async def _configure(self, connection: "Connection", plan: Plan, timeout_s: float) -> None:
-        values = {
-            "timeout_ms": str(max(1, round(timeout_s * 1000))),
-            "ef_search": str(plan.ef),
-            "max_scan_tuples": str(_MAX_SCAN_TUPLES),
-            "sort": "on" if plan.method is Method.EXACT else "off",
-        }
-        await _fetch(connection, "configure_search", values)
 
     async def _rank(
         self,
@@ -206,6 +219,19 @@ class SearchStore:
         )
 
 
+def _settings(plan: Plan, timeout_s: float) -> dict[str, str]:
+    return {
+        "timeout_ms": str(max(1, round(timeout_s * 1000))),
+        "ef_search": str(plan.ef),
+        "max_scan_tuples": str(_MAX_SCAN_TUPLES),
+        "sort": "on" if plan.method is Method.EXACT else "off",
+    }
+
+
+async def _configure(connection: "Connection", plan: Plan, timeout_s: float) -> None:
+    await _fetch_statement(connection, configure_statement(), _settings(plan, timeout_s))
+
+
 async def _fetch(connection: "Connection", name: str, values: Mapping[str, Any]) -> list[asyncpg.Record]:
     return await _fetch_statement(connection, QUERIES[name], values)
 
@@ -227,12 +253,15 @@ class _Searched:
 
 
 async def _find_searched(
-    connection: "Connection", codebase_ids: Sequence[str], space_key: int, query: SearchQuery | None = None
+    connection: "Connection",
+    codebase_ids: Sequence[str],
+    space_key: int,
+    settings: Mapping[str, str],
+    query: SearchQuery | None = None,
 ) -> _Searched:
     text, first_weights = ("", None) if query is None else (query.words, query.word_weights)
-    records = await _fetch(
-        connection, "find_searched", {"codebase_ids": list(codebase_ids), "space_key": space_key, "text": text}
-    )
+    values = {**settings, "codebase_ids": list(codebase_ids), "space_key": space_key, "text": text}
+    records = await _fetch_statement(connection, find_statement(by_words=bool(text)), values)
     found = {record["codebase_id"]: record for record in records if record["codebase_key"] is not None}
     for codebase_id in codebase_ids:
         if codebase_id not in found:
@@ -263,8 +292,6 @@ def _revision(record: asyncpg.Record) -> RevisionRow:
 
 async def _count_matching(connection: "Connection", values: Mapping[str, Any], *, limit: int) -> int:
     """Count the chunks that pass the filter, up to a limit."""
-    # A plan for any values would read all chunks, where one for these takes an index.
-    await _fetch(connection, "plan_by_values", {})
     [record] = await _fetch_statement(connection, count_statement(), {**values, "limit": limit})
     count: int = record["count"]
     return count

@@ -9,6 +9,19 @@ QUERIES = load_queries("search.sql")
 
 
 @cache
+def find_statement(*, by_words: bool) -> str:
+    """The statement that finds what is searched, and configures the transaction."""
+    words = QUERIES["words_of_text" if by_words else "words_of_none"]
+    return QUERIES["find_searched"].format(words=words, settings=QUERIES["settings"])
+
+
+@cache
+def configure_statement() -> str:
+    """The statement that configures the rest of the transaction anew."""
+    return f"SELECT {QUERIES['settings']}"
+
+
+@cache
 def count_statement() -> str:
     """The statement that counts what passes a filter."""
     return _with_filter("count_matching")

@@ -3,17 +3,11 @@
 -- what the recall watch found about each; which space is the active one; how many vectors a space has, by PostgreSQL's
 -- estimate, and which of its indexes are complete; and the words of a text, split as code is split, with how common
 -- each is in these codebases (null where it is not). A row for each codebase, or one without, where none is seen; only
--- the first has the words, which may be many.
+-- the first has the words, which may be many. And configures the rest of the transaction, which saves a round trip.
 WITH visible AS MATERIALIZED (
     SELECT codebase_id, codebase_key, row_number() OVER () AS n
     FROM codebases WHERE codebase_id = ANY(:codebase_ids::text[])
-), sought AS MATERIALIZED (
-    SELECT s.word, (
-               SELECT sum(w.chunk_count)::bigint FROM visible
-               JOIN word_counts w ON w.codebase_key = visible.codebase_key AND w.word = s.word
-           ) AS chunk_count
-    FROM unnest(tsvector_to_array(to_tsvector('simple', code_words(left(:text::text, 10000))))) AS s (word)
-), space AS (
+), {words}, space AS (
     SELECT active_space() AS active_space_key,
            (SELECT greatest(reltuples, 0)::bigint FROM pg_class
             WHERE oid = to_regclass(format('embeddings_s%s', :space_key::integer))) AS in_space,
@@ -21,16 +15,34 @@ WITH visible AS MATERIALIZED (
             WHERE indexrelid = to_regclass(format('embeddings_s%s_hnsw', :space_key::integer))) IS TRUE AS has_hnsw,
            (SELECT indisvalid FROM pg_index
             WHERE indexrelid = to_regclass(format('embeddings_s%s_binary', :space_key::integer))) IS TRUE AS has_binary
+), configured AS MATERIALIZED (
+    SELECT {settings}
 )
 SELECT space.*, visible.codebase_id, visible.codebase_key, watched.least_ef, watched.index_suffices,
-       CASE WHEN visible.n > 1 THEN '{}' ELSE ARRAY(SELECT word FROM sought ORDER BY word) END AS words,
-       CASE WHEN visible.n > 1 THEN '{}' ELSE ARRAY(SELECT chunk_count FROM sought ORDER BY word) END AS word_chunk_counts,
+       CASE WHEN visible.n > 1 THEN '{{}}' ELSE ARRAY(SELECT word FROM sought ORDER BY word) END AS words,
+       CASE WHEN visible.n > 1 THEN '{{}}' ELSE ARRAY(SELECT chunk_count FROM sought ORDER BY word) END AS word_chunk_counts,
        r.version, r.commit_id, r.folder, r.branch, r.commit_time, r.modified, r.record_time, r.outdated
-FROM space
+FROM configured CROSS JOIN space
 LEFT JOIN visible ON true
 LEFT JOIN revisions r USING (codebase_key)
 LEFT JOIN recall_checks watched ON watched.space_key = :space_key::integer AND watched.codebase_key = visible.codebase_key
 ORDER BY visible.n
+
+-- name: words_of_text
+-- The words of a text, with how common each is.
+sought AS MATERIALIZED (
+    SELECT s.word, (
+               SELECT sum(w.chunk_count)::bigint FROM visible
+               JOIN word_counts w ON w.codebase_key = visible.codebase_key AND w.word = s.word
+           ) AS chunk_count
+    FROM unnest(tsvector_to_array(to_tsvector('simple', code_words(left(:text::text, 10000))))) AS s (word)
+)
+
+-- name: words_of_none
+-- What stands for the words where there is no text: with them the statement would be planned anew each time.
+sought AS (
+    SELECT NULL::text AS word, NULL::bigint AS chunk_count WHERE false
+)
 
 -- name: count_searchable
 -- Counts the chunks of codebases with and without a vector of the space.
@@ -38,10 +50,6 @@ SELECT embedded.n AS searched_chunk_count, greatest(total.n - embedded.n, 0) AS 
 FROM (SELECT count(*) AS n FROM chunks WHERE codebase_key = ANY(:codebase_keys::bigint[])) total,
      (SELECT count(*) AS n FROM embeddings
       WHERE space_key = :space_key::integer AND codebase_key = ANY(:codebase_keys::bigint[])) embedded
-
--- name: plan_by_values
--- Has every later statement of this transaction planned for its own values.
-SELECT set_config('plan_cache_mode', 'force_custom_plan', true)
 
 -- name: count_matching
 -- Counts the chunks that a filter lets through, up to a limit.
@@ -55,17 +63,17 @@ SELECT chunk_id, embedding FROM embeddings
 WHERE chunk_id = ANY(:chunk_ids::bigint[]) AND space_key = :space_key::integer
   AND codebase_key = ANY(:codebase_keys::bigint[])
 
--- name: configure_search
--- Sets, for this transaction, the server's own deadline, how far an HNSW scan goes, and, with sort "off", that the planner
--- takes indexes, of vectors and of words, where it would rather read and sort everything.
-SELECT set_config('statement_timeout', :timeout_ms::text, true),
-       set_config('plan_cache_mode', 'force_custom_plan', true),
-       set_config('jit', 'off', true),
-       set_config('hnsw.ef_search', :ef_search::text, true),
-       set_config('hnsw.iterative_scan', 'strict_order', true),
-       set_config('hnsw.max_scan_tuples', :max_scan_tuples::text, true),
-       set_config('enable_sort', :sort::text, true),
-       set_config('enable_seqscan', :sort::text, true)
+-- name: settings
+-- For this transaction the server's own deadline, plans for the statements' own values, how far an HNSW scan goes, and, with
+-- sort "off", that the planner takes indexes, of vectors and of words, where it would rather read and sort everything.
+set_config('statement_timeout', :timeout_ms::text, true),
+set_config('plan_cache_mode', 'force_custom_plan', true),
+set_config('jit', 'off', true),
+set_config('hnsw.ef_search', :ef_search::text, true),
+set_config('hnsw.iterative_scan', 'strict_order', true),
+set_config('hnsw.max_scan_tuples', :max_scan_tuples::text, true),
+set_config('enable_sort', :sort::text, true),
+set_config('enable_seqscan', :sort::text, true)
 
 -- name: filter
 -- What a filter asks of a chunk c.

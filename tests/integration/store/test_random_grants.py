@@ -104,6 +104,6 @@ async def rank_unchecked(
     words = WordQuery(("def", "f1"), (None, None), (None, None), "'f1'") if query.words else NO_WORDS
     values = search_module._values(space_key, query) | {"codebase_keys": named, "searched": CODEBASES * CHUNKS}
     async with database.acquire(60) as connection:
-        await store._configure(connection, plan, 60)
+        await search_module._configure(connection, plan, 60)
         records = await store._rank(connection, plan, query, words, values)
     return [record["codebase_key"] for record in records if record["score"] is not None]

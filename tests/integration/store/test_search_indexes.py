@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from gateway.store.named_parameters import bind
 from gateway.store.pool import Database
 from gateway.store.rows import FilterRow, SearchQuery, SpaceRow
 from gateway.store.search import SearchStore
-from gateway.store.search_plan import Method
+from gateway.store.search_plan import Method, Plan
 from gateway.store.search_statements import count_statement, rank_statement
 from gateway.store.spaces import SpaceStore
 
@@ -122,6 +123,47 @@ async def test_the_plan_reads_the_index(
     assert [node for node in nodes_of(nearest) if "Sort" in node["Node Type"]] == []
 
 
+async def test_a_transaction_is_configured_for_the_search_that_it_is_about(
+    database: Database, ids: list[int], space: SpaceRow, codebase_key: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It begins as the last one of the same codebases ended; where something else is to be done, that is set again."""
+    built = SpaceStore(database, binary_above_count=400)
+    await built.build_hnsw_index(space.space_key, above_chunk_count=400)
+    store, configured, configure = SearchStore(database, exact_limit=400), [], search._configure
+    rank = store._rank
+    seen: list[tuple[str, str]] = []
+
+    async def noting(connection: Any, *of_what: Any) -> Any:
+        seen.append(
+            tuple(await connection.fetchrow("SELECT current_setting('hnsw.ef_search'), current_setting('enable_sort')"))
+        )
+        return await rank(connection, *of_what)
+
+    async def counting(connection: Any, plan: Plan, timeout_s: float) -> None:
+        configured.append(plan.method)
+        await configure(connection, plan, timeout_s)
+
+    monkeypatch.setattr(store, "_rank", noting)
+    monkeypatch.setattr(search, "_configure", counting)
+    query = SearchQuery(make_vectors(1, seed=1)[0], limit=10)
+    few = FilterRow(path_regex="^src/f0001.\\.py$", path_from="src/f0001", path_below="src/f0002")
+    for asked, expected, configurations in (
+        (query, ("150", "off"), 1),
+        (query, ("150", "off"), 1),
+        (replace(query, limit=40), ("400", "off"), 2),
+        (replace(query, filter=few), ("1", "on"), 2),
+        (query, ("150", "off"), 3),
+    ):
+        await store.search(["demo"], space.space_key, asked, timeout_s=5)
+        assert seen[-1] == expected
+        assert len(configured) == configurations
+    async with database.acquire(5) as connection:
+        await connection.execute(f"DROP INDEX embeddings_s{space.space_key}_binary")
+    for configurations in (4, 4):
+        result = await store.search(["demo"], space.space_key, query, timeout_s=5)
+        assert (result.method, seen[-1], len(configured)) == (Method.EXACT, ("1", "on"), configurations)
+
+
 def nodes_of(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """A node of a plan and all below it."""
     yield plan
@@ -151,7 +193,7 @@ async def test_what_passes_a_filter_is_counted_without_reading_chunks(
     async with database.acquire(5) as connection:
         # The planner reads a few hundred chunks from end to end; of many it does what it must do here.
         await connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
-        await search._fetch(connection, "plan_by_values", {})
+        await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
         [plan] = json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) {sql}", *arguments))
     scans = [(node["Node Type"], node["Index Name"]) for node in nodes_of(plan["Plan"]) if "Index Name" in node]
     assert scans == [("Index Only Scan", index)]

@@ -16,7 +16,7 @@ from gateway.store.pool import Database
 from gateway.store.rows import FilterRow, SearchQuery, SpaceRow
 from gateway.store.search import SearchStore
 from gateway.store.search_plan import Method
-from gateway.store.search_statements import QUERIES
+from gateway.store.search_statements import find_statement
 from gateway.store.spaces import SpaceStore
 from gateway.store.word_counts import WordCounts
 
@@ -176,7 +176,8 @@ async def test_words_that_the_caller_may_not_read_are_neither_found_nor_counted(
         with acting_with(caller):
             async with caller_database.acquire(5) as connection:
                 values = {"codebase_ids": ["demo"], "space_key": space.space_key, "text": "common"}
-                sql, arguments = bind(QUERIES["find_searched"], values)
+                settings = {"timeout_ms": "5000", "ef_search": "100", "max_scan_tuples": "1000", "sort": "on"}
+                sql, arguments = bind(find_statement(by_words=True), values | settings)
                 [record] = await connection.fetch(sql, *arguments)
             assert (record["words"], record["word_chunk_counts"]) == (["common"], [chunk_count])
             assert record["codebase_key"] == (codebase_key if role else None)
