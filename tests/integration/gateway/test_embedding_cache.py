@@ -84,6 +84,12 @@ async def cache_client(
 
 
 @pytest.fixture
+def patient_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a look-up may take longer than a call waits for it, and the cache is given up for a while."""
+    monkeypatch.setattr("gateway.embedding.cache._READ_TIMEOUT_S", 30.0)
+
+
+@pytest.fixture
 async def table(postgres: Postgres) -> AsyncIterator[Table]:
     """A connection to look at the cache's rows; it begins empty."""
     connection = await asyncpg.connect(postgres.url)
@@ -114,13 +120,13 @@ async def until_rows(table: Table, count: int) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.usefixtures("patient_cache")
 async def test_triton_runs_every_text_once(
     postgres: Postgres, triton: Triton, published_models: Path, table: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thousand random requests of one principal, 50 at a time: Triton counts each text once an encoder."""
-    # On a busy machine Triton would be woken, by rows that count, and the cache given up for a while.
+    # On a busy machine Triton would be woken, by rows that count.
     monkeypatch.setattr("gateway.embedding.triton._PATIENCE_S", 60.0)
-    monkeypatch.setattr("gateway.embedding.cache._READ_TIMEOUT_S", 30.0)
     space = Space.load(published_models, code_encoder=ENCODERS[0], text_encoder=ENCODERS[1])
     database = await Database.connect(postgres.url)
     system = database.as_system()
@@ -178,6 +184,7 @@ def ask(client: Client, *texts: str) -> pb.EmbedResponse:
     return client.embed_response(list(texts), "passage")
 
 
+@pytest.mark.usefixtures("patient_cache")
 async def test_the_reply_says_what_was_cached(cache_client: Client, table: Table) -> None:
     """The same bytes, for the same principal by any of its keys, and in a stream, too; for another it is embedded."""
     first = await asyncio.to_thread(ask, cache_client, "x = 1", "y = 2")
@@ -206,6 +213,7 @@ async def test_the_reply_says_what_was_cached(cache_client: Client, table: Table
         assert [reply.embedding.cached async for reply in call] == [True]
 
 
+@pytest.mark.usefixtures("patient_cache")
 async def test_a_query_that_repeats_needs_no_encoder(
     cache_client: Client, table: Table, tmp_path: Path, triton: Triton
 ) -> None:
