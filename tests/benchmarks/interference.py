@@ -1,21 +1,21 @@
-"""How long a search takes while somebody indexes: a table, and a JSON line for results/interference.json.
+"""How long a search takes while somebody else indexes: a table, and a JSON line for results/interference.json.
 
 Usage: python -m tests.benchmarks.interference   (starts its own stack; needs the published compact pair in .duovec)
 """
 
 import asyncio
 import itertools
+import json
 import os
 import statistics
+import subprocess
+import sys
 import sysconfig
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 from gateway.client.client import Client
-from gateway.client.indexer import index_tree
-from gateway.client.report import IndexReport
 from gateway.local.stack import Stack, StackSettings
 from tests.benchmarks.keeping import keep, rounded
 
@@ -37,36 +37,41 @@ def summary(times: list[float]) -> dict[str, float]:
     return {"p50_ms": statistics.median(times), "p99_ms": statistics.quantiles(times, n=100)[98], "count": len(times)}
 
 
-def measure(endpoint: str, api_key: str) -> dict[str, dict[str, float]]:
+def start_indexing(stack: Stack, folder: str, codebase: str) -> subprocess.Popen[str]:
+    """`duovec index` in a process of its own: in this one it would hold up the searches that are timed."""
+    duovec = Path(sys.executable).with_name("duovec")
+    command = [str(duovec), "index", str(LIBRARY / folder), "--codebase", codebase, "--json"]
+    environment = {**os.environ, "DUOVEC_ENDPOINT": stack.endpoint, "DUOVEC_API_KEY": stack.api_key}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def chunks_per_s(indexing: subprocess.Popen[str]) -> float:
+    """Its rate, once it is through."""
+    output, _ = indexing.communicate()
+    report = json.loads(output)
+    if indexing.returncode:
+        raise RuntimeError(f"indexing failed: {report}")
+    return float(report["chunks_embedded"] / report["elapsed_s"])
+
+
+def measure(stack: Stack) -> dict[str, dict[str, float]]:
     """Searches alone, indexing alone, both at once."""
-    reports: list[IndexReport] = []
-
-    def index(folder: str, codebase: str) -> None:
-        with Client(endpoint, api_key=api_key) as client:
-            reports.append(index_tree(client, LIBRARY / folder, codebase))
-
-    index("asyncio", "benchmark")
-    with Client(endpoint, api_key=api_key) as client:
+    alone = chunks_per_s(start_indexing(stack, "asyncio", "benchmark"))
+    with Client(stack.endpoint, api_key=stack.api_key) as client:
         for _ in range(20):
             search_ms(client)
         idle = summary([search_ms(client) for _ in range(SEARCHES)])
-        load = threading.Thread(target=index, args=("email", "load"))
-        load.start()
-        time.sleep(1)
+        load = start_indexing(stack, "email", "load")
+        time.sleep(2)
         times: list[float] = []
-        while load.is_alive() and len(times) < SEARCHES:
+        while load.poll() is None and len(times) < SEARCHES:
             times.append(search_ms(client))
             time.sleep(0.02)
-        busy = summary(times)
-        load.join()
-    alone, loaded = reports
+        beside = chunks_per_s(load)
     return {
         "search, idle": idle,
-        "search, while indexing": busy,
-        "indexing": {
-            "alone_chunks_per_s": alone.chunks_embedded / alone.elapsed_s,
-            "beside_searches_chunks_per_s": loaded.chunks_embedded / loaded.elapsed_s,
-        },
+        "search, while indexing": summary(times),
+        "indexing": {"alone_chunks_per_s": alone, "beside_searches_chunks_per_s": beside},
     }
 
 
@@ -78,7 +83,7 @@ async def main() -> None:
             data_dir=Path(folder), model_repository=ROOT / ".duovec" / "model_repository", listen="127.0.0.1:0"
         )
         async with Stack(settings) as stack:
-            figures = await asyncio.to_thread(measure, stack.endpoint, stack.api_key)
+            figures = await asyncio.to_thread(measure, stack)
     for name, values in figures.items():
         print(f"{name:<24}" + "".join(f"{key}={value:10.1f}  " for key, value in values.items()))
     keep("interference", {"figures": rounded(figures)})
