@@ -106,11 +106,7 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
         stack.push_async_callback(catalog.close)
         system = database.as_system()
         await ensure_admin_key(system, given=_admin_key(settings), file=settings.admin_key_file)
-        spaces = SpaceStore(
-            system,
-            index_memory_mb=settings.index_memory_mb,
-            binary_above_count=settings.binary_index_above,
-        )
+        spaces = _spaces(system, settings)
         serving = await _begin(spaces, catalog, served)
         await stack.enter_async_context(running(serving.run()))
         await stack.enter_async_context(running(Reembedder(system, spaces, serving).run()))
@@ -140,7 +136,8 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
         admission = Admission(
             triton.meter, max_pending_tokens=settings.max_pending_tokens, max_streams=settings.max_streams
         )
-        parts = Parts(catalog, spaces, serving, database, index_builder, admission, quotas, log, statistics)
+        asked = _spaces(database.as_administrator(), settings)
+        parts = Parts(catalog, asked, serving, database, index_builder, admission, quotas, log, statistics)
         services = build_services(settings, parts)
         for service in services:
             service.add(service.servicer, server)
@@ -181,6 +178,12 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
         await stack.enter_async_context(running(monitor.run()))
         logger.info("listening on %s, space %s", settings.listen, serving.active.fingerprint)
         yield port
+
+
+def _spaces(database: Database, settings: Settings) -> SpaceStore:
+    return SpaceStore(
+        database, index_memory_mb=settings.index_memory_mb, binary_above_count=settings.binary_index_above
+    )
 
 
 def _listeners(settings: Settings, tls: TlsFiles | None) -> list[Listener]:

@@ -101,7 +101,7 @@ def build_services(settings: Settings, parts: Parts) -> tuple[Service, ...]:
     """Every service of duovec.v1, and those of tei.v1."""
     timeout_s = settings.request_timeout_s
     database, serving, admission, quotas = parts.database, parts.serving, parts.admission, parts.quotas
-    system = database.as_system()
+    administrator = database.as_administrator()
     codebases, principals = CodebaseStore(database), PrincipalStore(database)
     servicers: dict[str, Any] = {
         "EmbeddingService": EmbeddingServicer(serving, principals, admission, quotas, timeout_s=timeout_s),
@@ -136,7 +136,7 @@ def build_services(settings: Settings, parts: Parts) -> tuple[Service, ...]:
         "StatusService": StatusServicer(
             serving,
             RecallStore(database),
-            MaintenanceStore(system),
+            MaintenanceStore(administrator),
             principals,
             parts.statistics,
             admission,
@@ -144,7 +144,7 @@ def build_services(settings: Settings, parts: Parts) -> tuple[Service, ...]:
             timeout_s=timeout_s,
         ),
         "SpaceService": SpaceServicer(
-            parts.spaces, SpaceVectorStore(system), parts.catalog, serving, principals, timeout_s=timeout_s
+            parts.spaces, SpaceVectorStore(administrator), parts.catalog, serving, principals, timeout_s=timeout_s
         ),
         "TrainingService": TrainingServicer(TrainingStore(database), timeout_s=timeout_s),
         "AuditService": AuditServicer(AuditLog(database), timeout_s=timeout_s),

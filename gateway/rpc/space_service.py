@@ -46,7 +46,7 @@ class SpaceServicer(pb_grpc.SpaceServiceServicer):
         *,
         timeout_s: float,
     ) -> None:
-        """Args: spaces, vectors: As the system. principals: As the caller. timeout_s: Budget of a call, seconds."""
+        """Args: spaces, vectors: As administrators. principals: As the caller. timeout_s: Budget of a call, seconds."""
         self._spaces = spaces
         self._vectors = vectors
         self._catalog = catalog

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gateway.errors import ApiKeyExpired, ApiKeyRevoked, Unauthenticated
+from gateway.errors import AdminRequired, ApiKeyExpired, ApiKeyRevoked, Unauthenticated
 from gateway.store.access import Quota
 from gateway.store.api_key import ApiKey
 from gateway.store.queries import load_queries
@@ -106,6 +106,16 @@ async def enter(connection: "Connection") -> None:
         raise ApiKeyExpired(f"the API key {key.key_id} expired at {record['expire_time']:%Y-%m-%d %H:%M} UTC")
     quota = Quota(record["requests_per_s"], record["tokens_per_minute"])
     _principal.set(_Principal(record["principal_key"], record["principal_id"], quota))
+
+
+async def act_as_system(connection: "Connection") -> None:
+    """Give the rest of a transaction that `enter` began to the service itself, which may do everything.
+
+    Raises:
+        AdminRequired: The caller is no administrator.
+    """
+    if await connection.fetchval(_QUERIES["act_as_system"]) is None:
+        raise AdminRequired(f"only an administrator may do this, and {current_principal_id()!r} is none")
 
 
 async def name_actor(connection: "Connection") -> None:

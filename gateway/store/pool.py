@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import asyncpg
 from pgvector.asyncpg import register_vector
 
 from gateway.errors import DatabaseUnavailable, DeadlineExceeded, StartupError
-from gateway.store.caller import enter
+from gateway.store.caller import act_as_system, enter
 from gateway.store.failures import CONNECTION_FAILURES, translate_failures
 from gateway.store.statements import statements_traced
 from gateway.telemetry.stages import Stage, stage
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Connection = PoolConnectionProxy[asyncpg.Record]
     Pool = asyncpg.Pool[asyncpg.Record]
 
+_Actor = Literal["caller", "administrator", "system"]
 # A connection whose server does not answer a cancellation within this is cut, not waited for.
 _RELEASE_TIMEOUT_S = 2.0
 
@@ -55,12 +56,12 @@ class Database:
         max_size: Connections at most.
     """
 
-    def __init__(self, pool: "Pool", *, timeout_s: float, max_size: int, is_system: bool = False) -> None:
+    def __init__(self, pool: "Pool", *, timeout_s: float, max_size: int, acts_as: _Actor = "caller") -> None:
         """Wrap a pool; use `connect`."""
         self._pool = pool
         self._timeout_s = timeout_s
         self.max_size = max_size
-        self._is_system = is_system
+        self._acts_as = acts_as
 
     def __repr__(self) -> str:
         return f"Database(busy={self.busy_count}, open={self._pool.get_size()}, max={self.max_size})"
@@ -106,7 +107,15 @@ class Database:
 
     def as_system(self) -> "Database":
         """The same pool for what is nobody's request: start-up, canary, index builds. No policy holds it."""
-        return Database(self._pool, timeout_s=self._timeout_s, max_size=self.max_size, is_system=True)
+        return Database(self._pool, timeout_s=self._timeout_s, max_size=self.max_size, acts_as="system")
+
+    def as_administrator(self) -> "Database":
+        """The same pool for requests that only administrators may make, and that take more than their role.
+
+        A transaction begins as that of any caller; the database itself must say that this is an administrator before
+        the rest is done as the system. So a check that was forgotten before it costs nothing.
+        """
+        return Database(self._pool, timeout_s=self._timeout_s, max_size=self.max_size, acts_as="administrator")
 
     async def close(self) -> None:
         """Close all connections; those in use get the pool's timeout to come back, then are cut."""
@@ -138,8 +147,9 @@ class Database:
             DatabaseUnavailable: The server cannot be reached, or no connection came free within the pool's limit.
             Unauthenticated: The key is unknown, or revoked or expired by now.
             PermissionDenied: The block wrote what its caller may not.
+            AdminRequired: With `as_administrator` the caller is none.
         """
-        if autocommit and not self._is_system:
+        if autocommit and self._acts_as != "system":
             raise ValueError("a caller's role lasts as long as its transaction: only the system does without")
         async with self._lend(timeout_s) as connection:
             if autocommit:
@@ -147,8 +157,10 @@ class Database:
                 yield connection
             else:
                 async with connection.transaction():
-                    if not self._is_system:
+                    if self._acts_as != "system":
                         await enter(connection)
+                    if self._acts_as == "administrator":
+                        await act_as_system(connection)
                     yield connection
 
     async def prove_caller(self, timeout_s: float) -> None:

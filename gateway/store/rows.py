@@ -285,7 +285,7 @@ class SearchResult:
         word_weights: What each word that counted weighs; later pages of the query must weigh them the same.
         has_more: Whether there is another page.
         candidates_exhausted: Whether an index gave fewer hits, or candidates, than were asked for although there are
-            more chunks.
+            more chunks, or gave earlier pages of a list that goes on without it.
         candidate_count: Chunks that were compared at full precision.
         searched_chunk_count: Chunks of the codebases with a vector in the space.
         pending_chunk_count: Chunks without one, which could not be found.

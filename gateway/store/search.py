@@ -102,7 +102,7 @@ class SearchStore:
                 await _configure(connection, plan, timeout_s)
             records = await self._rank(connection, plan, query, known.words, values | {"searched": searched})
             if _too_few(records, plan, counts, query) and may_fall_back(counts):
-                plan = Plan(Method.EXACT, plan.pool)
+                plan = Plan(Method.EXACT, query.pool or 0)
                 await _configure(connection, plan, timeout_s)
                 records = await self._rank(connection, plan, query, known.words, values | {"searched": searched})
         hits = [record for record in records if record["score"] is not None]
@@ -114,7 +114,7 @@ class SearchStore:
             pool=plan.pool,
             word_weights=dict(zip(known.words.words, records[0]["word_weights"] or (), strict=True)),
             has_more=len(hits) > query.limit,
-            candidates_exhausted=_too_few(records, plan, counts, query),
+            candidates_exhausted=_too_few(records, plan, counts, query) or _continues_index(plan, query),
             candidate_count=records[0]["candidate_count"],
             searched_chunk_count=searched,
             pending_chunk_count=pending,
@@ -341,6 +341,11 @@ def _too_few(records: Sequence[asyncpg.Record], plan: Plan, counts: Counts, quer
     if query.min_score is None or least is None or plan.method is Method.BINARY:
         return True
     return (1 - query.lexical_weight) * least + query.lexical_weight >= query.min_score
+
+
+def _continues_index(plan: Plan, query: SearchQuery) -> bool:
+    """Whether an index gave pages before this one: what it missed there is above the cut, and on no page."""
+    return plan.method is Method.EXACT and query.after is not None and bool(query.pool)
 
 
 def _query_vector(query_D: NDArray[np.float32]) -> HalfVector:

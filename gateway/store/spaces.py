@@ -37,7 +37,7 @@ _LOCK_TIMEOUT = "SET lock_timeout = '3s'"
 
 
 class SpaceStore:
-    """Keeps the spaces and their storage; as the system, who may do what is checked by its caller."""
+    """Keeps the spaces and their storage; as the system, or for an administrator's requests (`as_administrator`)."""
 
     def __init__(
         self, database: Database, *, index_memory_mb: int = 1536, binary_above_count: int = BINARY_LIMIT

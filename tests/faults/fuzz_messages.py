@@ -112,13 +112,13 @@ def methods() -> list[MethodDescriptor]:
 def page_tokens(real: Sequence[str] = ()) -> st.SearchStrategy[str]:
     """Tokens of the right form, whose parts are odd; also real ones of which a part was exchanged."""
     parts = st.sampled_from(_ODD_PARTS) | st.text(max_size=8)
-    made = st.lists(parts, min_size=1, max_size=9).map(lambda key: _token(key))
+    made = st.lists(parts, min_size=1, max_size=10).map(lambda key: _token(key))
     if not real:
         return made | st.sampled_from(
             (_token("abc"), _token({"a": 1}), _token([1]), _token([None]), "e30=", "%", "[" * 999)
         )
     return (
-        st.tuples(st.sampled_from(list(real)), st.integers(0, 8), parts).map(lambda chosen: _exchanged(*chosen)) | made
+        st.tuples(st.sampled_from(list(real)), st.integers(0, 9), parts).map(lambda chosen: _exchanged(*chosen)) | made
     )
 
 

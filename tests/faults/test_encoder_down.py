@@ -56,8 +56,13 @@ async def test_the_live_encoder_answers_and_the_reply_says_so(parts: Parts, call
         second = await caller.search_by(request)
         assert second.missing_encoder == down
         assert {hit.chunk_id for hit in [*first.hits, *second.hits]} == set(expected)
+        # And was kept nowhere: the same query is a whole one again, and its scores are those of both halves.
         request.page_token = ""
-        assert (await caller.search_by(request)).missing_encoder == ""
+        whole = await caller.search_by(request)
+        assert whole.missing_encoder == ""
+        scores = dict(zip(expected, passages_BD @ query_D, strict=True))
+        for hit in whole.hits:
+            assert hit.score == pytest.approx(scores[hit.chunk_id], abs=2e-3)
 
 
 async def forget_vectors(parts: Parts) -> None:

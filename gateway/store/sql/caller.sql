@@ -12,6 +12,10 @@ SELECT found.*,
        set_config('role', CASE WHEN is_admin THEN 'duovec_admin' ELSE 'duovec_caller' END, true)
 FROM found
 
+-- name: act_as_system
+-- Gives up the role of an administrator for the rest of the transaction, for that of the service; nothing for others.
+SELECT set_config('role', 'none', true) WHERE current_user = 'duovec_admin'
+
 -- name: name_actor
 -- Says who has the system make the changes of the rest of the transaction, for the audit log.
 SELECT set_config('duovec.actor', $1, true)

@@ -171,13 +171,31 @@ async def test_the_measured_recall_is_that_of_brute_force(
 
 
 async def test_the_index_over_signs_is_watched_too_and_asked_for_more(
-    database: Database, chunks: ChunkStore, codebase_key: int, space: SpaceRow
+    database: Database, chunks: ChunkStore, codebase_key: int, space: SpaceRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The best ten are not among the best ten by signs; among the best eighty, or a thousand, they are."""
     await store_rows(chunks, codebase_key, space, make_vectors(ROWS))
     await build(database, space, "m = 16, ef_construction = 64", binary=True)
     await watch_of(database, target=0.5).check_due(space.space_key)
     check = await only_check(database, space)
     assert (check.method, check.ef, check.least_ef, check.index_suffices) == (Method.BINARY, 150, 0, True)
+    for name in ("MIN_POOL", "_MIN_BINARY_POOL"):
+        monkeypatch.setattr(f"gateway.store.search_plan.{name}", 10)
+    monkeypatch.setattr("gateway.store.recall_watch.MIN_POOL", 10)
+    for module in ("search_plan", "recall_watch"):
+        monkeypatch.setattr(f"gateway.store.{module}.EF_STEPS", {"BINARY": (10, 80, 1000)})
+    await watch_of(database, target=0.9, period_s=0.0).check_due(space.space_key)
+    raised = await only_check(database, space)
+    assert (raised.method, raised.index_suffices) == (Method.BINARY, True)
+    assert raised.least_ef == raised.ef > 10
+    assert raised.mean_recall >= 0.9
+    assert await search_method(database, space, codebase_key) == (Method.BINARY, [str(max(raised.ef, 100))])
+    # Where all that may be ranked is not enough, everything is compared.
+    await build(database, space, "m = 2, ef_construction = 4", binary=True)
+    await watch_of(database, target=1.0, period_s=0.0).check_due(space.space_key)
+    check = await only_check(database, space)
+    assert (check.method, check.ef, check.index_suffices) == (Method.BINARY, 1000, False)
+    assert (await search_method(database, space, codebase_key))[0] is Method.EXACT
 
 
 async def test_a_large_codebase_is_asked_as_its_searches_ask(

@@ -126,8 +126,29 @@ async def test_pages_of_an_index_are_its_candidates_and_then_it_is_said_that_the
     by_rank = await store.search(["demo"], space.space_key, replace(query, limit=100, pool=120), timeout_s=5)
     assert [hit.chunk_id for hit in by_rank.hits] == found[:100]
     assert by_rank.hits[0].chunk.symbol == f"f{expected[0]}"
-    # Allowed to, it compares everything and goes on to the end.
+    # Allowed to, it compares everything and goes on to the end, and cannot know what the index missed.
     monkeypatch.setattr("gateway.store.search_plan.FALLBACK_LIMIT", 1000)
     found, last = await all_pages(store, space.space_key, query)
     assert len(found) == len(set(found)) == 300
+    assert (last.method, last.candidates_exhausted) == (Method.EXACT, True)
+
+
+async def test_what_an_index_missed_on_earlier_pages_is_not_passed_over_in_silence(
+    database: Database, chunks: ChunkStore, space: SpaceRow, codebase_key: int
+) -> None:
+    """Signs rank random vectors coarsely: of the best 200 of 300 some are no candidates, and then above the cut."""
+    vectors_BD = make_vectors(300)
+    await chunks.insert(codebase_key, space.space_key, [make_chunk(i) for i in range(300)], vectors_BD, timeout_s=60)
+    await SpaceStore(database).build_hnsw_index(space.space_key, above_chunk_count=100)
+    [query_D] = make_vectors(1, seed=1)
+    store = SearchStore(database, exact_limit=100)
+    least = float(np.sort(vectors_BD @ query_D)[-200])
+    found, last = await all_pages(store, space.space_key, SearchQuery(query_D, limit=10, min_score=least))
+    assert 150 <= len(found) < 195
+    assert (last.method, last.candidates_exhausted) == (Method.EXACT, True)
+    # A list that an index gave nothing of is whole.
+    found, last = await all_pages(
+        SearchStore(database, exact_limit=300), space.space_key, SearchQuery(query_D, limit=10, min_score=least)
+    )
+    assert abs(len(found) - 200) <= 2
     assert (last.method, last.candidates_exhausted) == (Method.EXACT, False)

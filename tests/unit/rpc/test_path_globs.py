@@ -7,7 +7,7 @@ from fnmatch import translate
 import pytest
 
 from gateway.errors import InvalidInput
-from gateway.rpc.path_globs import MAX_GLOBS, path_range, path_regex
+from gateway.rpc.path_globs import MAX_DISTINCT_CHARS, MAX_GLOBS, path_range, path_regex
 
 
 def matches(glob: str, path: str) -> bool:
@@ -116,3 +116,11 @@ def test_a_malformed_glob_is_refused_by_name(glob: str, message: str) -> None:
 def test_too_many_globs_are_refused() -> None:
     with pytest.raises(InvalidInput, match=f"has {MAX_GLOBS + 1} patterns"):
         path_regex("filter.path_globs", ["x"] * (MAX_GLOBS + 1))
+
+
+def test_too_many_different_characters_are_refused_before_the_database_compiles_them() -> None:
+    letters = [chr(0x4E00 + number) for number in range(MAX_DISTINCT_CHARS)]
+    halves = ["".join(letters[:128]), "".join(letters[128:])]
+    assert path_regex("filter.path_globs", [*halves, "a/b"]) == f"^(?:(?:.*/)?{halves[0]}|(?:.*/)?{halves[1]}|a/b)$"
+    with pytest.raises(InvalidInput, match=f"has {MAX_DISTINCT_CHARS + 1} different characters beyond ASCII"):
+        path_regex("filter.path_globs", [*halves, "é"])

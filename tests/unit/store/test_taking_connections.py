@@ -28,7 +28,7 @@ class LostServer:
     ],
 )
 async def test_a_connection_that_cannot_be_made_is_no_fault_of_the_service(error: Exception) -> None:
-    database = Database(LostServer(error), timeout_s=1, max_size=1, is_system=True)  # type: ignore[arg-type]
+    database = Database(LostServer(error), timeout_s=1, max_size=1, acts_as="system")  # type: ignore[arg-type]
     with pytest.raises(DatabaseUnavailable, match="no connection to PostgreSQL could be made"):
         async with database.acquire(1):
             pytest.fail("there is no connection")
@@ -48,7 +48,7 @@ class BrokenConnection:
 
 
 async def test_a_connection_that_cannot_be_reset_does_not_hide_how_its_block_ended() -> None:
-    database = Database(BrokenConnection(), timeout_s=1, max_size=1, is_system=True)  # type: ignore[arg-type]
+    database = Database(BrokenConnection(), timeout_s=1, max_size=1, acts_as="system")  # type: ignore[arg-type]
     with pytest.raises(KeyError):
         async with database.acquire(1, autocommit=True):
             raise KeyError
