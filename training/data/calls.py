@@ -77,7 +77,7 @@ def caller_queries(
             if called.key in best and best[called.key][0] <= order:
                 continue
             if (text := _around(unit.content, call.row)) is not None:
-                best[called.key] = (order, Query(text, "code", unit.rows))
+                best[called.key] = (order, Query(text, "code", unit.rows, scope=unit.scope))
     return {key: query for key, (_, query) in best.items()}
 
 
@@ -107,7 +107,7 @@ def queries_of_tests(
         tested = shared[0][1]
         # The bare name of what is tested would be a query of another style.
         if not set(words_of(called[tested].symbol)).issuperset(words):
-            found.append((tested, Query(" ".join(words), "test_name", test.rows)))
+            found.append((tested, Query(" ".join(words), "test_name", test.rows, scope=test.scope)))
     return found
 
 

@@ -14,8 +14,9 @@ _FEW = 100
 _COLUMNS = """
 Columns: `query`; `positive` is the code as the gateway embeds it (symbol path, then content), without the query's own
 text; `positive_blanked` the same without its name; `negatives` are other passages of the same split, hardest first;
-examples with equal `unit` have the same right answer; `rows` says what an example was made from, `scope` which
-codebases one must be allowed to read. Of `symbol` queries `positive` and `negatives` are blanked, too.
+examples with equal `unit` have the same right answer; `rows` says what query and answer were made from,
+`negative_rows` what the negatives were, `scope` which codebases one must be allowed to read for all of them. Of
+`symbol` queries `positive` and `negatives` are blanked, too.
 """
 
 

@@ -237,5 +237,7 @@ def _example(draft: Draft, query: Query, negatives: Sequence[Draft]) -> Example:
         end_line=unit.end_line,
         unit=unit.key,
         rows=(*unit.rows, *query.rows),
-        scope=unit.scope,
+        negative_rows=tuple(row for one in negatives for row in one.unit.rows),
+        # A negative, or another version, may be of another codebase, and then shows its code.
+        scope=tuple(sorted({*unit.scope, *query.scope, *(name for one in negatives for name in one.unit.scope)})),
     )

@@ -16,14 +16,16 @@ if TYPE_CHECKING:
 
 _NEIGHBOURS = 30
 _CHUNKS_A_QUERY = 100
+# As the gateway does: beyond it comparing everything takes longer than asking an index.
+_EXACT_LIMIT = 10_000
 
 
 def stored_pools(url: str, on_progress: Callable[[int, int], None]) -> PoolSource:
     """Nearest neighbours of the answer among the stored vectors of its codebase, in the space that is searched now.
 
-    The index is asked where there is one. A chunk whose cosine with the answer's is 0.95 or more may be another right
-    answer, and is left out. A codebase without vectors in that space gives none. The source raises TrainingError when
-    the database cannot be read.
+    Of a codebase too large to be compared whole, the index that searches ask is asked, where there is one. A chunk
+    whose cosine with the answer's is 0.95 or more may be another right answer, and is left out. A codebase without
+    vectors in that space gives none. The source raises TrainingError when the database cannot be read.
 
     Args:
         url: Of the gateway's database.
@@ -72,14 +74,23 @@ async def _neighbours(
         space_key = await connection.fetchval(QUERIES["get_active_space"])
         if space_key is None:
             return found
-        for start in range(0, len(chunk_ids), _CHUNKS_A_QUERY):
-            on_progress(start, len(chunk_ids))
-            rows = await connection.fetch(
-                QUERIES["list_neighbours"],
-                list(chunk_ids[start : start + _CHUNKS_A_QUERY]),
-                space_key,
-                _NEIGHBOURS,
-                1.0 - MARGIN,
-            )
-            found += [(row["chunk_id"], row["neighbour_id"]) for row in rows]
+        index = await connection.fetchval(QUERIES["find_index"], space_key)
+        done = 0
+        for codebase in await connection.fetch(QUERIES["list_codebases_of"], list(chunk_ids), space_key):
+            by_index = index is not None and codebase["vector_count"] > _EXACT_LIMIT
+            await connection.execute(QUERIES["ask_index" if by_index else "compare_all"])
+            nearest = QUERIES[f"nearest_{index}" if by_index else "nearest_exact"]
+            for start in range(0, len(codebase["chunk_ids"]), _CHUNKS_A_QUERY):
+                asked = codebase["chunk_ids"][start : start + _CHUNKS_A_QUERY]
+                rows = await connection.fetch(
+                    QUERIES["list_neighbours"].format(nearest=nearest),
+                    asked,
+                    space_key,
+                    codebase["codebase_key"],
+                    _NEIGHBOURS,
+                    1.0 - MARGIN,
+                )
+                found += [(row["chunk_id"], row["neighbour_id"]) for row in rows]
+                done += len(asked)
+                on_progress(done, len(chunk_ids))
     return found

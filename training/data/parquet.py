@@ -22,10 +22,12 @@ FORMAT = 1
 _TEXT, _TEXTS = pa.string(), pa.list_(pa.string())
 SCHEMA = pa.schema(
     [
-        (one.name, _TEXTS if one.name in {"negatives", "rows", "scope"} else pa.int32() if one.type is int else _TEXT)
+        (one.name, _TEXTS if one.type == tuple[str, ...] else pa.int32() if one.type is int else _TEXT)
         for one in fields(Example)
     ]
 )
+# Where the negatives come from adds nothing to what a set holds; and sets that were mined without it keep their digest.
+_NOT_DIGESTED = "negative_rows"
 
 
 def digest_of(examples: Mapping[Split, Sequence[Example]]) -> str:
@@ -37,7 +39,8 @@ def digest_of_rows(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
     """The same of rows that were read back: (split, values by column) in the order of the set."""
     digest = hashlib.sha256()
     for split, row in rows:
-        digest.update(json.dumps([split, row], ensure_ascii=False, sort_keys=True).encode())
+        held = {name: value for name, value in row.items() if name != _NOT_DIGESTED}
+        digest.update(json.dumps([split, held], ensure_ascii=False, sort_keys=True).encode())
         digest.update(b"\n")
     return digest.hexdigest()
 

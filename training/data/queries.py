@@ -28,12 +28,14 @@ class Query:
         style: Where it comes from.
         rows: Other rows than the unit's that it was made from.
         negatives: Keys of units that are known not to answer it.
+        scope: Codebases of these rows.
     """
 
     text: str
     style: Style
     rows: tuple[str, ...] = ()
     negatives: tuple[str, ...] = ()
+    scope: tuple[str, ...] = ()
 
 
 def docstring_query(unit: Unit, anatomy: Anatomy, *, seed: int, counts: Counter[str]) -> Query | None:

@@ -70,8 +70,9 @@ class Example:
         negatives: Passages of other units of the same split, hardest first.
         query_style: Where the query comes from.
         unit: Names the unit; examples that share it have the same right answer.
-        rows: What it was made from.
-        scope: Codebases that one must be allowed to read.
+        rows: What query and answer were made from.
+        negative_rows: What the negatives were made from.
+        scope: Codebases that one must be allowed to read, for the answer, the query or a negative.
     """
 
     query: str
@@ -87,6 +88,7 @@ class Example:
     end_line: int
     unit: str
     rows: tuple[str, ...]
+    negative_rows: tuple[str, ...]
     scope: tuple[str, ...]
 
 

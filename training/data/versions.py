@@ -53,4 +53,4 @@ def _query(unit: Unit) -> Query:
     text = unit.content[:_MAX_QUERY_CHARS]
     if len(unit.content) > _MAX_QUERY_CHARS:
         text = text.rpartition("\n")[0] or text
-    return Query(re.sub(r"^\n+|\s+$", "", text), "code", unit.rows)
+    return Query(re.sub(r"^\n+|\s+$", "", text), "code", unit.rows, scope=unit.scope)

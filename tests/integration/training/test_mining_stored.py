@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 from open_folder import open_folder
+from pgvector.asyncpg import register_vector
 from typer.testing import CliRunner
 
 from gateway.client.chunking import chunk_file
@@ -28,9 +29,10 @@ from gateway.store.pool import Database
 from gateway.store.rows import ChunkRow
 from gateway.store.spaces import SpaceStore
 from training.cli.main import app
+from training.data import neighbours as neighbours_module
 from training.data.mining import MiningSettings, mine
 from training.data.sources import list_sources, read_units
-from training.data.stored import read_stored
+from training.data.stored import QUERIES, read_stored
 from training.data.unit import SPLITS, Example
 from training.errors import TrainingError
 
@@ -150,7 +152,7 @@ async def test_every_example_cites_its_chunks_and_what_one_must_be_allowed_to_re
 ) -> None:
     code, examples, err = await _mine(filled, tmp_path / "set")
     assert code == 0, err
-    assert {one.scope for one in examples} == {("library",), ("other",)}
+    assert {one.scope for one in examples} >= {("library",), ("other",)}
     assert json.loads((tmp_path / "set" / "card.json").read_text())["scope"] == ["library", "other"]
     connection = await asyncpg.connect(filled.url)
     chunks = {
@@ -162,7 +164,10 @@ async def test_every_example_cites_its_chunks_and_what_one_must_be_allowed_to_re
     await connection.close()
     for example in examples:
         cited = [chunks[row] for row in example.rows]
-        assert {one["codebase_id"] for one in cited} == set(example.scope)
+        others = [chunks[row] for row in example.negative_rows]
+        assert {one["codebase_id"] for one in [*cited, *others]} == set(example.scope)
+        for negative in example.negatives if example.query_style != "symbol" else ():
+            assert any(row in one["content"] for row in negative.split("\n")[1:3] for one in others)
         code_row = example.positive.split("\n")[1]
         assert example.query_style == "symbol" or any(code_row in one["content"] for one in cited)
 
@@ -275,6 +280,53 @@ async def test_stored_vectors_give_hard_negatives_but_not_what_is_as_near_as_an_
     asked = [one for one in examples if one.symbol == "Message.get_content_charset" and one.query_style != "symbol"]
     assert asked
     assert {negative.partition("\n")[0] for one in asked for negative in one.negatives} == {"Message.get_boundary"}
+
+
+# Signs rank random vectors coarsely, which have no near ones.
+@pytest.mark.parametrize(("index", "binary_above", "least"), [("binary", 0, 0.5), ("hnsw", 10**6, 0.9)])
+async def test_neighbours_in_a_large_codebase_come_from_the_index_that_searches_ask(
+    filled: Filled, monkeypatch: pytest.MonkeyPatch, index: str, binary_above: int, least: float
+) -> None:
+    """Compared whole, without any, they are those of numpy; an index gives nearly the same ones."""
+    database = (await Database.connect(filled.url)).as_system()
+    connection = await asyncpg.connect(filled.url)
+    await register_vector(connection)
+    rows = await connection.fetch(
+        "SELECT chunk_id, embedding FROM embeddings JOIN codebases USING (codebase_key) WHERE codebase_id = 'library'"
+        " ORDER BY chunk_id"
+    )
+    ids = [row["chunk_id"] for row in rows]
+    vectors_ND = np.stack([row["embedding"].to_numpy().astype(np.float64) for row in rows])
+    vectors_ND /= np.linalg.norm(vectors_ND, axis=1, keepdims=True)
+    asked = ids[:40]
+    nearest = [np.argsort(-vectors_ND @ vectors_ND[own])[1:20] for own in range(40)]
+    expected = {(ids[own], ids[other]) for own, others in enumerate(nearest) for other in others}
+    progress: list[tuple[int, int]] = []
+
+    async def neighbours() -> set[tuple[int, int]]:
+        found = await neighbours_module._neighbours(filled.url, asked, lambda *now: progress.append(now))
+        assert progress[-1] == (40, 40)
+        by_chunk: dict[int, list[int]] = {}
+        for own, other in found:
+            by_chunk.setdefault(own, []).append(other)
+        return {(own, other) for own, others in by_chunk.items() for other in others[:19]}
+
+    assert len(await neighbours() & expected) >= len(expected) - 5  # equal to the last bit of a half, or nearly
+    try:
+        spaces = SpaceStore(database, binary_above_count=binary_above)
+        assert await spaces.build_hnsw_index(1, above_chunk_count=0)
+        monkeypatch.setattr(neighbours_module, "_EXACT_LIMIT", 100)
+        assert len(await neighbours() & expected) >= least * len(expected)
+        async with connection.transaction():
+            await connection.execute(QUERIES["ask_index"])
+            statement = QUERIES["list_neighbours"].format(nearest=QUERIES[f"nearest_{index}"])
+            key = await connection.fetchval("SELECT codebase_key FROM codebases WHERE codebase_id = 'library'")
+            plan = await connection.fetch(f"EXPLAIN {statement}", asked, 1, key, 30, 0.05)
+        assert any(f"Index Scan using embeddings_s1_{index}" in line[0] for line in plan), plan
+    finally:
+        await connection.execute("DROP INDEX IF EXISTS embeddings_s1_hnsw, embeddings_s1_binary")
+        await connection.close()
+        await database.close()
 
 
 async def test_a_deleted_codebase_is_in_no_later_set(filled: Filled, tmp_path: Path) -> None:
