@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-LEXICAL_WEIGHT = 0.4
+LEXICAL_WEIGHT = 0.5
 """Share of the words in a score, by default. Measured, see DECISIONS.md."""
 
 PART_WEIGHTS = (0.4, 0.0, 0.2, 1.0)

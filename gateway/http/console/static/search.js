@@ -118,7 +118,7 @@ class Search {
     this.blend.value = shareOf(params.get("blend")) ?? 0.5;
     const words = shareOf(params.get("words"));
     this.hasWordShare = words !== null;
-    this.words.value = words ?? (this.isCode.checked || this.likeId ? 0 : 0.4);
+    this.words.value = words ?? (this.isCode.checked || this.likeId ? 0 : 0.5);
     if (this.question.value.trim() || this.likeId) this.search({ isLogged: true });
     else {
       this.show([]);
