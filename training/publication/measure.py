@@ -6,20 +6,23 @@ Shapes: N texts, D dimension, Q queries.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from export.spec import ROLE_DIMENSIONS, EncoderSpec
 from gateway.client.client import Client
 from gateway.client.embedding import InputType
 from training.dataset import load_rows
 from training.errors import TrainingError
-from training.evaluation.bm25 import bm25_scores
-from training.evaluation.encoding import TextEncoder, Vectors, join
 from training.evaluation.metrics import Ints, Ranking, rank_scores, rank_vectors
 from training.evaluation.questions import CONDITIONS, Questions, ask, draw_rows
 
+if TYPE_CHECKING:
+    from training.evaluation.encoding import TextEncoder
+
+Vectors = NDArray[np.float32]
 CANDIDATE, LIVE, BASE, BM25 = "candidate", "live", "untrained base", "BM25"
 SYSTEMS = (CANDIDATE, LIVE, BASE, BM25)
 OnStep = Callable[[str], None]
@@ -97,6 +100,8 @@ class Baseline:
 
     def __init__(self, encoders: Mapping[str, tuple[EncoderSpec, Path | None]], name: str) -> None:
         """Args: encoders: By role, the spec and the checkpoint; None for the spec's own weights."""
+        from training.evaluation.encoding import TextEncoder
+
         self._encoders = {role: TextEncoder(spec, folder) for role, (spec, folder) in encoders.items()}
         self._name = name
 
@@ -137,6 +142,10 @@ def measure(
         ExportError: A checkpoint does not fit its spec.
         ClientError: The gateway refuses.
     """
+    # torch takes seconds to load, and whoever looks after a publication, or takes one back, measures nothing.
+    from training.evaluation.bm25 import bm25_scores
+    from training.evaluation.encoding import TextEncoder
+
     # A checkpoint that does not fit is found before minutes of work.
     encoders = {role: TextEncoder(one.spec, one.folder) for role, one in candidates.items()}
     rows = draw_rows(load_rows(data, "test"), limit, seed)
@@ -169,17 +178,19 @@ def measure(
     return Measurement(opponent.name, questions, rankings)
 
 
-def _encode_all(encoders: Mapping[str, TextEncoder], texts: Sequence[str], kind: InputType) -> dict[str, Vectors]:
+def _encode_all(encoders: Mapping[str, "TextEncoder"], texts: Sequence[str], kind: InputType) -> dict[str, Vectors]:
     return {role: _encode(encoder, texts, kind) for role, encoder in encoders.items()}
 
 
-def _encode(encoder: TextEncoder, texts: Sequence[str], kind: InputType) -> Vectors:
+def _encode(encoder: "TextEncoder", texts: Sequence[str], kind: InputType) -> Vectors:
     return encoder.encode(texts, encoder.spec.query if kind == "query" else encoder.spec.passage)
 
 
 def _joined(halves: Mapping[str, Vectors]) -> Vectors:
     if len(halves) == 1:
         return next(iter(halves.values()))
+    from training.evaluation.encoding import join
+
     return join(halves["code"], halves["text"])
 
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,3 +74,9 @@ def test_the_recipe_s_digest_is_that_of_the_result(tmp_path: Path) -> None:
     folder.result.mkdir(parents=True)
     (folder.result / "lineage.json").write_text(json.dumps({"recipe_sha256": "abc"}), encoding="utf-8")
     assert folder.lineage()["recipe_sha256"] == "abc"
+
+
+def test_who_looks_after_a_run_loads_no_torch() -> None:
+    """A worker waits for weeks beside the training that needs the memory, and what is taken back is not measured."""
+    code = "import sys, training.worker.worker, training.publication.publish; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
