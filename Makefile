@@ -15,26 +15,34 @@ DOCS ?= build --strict
 SBOM_DIR ?= build/sbom
 SBOM ?= gateway training
 
-.PHONY: demo test lint check computing waiting browser bench docs soak proto lock audit sbom clean
+.PHONY: demo test lint check training gateway unit faults store local export batch browser bench docs soak proto lock \
+	audit sbom clean
 
 demo: $(VENV)/installed
 	@$(BIN)/duovec-export publish --pair compact --repository "$(DATA_DIR)/model_repository" --if-missing
 	@$(BIN)/duovec demo $(if $(CODE),"$(CODE)") $(if $(QUERY),--query "$(QUERY)") --data-dir "$(DATA_DIR)"
 
-# Half of the tests mostly compute, and half mostly wait: two processes at once, each of which prints when it is through.
+# Each a process of pytest with a stack of its own, two at a time, the longest first; it prints when it is through.
+SUITES := training gateway unit faults store local export batch
+
 test: lint
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=target computing waiting
-# Alone, for they bound times. By themselves, for some fork, which a process does not survive that has Arrow in it.
-	$(BIN)/pytest tests/faults
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target $(SUITES)
+# What bounds times or floods the encoders. By itself, for some fork, which a process does not survive that has Arrow in it.
+	$(BIN)/pytest tests/faults -m alone
 
-computing: $(VENV)/installed
+$(SUITES): $(VENV)/installed
+
+unit:
 	$(BIN)/pytest tests/unit tests/contract
-	$(BIN)/pytest tests/integration/training
 
-waiting: $(VENV)/installed browser
-	$(BIN)/pytest tests/integration/gateway tests/integration/console tests/integration/local tests/integration/store
-	$(BIN)/pytest tests/integration/export
-	$(BIN)/pytest tests/integration/batch
+gateway: browser
+	$(BIN)/pytest tests/integration/gateway tests/integration/console
+
+training local store export batch:
+	$(BIN)/pytest tests/integration/$@
+
+faults:
+	$(BIN)/pytest tests/faults -m "not alone"
 
 # Of the console's tests; in no registry of Python's or JavaScript's.
 browser:

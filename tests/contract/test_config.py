@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -17,27 +18,30 @@ def test_ci_runs_make_test_and_nothing_else() -> None:
     assert [line for line in lines if line and not re.match(r"#|set |cd ", line)] == ["make test"]
 
 
+def commands(target: str) -> list[str]:
+    """What `make` would run; the suites that it starts may run side by side."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    words = ["make", "--dry-run", "--no-print-directory", target]
+    told = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    return told.stdout.splitlines()
+
+
+def suites(lines: list[str]) -> list[str]:
+    """The folders of tests that are run, each with the marker that chooses among its tests."""
+    runs = [line.partition("pytest ")[2].partition(" -m ") for line in lines if re.match(r"\S+/pytest ", line)]
+    return [f"{folder} {marker}".strip() for folders, _, marker in runs for folder in folders.split()]
+
+
 def test_make_test_includes_the_quick_checks_and_every_suite_once() -> None:
     """`make test` is everything."""
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-
-    def recipe(target: str, needs: str) -> str:
-        found = re.search(rf"^{target}: {re.escape(needs)}\n((?:[\t#].*\n)+)", makefile, re.MULTILINE)
-        assert found is not None, target
-        return found[1]
-
-    def suites(*recipes: str) -> list[str]:
-        runs = [run.split() for text in recipes for run in re.findall(r"^\t\S*pytest (.*)$", text, re.MULTILINE)]
-        return [suite for run in runs for suite in run]
-
-    installed, test = "$(VENV)/installed", recipe("test", "lint")
-    assert "--jobs=2" in test and re.search(r" computing waiting$", test, re.MULTILINE)
+    run = commands("test")
     tests = ROOT / "tests"
     folders = [*tests.iterdir(), *(tests / "integration").iterdir()]
     there = {path.relative_to(ROOT).as_posix() for path in folders if path.is_dir() and path.name != "__pycache__"}
-    run = suites(test, recipe("computing", installed), recipe("waiting", f"{installed} browser"))
-    assert sorted(run) == sorted(there - {"tests/benchmarks", "tests/integration"})
-    quick, checked = recipe("check", "lint"), recipe("lint", installed)
+    there -= {"tests/benchmarks", "tests/integration", "tests/faults"}
+    assert sorted(suites(run)) == sorted([*there, "tests/faults alone", 'tests/faults "not alone"'])
+    assert suites(run)[-1] == "tests/faults alone"
+    quick = commands("check")
     assert suites(quick) == ["tests/unit", "tests/contract"]
     for step in ("ruff format --check", "ruff check", "mypy", "lint-imports"):
-        assert step in checked
+        assert all(any(step in line for line in lines) for lines in (run, quick))

@@ -18,6 +18,8 @@ from fault_site import Backends, serving
 
 from gateway.client.errors import ClientError
 
+pytestmark = pytest.mark.alone
+
 CODEBASE = "ails"
 MEGABYTE = 1024 * 1024
 

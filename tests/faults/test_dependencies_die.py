@@ -10,6 +10,8 @@ import grpc
 import pytest
 from fault_caller import Caller, Parts, chunk_request, error_of
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 async def caller(parts: Parts) -> AsyncIterator[Caller]:

@@ -20,6 +20,8 @@ from gateway.client.client import Client
 from gateway.client.errors import ClientError
 from gateway.local.process import GatewayServer, free_port
 
+pytestmark = pytest.mark.alone
+
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 # What is in flight takes a second, and on a machine that is busy otherwise half a minute; nobody waits for the rest.
 GRACE_S = 60

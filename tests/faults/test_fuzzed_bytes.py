@@ -21,6 +21,8 @@ from duovec.v1 import embedding_service_pb2, vector_pb2
 from gateway.client.client import Client
 from gateway.local.process import GatewayServer, split_address
 
+pytestmark = pytest.mark.alone
+
 PATH = b"/duovec.v1.EmbeddingService/Embed"
 AUTHORIZATION = f"Bearer {API_KEY}".encode()
 REQUEST = embedding_service_pb2.EmbedRequest(

@@ -17,6 +17,8 @@ from soak_run import SoakRun
 from gateway.client.client import Client
 from gateway.client.indexer import index_tree
 
+pytestmark = pytest.mark.alone
+
 CHILD = Path(__file__).with_name("chunk_child.py")
 
 

@@ -20,6 +20,8 @@ from soak_run import SoakRun
 from gateway.client.client import Client
 from gateway.client.errors import ClientError
 
+pytestmark = pytest.mark.alone
+
 AT_ONCE = 50
 _numbers = itertools.count()
 Call = Callable[[float], Coroutine[Any, Any, object]]

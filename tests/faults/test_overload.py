@@ -23,6 +23,8 @@ from duovec.v1 import chunk_pb2, embedding_service_pb2, index_service_pb2, vecto
 from duovec.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
 from gateway.client.client import Client
 
+pytestmark = pytest.mark.alone
+
 CALLERS, STREAMS, CHUNKS = 40, 16, 64
 FUNCTIONS = [
     inspect.getsource(function)

@@ -16,6 +16,8 @@ from soak_run import SoakRun
 from gateway.client.client import Client
 from gateway.client.errors import ClientError
 
+pytestmark = pytest.mark.alone
+
 DEADLINE_S = 20.0
 _BODY = "".join(f"    total_{line} = first + second * {line}\n" for line in range(12))
 _numbers = itertools.count()

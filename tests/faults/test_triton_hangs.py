@@ -19,6 +19,8 @@ from gateway.local import liveness, triton
 from gateway.local.part import PartEvent, PartState
 from gateway.local.stack import Stack, StackSettings
 
+pytestmark = pytest.mark.alone
+
 TEXTS = [f"def area_{number}(width, height):\n    return width * height + {number}\n" for number in range(40)]
 # What says that it passes.
 PASSING = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
