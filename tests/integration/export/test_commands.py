@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from small_checkpoint import NAME, write_checkpoint, write_spec
 from small_encoder import entries
+from typer.testing import CliRunner
 
+from export.cli.main import app
 from export.repository import EncoderFolder
 from export.source import sha256_of
 from export.triton_control import TritonControl
@@ -35,22 +37,35 @@ class Commands:
         """The encoder's folder."""
         return EncoderFolder(self.root / "models", NAME)
 
-    async def run(self, command: str, *options: object, code: int = 0) -> tuple[Any, list[str]]:
-        """Stdout as JSON (None when it is empty), and the lines of stderr."""
-        arguments = [command, "--repository", str(self.root / "models"), *map(str, options), "--json"]
-        pipe = asyncio.subprocess.PIPE
-        child = await asyncio.create_subprocess_exec(DUOVEC_EXPORT, *arguments, stdout=pipe, stderr=pipe)
-        stdout, stderr = await asyncio.wait_for(child.communicate(), 200)
-        assert child.returncode == code, stderr.decode()
-        return (json.loads(stdout) if stdout.strip() else None), stderr.decode().splitlines()
+    async def run(
+        self, command: str, *options: object, code: int = 0, own_process: bool = False
+    ) -> tuple[Any, list[str]]:
+        """Stdout as JSON (None when it is empty), and the lines of stderr.
 
-    async def publish(self, seed: int, *options: object, code: int = 0) -> tuple[Any, list[str]]:
+        In this process unless `own_process`: the libraries take longer to load than most commands.
+        """
+        arguments = [command, "--repository", str(self.root / "models"), *map(str, options), "--json"]
+        if own_process:
+            pipe = asyncio.subprocess.PIPE
+            child = await asyncio.create_subprocess_exec(DUOVEC_EXPORT, *arguments, stdout=pipe, stderr=pipe)
+            stdout, stderr = (told.decode() for told in await asyncio.wait_for(child.communicate(), 200))
+            exit_code = child.returncode
+        else:
+            result = await asyncio.to_thread(CliRunner().invoke, app, arguments)
+            stdout, stderr, exit_code = result.stdout, result.stderr, result.exit_code
+        assert exit_code == code, stderr
+        return (json.loads(stdout) if stdout.strip() else None), stderr.splitlines()
+
+    async def publish(
+        self, seed: int, *options: object, code: int = 0, own_process: bool = False
+    ) -> tuple[Any, list[str]]:
         """Publish the checkpoint of a seed."""
         checkpoint = self.root / f"checkpoint-{seed}"
         if not checkpoint.exists():
             write_checkpoint(checkpoint, seed=seed)
         chosen = ("--spec", self.root / "small.toml", "--checkpoint", checkpoint, "--runtime", "onnxruntime")
-        return await self.run("publish", *chosen, *GATE, "--triton-url", self.url, *options, code=code)
+        chosen = (*chosen, *GATE, "--triton-url", self.url, *options)
+        return await self.run("publish", *chosen, code=code, own_process=own_process)
 
     def vector(self, version: int) -> np.ndarray:
         """What Triton answers for one row of a version."""
@@ -71,7 +86,7 @@ async def commands(tmp_path: Path) -> AsyncIterator[Commands]:
 
 async def test_from_checkpoint_to_triton_and_back(commands: Commands) -> None:
     """Publish twice, roll back, prune: one step each, and Triton follows."""
-    document, _ = await commands.publish(1)
+    document, _ = await commands.publish(1, own_process=True)
     (row,) = document["encoders"]
     assert (row["version"], row["published"], row["loaded"], row["smoke"]) == (1, True, [1], "triton")
     assert row["min_cosine"] > 0.99999 and row["smoke_cosine"] > 0.9999

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 from open_folder import open_folder
 
-from gateway.local.postgres import Postgres
+from gateway.local.postgres import _SETTINGS, Postgres
 from gateway.store.chunks import ChunkStore
 from gateway.store.codebases import CodebaseStore
 from gateway.store.migrations import migrate
@@ -29,8 +29,11 @@ def postgres_root() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 async def postgres(postgres_root: Path) -> AsyncIterator[Postgres]:
+    """Without fsync: hundreds of databases are made and dropped, and none needs to outlive a power cut."""
     server = Postgres(postgres_root / "data", log_path=postgres_root / "postgres.log")
-    await server.start()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(_SETTINGS, "fsync", "off")
+        await server.start()
     yield server
     await server.stop()
 
