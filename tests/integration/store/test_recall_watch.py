@@ -178,11 +178,9 @@ async def test_the_index_over_signs_is_watched_too_and_asked_for_more(
     await build(database, space, "m = 16, ef_construction = 64", binary=True)
     await watch_of(database, target=0.5).check_due(space.space_key)
     check = await only_check(database, space)
-    assert (check.method, check.ef, check.least_ef, check.index_suffices) == (Method.BINARY, 150, 0, True)
-    for name in ("MIN_POOL", "_MIN_BINARY_POOL"):
-        monkeypatch.setattr(f"gateway.store.search_plan.{name}", 10)
-    monkeypatch.setattr("gateway.store.recall_watch.MIN_POOL", 10)
+    assert (check.method, check.ef, check.least_ef, check.index_suffices) == (Method.BINARY, 100, 0, True)
     for module in ("search_plan", "recall_watch"):
+        monkeypatch.setattr(f"gateway.store.{module}.MIN_POOL", 10)
         monkeypatch.setattr(f"gateway.store.{module}.EF_STEPS", {"BINARY": (10, 80, 1000)})
     await watch_of(database, target=0.9, period_s=0.0).check_due(space.space_key)
     raised = await only_check(database, space)

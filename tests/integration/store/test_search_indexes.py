@@ -67,7 +67,7 @@ async def test_the_index_over_signs_replaces_the_other_and_its_candidates_are_ra
     found = 0
     for query_D in make_vectors(20, seed=1):
         result = await store.search(["demo"], space.space_key, SearchQuery(query_D, limit=10), timeout_s=5)
-        assert (result.method, result.candidate_count) == (Method.BINARY, 150)
+        assert (result.method, result.candidate_count) == (Method.BINARY, 100)
         found += len({hit.chunk_id for hit in result.hits} & {ids[i] for i in best(query_D)})
         expected = [vectors_BD[ids.index(hit.chunk_id)] @ query_D for hit in result.hits]
         np.testing.assert_allclose([hit.score for hit in result.hits], expected, atol=1e-4)
@@ -148,11 +148,11 @@ async def test_a_transaction_is_configured_for_the_search_that_it_is_about(
     query = SearchQuery(make_vectors(1, seed=1)[0], limit=10)
     few = FilterRow(path_regex="^src/f0001.\\.py$", path_from="src/f0001", path_below="src/f0002")
     for asked, expected, configurations in (
-        (query, ("150", "off"), 1),
-        (query, ("150", "off"), 1),
+        (query, ("100", "off"), 1),
+        (query, ("100", "off"), 1),
         (replace(query, limit=40), ("400", "off"), 2),
         (replace(query, filter=few), ("1", "on"), 2),
-        (query, ("150", "off"), 3),
+        (query, ("100", "off"), 3),
     ):
         await store.search(["demo"], space.space_key, asked, timeout_s=5)
         assert seen[-1] == expected

@@ -201,7 +201,7 @@ async def test_codebases_that_are_compared_whole_are_not_asked_of_the_index(
 ) -> None:
     """But where all are, the largest is: who searches several at once asks the index."""
     await site.build(GOOD)
-    monkeypatch.setattr("gateway.store.search_plan._SCAN_PRICE", 0.5)
+    monkeypatch.setattr("gateway.store.search_plan._SCAN_PRICE", 0.75)
     found = await site.verify()
     assert found.recall is not None
     assert [one.codebase_id for one in found.recall.codebases] == ["large"]

@@ -17,7 +17,7 @@ NONE = {"has_hnsw": False, "has_binary": False}
         (Counts(10_000, None, **BOTH), Plan(Method.EXACT, 0)),
         (Counts(10_001, None, **BOTH), Plan(Method.HNSW, 100)),
         (Counts(10_001, None, **NONE), Plan(Method.EXACT, 0)),
-        (Counts(300_000, None, has_hnsw=False, has_binary=True), Plan(Method.BINARY, 150)),
+        (Counts(300_000, None, has_hnsw=False, has_binary=True), Plan(Method.BINARY, 100)),
         (Counts(300_001, None, has_hnsw=False, has_binary=True), Plan(Method.BINARY, 1000)),
         # A filter that leaves little is cheaper to compare whole, and misses nothing.
         (Counts(1_000_000, 10_000, **BOTH), Plan(Method.EXACT, 0)),
@@ -30,8 +30,8 @@ NONE = {"has_hnsw": False, "has_binary": False}
         # A codebase among many is a filter, too; one that is most of its space is none.
         (Counts(50_000, None, has_hnsw=False, has_binary=True, in_space=10**6), Plan(Method.EXACT, 0)),
         (Counts(100_001, None, has_hnsw=False, has_binary=True, in_space=10**6), Plan(Method.BINARY, 1000)),
-        (Counts(12_000, None, has_hnsw=False, has_binary=True, in_space=30_000), Plan(Method.BINARY, 150)),
-        (Counts(12_000, None, has_hnsw=False, has_binary=True, in_space=100_000), Plan(Method.EXACT, 0)),
+        (Counts(12_000, None, has_hnsw=False, has_binary=True, in_space=30_000), Plan(Method.BINARY, 100)),
+        (Counts(12_000, None, has_hnsw=False, has_binary=True, in_space=200_000), Plan(Method.EXACT, 0)),
         (Counts(10_001, None, **BOTH, in_space=10_002), Plan(Method.HNSW, 100)),
         # How many candidates signs need follows from what is in the index.
         (Counts(250_000, None, has_hnsw=False, has_binary=True, in_space=400_000), Plan(Method.BINARY, 1000)),
@@ -94,7 +94,7 @@ def test_matches_are_counted_as_far_as_they_decide(searched: int, page_size: int
         (Counts(10**6, None, has_hnsw=True, has_binary=False, least_ef=550), Plan(Method.HNSW, 100, 550), 550),
         # Signs rank coarsely: what is scanned further is ranked at full precision, too.
         (Counts(10**5, None, has_hnsw=False, has_binary=True, least_ef=650), Plan(Method.BINARY, 650, 650), 650),
-        (Counts(10**5, None, has_hnsw=False, has_binary=True), Plan(Method.BINARY, 150), 150),
+        (Counts(10**5, None, has_hnsw=False, has_binary=True), Plan(Method.BINARY, 100), 100),
         (Counts(100_000, None, **BOTH, index_suffices=False), Plan(Method.EXACT, 0), 1),
         # Comparing a million for every search would be worse than what the index misses; the status says it.
         (Counts(10**6, None, **BOTH, least_ef=1000, index_suffices=False), Plan(Method.HNSW, 100, 1000), 1000),
