@@ -29,8 +29,8 @@ _SCAN_PRICE = 10.0
 
 EF_STEPS = {"HNSW": (300, 550, MAX_POOL), "BINARY": (100, 300, 600, MAX_POOL)}
 """Candidates that a scan of an index keeps: at least the first number, measured at 100,000 vectors, where fewer by half
-floats miss hits of clusters of near copies (see DECISIONS.md); the others where the recall watch found that it takes more. pgvector
-takes no more than the last."""
+floats miss hits of clusters of near copies (see DECISIONS.md); the others where the recall watch found that it takes
+more. pgvector takes no more than the last."""
 
 
 class Method(StrEnum):
