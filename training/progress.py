@@ -29,9 +29,7 @@ class MetricsFile(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if not state.is_world_process_zero:
             return
-        kept = [line for line in read_metrics(self._path) if line["step"] <= state.global_step]
-        with writing(self._path):
-            replace_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+        cut_metrics(self._path, state.global_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if not state.is_world_process_zero or logs is None or "loss" not in logs:
@@ -78,6 +76,13 @@ class Board(TensorBoardCallback):
     def __init__(self, folder: Path) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.logging_dir = str(folder)
+
+
+def cut_metrics(path: Path, steps: int) -> None:
+    """Leave the lines of the first so many steps; raises as `read_metrics`, and ExportError where the disk refuses."""
+    kept = [line for line in read_metrics(path) if line["step"] <= steps]
+    with writing(path):
+        replace_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

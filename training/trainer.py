@@ -130,6 +130,10 @@ class Trainer(SentenceTransformerTrainer):
         trained = {name: one.detach().contiguous() for name, one in self.model.named_parameters() if one.requires_grad}
         save_file(trained, folder / TRAINED_FILE)
 
+    def load(self, checkpoint: str) -> None:
+        """Put a checkpoint's weights into the model; raises as `load_trained`."""
+        self._load_from_checkpoint(checkpoint)
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         load_trained(self.model, Path(resume_from_checkpoint) / TRAINED_FILE)
 
