@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
@@ -17,13 +16,12 @@ from torch import Tensor
 from transformers.trainer_utils import rotate_checkpoints
 
 from export.disk import sync, sync_folder, writing
-from export.errors import ExportError
 from training.dataset import Row
 from training.errors import TrainingError
+from training.saving import saving
 
 TRAINED_FILE = "trained.safetensors"
 STAGING = ".staging"
-_TORCH_WRITER = ("inline_container", "PytorchStreamWriter")
 _FIRST_STEPS = 20  # whose mean loss is what divergence is measured against
 
 
@@ -146,15 +144,8 @@ class Trainer(SentenceTransformerTrainer):
         self._staging = output / STAGING
         name = f"checkpoint-{self.state.global_step}"
         try:
-            with writing(self._staging):
+            with saving(self._staging):
                 super()._save_checkpoint(model, trial)
-        except (SafetensorError, RuntimeError) as exc:
-            # What the disk refuses comes out of their writers in words of their own, without an errno.
-            if isinstance(exc, RuntimeError) and not any(one in str(exc) for one in _TORCH_WRITER):
-                raise
-            raise ExportError(
-                f"cannot write {self._staging}: {str(exc).splitlines()[0]}; free some space and run the command again"
-            ) from exc
         finally:
             self._staging = None
         self.accelerator.wait_for_everyone()

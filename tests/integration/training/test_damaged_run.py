@@ -116,6 +116,7 @@ def test_a_run_that_lacks_its_result_alone_makes_no_more_steps(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("training.result._write_card", kill)
         train(unfinished)
+    assert not [path for path in unfinished.output.iterdir() if "result" in path.name]
     assert kept(unfinished.output) == kept(finished.output)
     ours, theirs = train(unfinished), finished.output / "result"
     assert kept(unfinished.output) == kept(finished.output)
