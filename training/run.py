@@ -29,6 +29,7 @@ from training.code_version import code_version
 from training.dataset import Row, absent_styles, columns_of, data_digest, load_rows, training_rows
 from training.device import choose_device
 from training.errors import TrainingError
+from training.loss_watch import LossWatch
 from training.losses import build_loss, chance_loss
 from training.model import ROUTES, TrainedEncoder, build_model
 from training.progress import METRICS_FILE, TENSORBOARD_FOLDER, Bar, Board, MetricsFile, Speed, cut_metrics
@@ -167,8 +168,11 @@ def _trainer(
     )
     trainer = Trainer(
         rows=rows,
-        divergence=recipe.divergence,
-        chance=chance_loss(recipe.loss, recipe.optimizer.batch * (1 + recipe.data.hard_negatives)),
+        watch=LossWatch(
+            recipe.divergence,
+            chance_loss(recipe.loss, recipe.optimizer.batch, recipe.data.hard_negatives),
+            recipe.optimizer.batch,
+        ),
         model=encoder.model,
         args=_arguments(request.output, recipe, rows, routes if len(encoder.transformers) > 1 else {}, device),
         train_dataset=Dataset.from_dict(columns),

@@ -1,5 +1,5 @@
 """sentence-transformers' trainer with what a run here needs besides: atomic checkpoints of the trained weights alone,
-and an end at the first number that is not one."""
+and an end at a loss that is none, has diverged, or is that of a collapsed encoder."""
 
 import math
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ from transformers.trainer_utils import rotate_checkpoints
 from export.disk import sync, sync_folder, writing
 from training.dataset import Row
 from training.errors import TrainingError
+from training.loss_watch import LossWatch
 from training.saving import saving
 
 TRAINED_FILE = "trained.safetensors"
 STAGING = ".staging"
-_FIRST_STEPS = 20  # whose mean loss is what divergence is measured against
 
 
 @dataclass
@@ -68,16 +68,15 @@ class Trainer(SentenceTransformerTrainer):
 
     Args:
         rows: What the rows' numbers name, for messages.
-        divergence: The run stops when the loss is above this many times the mean of the first steps.
-        chance: The loss of an encoder that knows nothing: up to it no loss has diverged, however low the first were.
+        watch: Says when a loss has diverged, and when the encoder has collapsed.
         arguments: Those of SentenceTransformerTrainer.
     """
 
-    def __init__(self, *, rows: Sequence[Row], divergence: float, chance: float, **arguments: Any) -> None:
+    def __init__(self, *, rows: Sequence[Row], watch: LossWatch, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._rows = rows
-        self._divergence = divergence
-        self._chance = chance
+        self._watch = watch
+        self._watched = 0  # entries of the state's history that the watch has seen
         self._batch: list[int] = []
         self._staging: Path | None = None
         self.tokens = 0  # seen by this process since the start of this process
@@ -94,11 +93,24 @@ class Trainer(SentenceTransformerTrainer):
         value = float(loss) * self.current_gradient_accumulation_steps
         if not math.isfinite(value):
             raise self._stopped(f"the loss is {value}")
-        limit = max(self._divergence * self._first_loss(), self._chance)
-        if value > limit:
-            limits = f"{self._divergence:g} times its start and chance"
-            raise self._stopped(f"the loss {value:.4g} is above {limit:.4g}, the larger of {limits}")
+        self._see_losses()
+        if why := self._watch.divergence_of(value):
+            raise self._stopped(why)
         return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log a step: the mean loss of all processes, before the step is saved.
+
+        Raises:
+            TrainingError: The encoder has collapsed.
+        """
+        super().log(logs, start_time)
+        self._see_losses()
+        if why := self._watch.collapse():
+            raise TrainingError(
+                f"step {self.state.global_step}: {why}. Lower optimizer.learning_rate or raise optimizer.warmup, and "
+                "train in another --output: the checkpoints since then are of this encoder"
+            )
 
     def _clip_grad_norm(self, model: Any) -> Any:
         norm = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
@@ -107,9 +119,12 @@ class Trainer(SentenceTransformerTrainer):
             raise self._stopped(f"the gradient's norm is {float(norm)}")
         return norm
 
-    def _first_loss(self) -> float:
-        first = [one["loss"] for one in self.state.log_history[:_FIRST_STEPS] if "loss" in one]
-        return sum(first) / len(first) if len(first) == _FIRST_STEPS else math.inf
+    def _see_losses(self) -> None:
+        """Show the watch what was logged, of a run that was taken up also what was logged before."""
+        for one in self.state.log_history[self._watched :]:
+            if "loss" in one:
+                self._watch.see(one["loss"])
+        self._watched = len(self.state.log_history)
 
     def _stopped(self, why: str) -> TrainingError:
         named = [f"{self._rows[number].package} {self._rows[number].origin}" for number in self._batch]
