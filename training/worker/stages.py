@@ -35,7 +35,8 @@ class WorkerSettings:
         specs: Folder of specs that recipes may name besides the built-in ones, or None.
         base: Checkpoint to start from instead of the spec's source, or None.
         repository: The gateway's model repository; needed to compare with the live space and to publish.
-        endpoint: The gateway; None to compare with the untrained encoder alone, and publish nothing.
+        endpoint: The gateway; None to compare with what the spec is, its trained adapters included, or with `base`,
+            and publish nothing.
         triton_url: The gateway's Triton; needed to publish.
         publish_options: More options of `duovec-train publish`.
         keep_runs: So many folders of runs that have ended stay, the newest; 1 or more.
