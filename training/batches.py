@@ -37,6 +37,8 @@ class PackageBatchSampler(DefaultBatchSampler):
         self._own = [frozenset(hash(text) for text in texts if text) for texts in own]
         self._wrong = [frozenset(map(hash, texts)) for texts in zip(*(dataset[name] for name in names), strict=True)]
         self._wrong = self._wrong or [frozenset()] * len(self._own)
+        # Negatives are passages as they were mined, also of a row whose own passage loses its name.
+        self._answers = [own | {hash(row.positive)} for own, row in zip(self._own, rows, strict=True)]
         self._lengths = [len(text) for text in dataset["positive"]]
         self._packages = [row.package for row in rows]
         self._run = run
@@ -94,15 +96,18 @@ class PackageBatchSampler(DefaultBatchSampler):
             batch: list[int] = []
             waiting: list[int] = []
             seen: set[int] = set()
+            answers: set[int] = set()
             wrong: set[int] = set()
             for place, row in enumerate(rows):
                 if len(batch) == step:
                     waiting += rows[place:]
                     break
                 # Negatives may be shared; one that is another row's answer would be wrong for that row.
-                if self._own[row].isdisjoint(seen | wrong) and self._wrong[row].isdisjoint(seen):
+                fits = self._answers[row].isdisjoint(wrong) and self._wrong[row].isdisjoint(answers)
+                if fits and self._own[row].isdisjoint(seen):
                     batch.append(row)
                     seen |= self._own[row]
+                    answers |= self._answers[row]
                     wrong |= self._wrong[row]
                 else:
                     waiting.append(row)

@@ -41,15 +41,22 @@ def build_loss(model: SentenceTransformer, recipe: LossRecipe, dimension: int, *
     return loss
 
 
-def chance_loss(recipe: LossRecipe, passages: int) -> float:
+def chance_loss(recipe: LossRecipe, batch: int, negatives: int) -> float:
     """The loss of an encoder that gives every text the same vector.
 
     Args:
         recipe: Which loss.
-        passages: How many a query of a batch is compared with, its own among them.
+        batch: Rows a step, of all processes.
+        negatives: Hard negatives a row.
 
     Returns:
-        The margin of the triplet loss, ln(passages) of the others; once for each dimension of a Matryoshka loss.
+        The margin of the triplet loss; of the others ln of how many passages a query is compared with, or where
+        passages must find their query too, its mean with ln of how many queries; once for each dimension of a
+        Matryoshka loss.
     """
-    once = recipe.margin if recipe.name == "triplet" else math.log(passages)
+    if recipe.name == "triplet":
+        once = recipe.margin
+    else:
+        there, back = math.log(batch * (1 + negatives)), math.log(batch)
+        once = (there + back) / 2 if recipe.symmetric else there
     return once * (1 + len(recipe.matryoshka))

@@ -1,12 +1,16 @@
 """What a run says while it goes on: metrics.jsonl, TensorBoard, a progress bar."""
 
 import json
+import os
+import socket
 import time
 from pathlib import Path
 from typing import Any
 
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 from transformers import TrainerCallback
-from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer_callback import ProgressCallback
 
 from export.disk import replace_text, writing
@@ -29,9 +33,7 @@ class MetricsFile(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if not state.is_world_process_zero:
             return
-        kept = [line for line in read_metrics(self._path) if line["step"] <= state.global_step]
-        with writing(self._path):
-            replace_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+        cut_metrics(self._path, state.global_step)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if not state.is_world_process_zero or logs is None or "loss" not in logs:
@@ -72,12 +74,38 @@ class Bar(ProgressCallback):
             )
 
 
-class Board(TensorBoardCallback):
-    """TensorBoard's events, in a folder of the run."""
+class Board(TrainerCallback):
+    """TensorBoard's events, in a folder of the run, a file a process that trained.
+
+    Written at each step, here: TensorBoard's own writer is a thread, which ends in a traceback when the disk is full.
+    """
 
     def __init__(self, folder: Path) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.logging_dir = str(folder)
+        self._path = folder / f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            with writing(self._path.parent):
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if not state.is_world_process_zero or logs is None or "loss" not in logs:
+            return
+        values = [Summary.Value(tag=f"train/{name}", simple_value=logs[name]) for name in _KEPT if name in logs]
+        with writing(self._path):
+            self._write(Event(wall_time=time.time(), step=state.global_step, summary=Summary(value=values)))
+
+    def _write(self, event: Event) -> None:
+        with self._path.open("ab") as file:
+            RecordWriter(file).write(event.SerializeToString())
+
+
+def cut_metrics(path: Path, steps: int) -> None:
+    """Leave the lines of the first so many steps; raises as `read_metrics`, and ExportError where the disk refuses."""
+    kept = [line for line in read_metrics(path) if line["step"] <= steps]
+    with writing(path):
+        replace_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

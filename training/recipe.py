@@ -163,7 +163,7 @@ class Recipe:
         method: `lora` or `full`.
         keep_share: What the result keeps of the change, 0 to 1: weights between the base's and the trained ones.
         divergence: The run stops when the loss is above this many times the mean of the first steps, and above that of
-            an encoder that knows nothing.
+            an encoder that gives every text one vector; and when it stays at the latter, from which it had been far.
         data: See there.
         loss: See there.
         lora: See there; an error where the spec of the encoder states another shape.

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from torch import nn
 
 from export.adapters import Adapters, Array, LayerAdapter, save_adapters
-from export.disk import sync, sync_folder, writing
+from export.disk import sync, sync_folder
 from export.peft_adapters import WEIGHTS_FILE
 from export.source import ADAPTERS_FILE, Checkpoint, sha256_of, task_folder
 from export.spec import EncoderSpec
@@ -24,6 +24,7 @@ from export.transformer import load_transformer
 from training.dataset import card_of
 from training.model import TrainedEncoder, lora_matrices
 from training.recipe import Recipe
+from training.saving import saving
 
 RESULT_FOLDER = "result"
 RECIPE_FILE = "recipe.toml"
@@ -70,22 +71,32 @@ def write_result(
     """
     staged = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(staged, ignore_errors=True)
-    with writing(staged):
-        staged.mkdir(parents=True)
-        if encoder.lora is None:
-            _write_full(encoder, spec, checkpoint, recipe.keep_share, lineage.words, staged)
-        elif spec.lora is not None and spec.head is not None:
-            adapters = replace(trained_adapters(encoder, spec, recipe.keep_share), words=lineage.words)
-            save_adapters(adapters, staged / ADAPTERS_FILE, np.float16)
-        else:
-            _write_peft(encoder, spec, recipe.keep_share, staged)
-        if encoder.lora is not None and "folder" in checkpoint.origin:
-            _copy_base(checkpoint, staged)
-        shutil.copyfile(lineage.recipe, staged / RECIPE_FILE)
-        _write_card(spec, lineage, staged)
-        sync_folder(staged)
-        os.rename(staged, folder)  # noqa: PTH104
-        sync(folder.parent)
+    try:
+        with saving(staged):
+            staged.mkdir(parents=True)
+            _write(encoder, spec, recipe, checkpoint, lineage, staged)
+            sync_folder(staged)
+            os.rename(staged, folder)  # noqa: PTH104
+            sync(folder.parent)
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)  # what fills the disk
+        raise
+
+
+def _write(
+    encoder: TrainedEncoder, spec: EncoderSpec, recipe: Recipe, checkpoint: Checkpoint, lineage: Lineage, folder: Path
+) -> None:
+    if encoder.lora is None:
+        _write_full(encoder, spec, checkpoint, recipe.keep_share, lineage.words, folder)
+    elif spec.lora is not None and spec.head is not None:
+        adapters = replace(trained_adapters(encoder, spec, recipe.keep_share), words=lineage.words)
+        save_adapters(adapters, folder / ADAPTERS_FILE, np.float16)
+    else:
+        _write_peft(encoder, spec, recipe.keep_share, folder)
+    if encoder.lora is not None and "folder" in checkpoint.origin:
+        _copy_base(checkpoint, folder)
+    shutil.copyfile(lineage.recipe, folder / RECIPE_FILE)
+    _write_card(spec, lineage, folder)
 
 
 def trained_adapters(encoder: TrainedEncoder, spec: EncoderSpec, keep_share: float) -> Adapters:

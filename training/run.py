@@ -29,12 +29,13 @@ from training.code_version import code_version
 from training.dataset import Row, absent_styles, columns_of, data_digest, load_rows, training_rows
 from training.device import choose_device
 from training.errors import TrainingError
+from training.loss_watch import LossWatch
 from training.losses import build_loss, chance_loss
 from training.model import ROUTES, TrainedEncoder, build_model
-from training.progress import METRICS_FILE, TENSORBOARD_FOLDER, Bar, Board, MetricsFile, Speed
+from training.progress import METRICS_FILE, TENSORBOARD_FOLDER, Bar, Board, MetricsFile, Speed, cut_metrics
 from training.recipe import Recipe, load_recipe
 from training.result import RESULT_FOLDER, Lineage, write_result
-from training.run_folder import CHECKPOINTS_FOLDER, begin, held, last_checkpoint, require_same_run
+from training.run_folder import CHECKPOINTS_FOLDER, begin, held, last_checkpoint, require_same_run, steps_of
 from training.trainer import Arguments, RowCollator, Trainer
 from training.words import word_weights
 
@@ -104,7 +105,7 @@ def train(request: RunRequest, on_note: Callable[[str], None] = lambda note: Non
         encoder = build_model(spec, checkpoint, recipe)
         trainer = _trainer(request, recipe, spec, encoder, rows, device)
         begun_s = time.monotonic()
-        trainer.train(resume_from_checkpoint=last)
+        steps = _train(trainer, last, request.output / METRICS_FILE)
         result = request.output / RESULT_FOLDER
         if trainer.is_world_process_zero():
             lineage = Lineage(
@@ -113,7 +114,7 @@ def train(request: RunRequest, on_note: Callable[[str], None] = lambda note: Non
                 request.data,
                 len(rows),
                 absent,
-                trainer.state.global_step,
+                steps,
                 time.monotonic() - begun_s,
                 dict(checkpoint.origin),
                 code,
@@ -122,6 +123,19 @@ def train(request: RunRequest, on_note: Callable[[str], None] = lambda note: Non
             write_result(encoder, spec, recipe, checkpoint, lineage, result)
         trainer.accelerator.wait_for_everyone()
     return result
+
+
+def _train(trainer: Trainer, last: str | None, metrics: Path) -> int:
+    """Make the steps that are missing, and give how many were made in all."""
+    made = 0 if last is None else steps_of(last)
+    if last is not None and made >= trainer.args.max_steps:
+        # Killed before it wrote its result. transformers looks for the end after a step only, and would make another.
+        trainer.load(last)
+        if trainer.is_world_process_zero():
+            cut_metrics(metrics, made)
+        return made
+    trainer.train(resume_from_checkpoint=last)
+    return int(trainer.state.global_step)
 
 
 def _is_first_process() -> bool:
@@ -154,8 +168,11 @@ def _trainer(
     )
     trainer = Trainer(
         rows=rows,
-        divergence=recipe.divergence,
-        chance=chance_loss(recipe.loss, recipe.optimizer.batch * (1 + recipe.data.hard_negatives)),
+        watch=LossWatch(
+            recipe.divergence,
+            chance_loss(recipe.loss, recipe.optimizer.batch, recipe.data.hard_negatives),
+            recipe.optimizer.batch,
+        ),
         model=encoder.model,
         args=_arguments(request.output, recipe, rows, routes if len(encoder.transformers) > 1 else {}, device),
         train_dataset=Dataset.from_dict(columns),

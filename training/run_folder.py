@@ -21,11 +21,8 @@ from training.trainer import STAGING, TRAINED_FILE
 CHECKPOINTS_FOLDER = "checkpoints"
 RUN_FILE = "run.json"
 LOCK_FILE = "run.lock"
-_STATE_FILES = (
-    "optimizer.pt",
-    "scheduler.pt",
-    "trainer_state.json",
-)  # transformers goes on without one that is missing
+STATE_FILE = "trainer_state.json"
+_STATE_FILES = ("optimizer.pt", "scheduler.pt", STATE_FILE)  # transformers goes on without one that is missing
 
 
 @contextmanager
@@ -97,12 +94,26 @@ def last_checkpoint(output: Path) -> str | None:
     return last
 
 
+def steps_of(checkpoint: str) -> int:
+    """The steps that were made when a checkpoint was saved.
+
+    Raises:
+        TrainingError: It does not say.
+    """
+    path = Path(checkpoint) / STATE_FILE
+    remedy = _remedy(path.parent)
+    steps = _read_table(path, remedy).get("global_step")
+    if not isinstance(steps, int):
+        raise TrainingError(f"{path} is damaged: its global_step is {steps!r}; {remedy}")
+    return steps
+
+
 def _require_whole(folder: Path) -> None:
-    remedy = f"delete {folder}: the run goes on from the checkpoint before it, or from its start"
+    remedy = _remedy(folder)
     for name in (TRAINED_FILE, *_STATE_FILES):
         if not (folder / name).is_file():
             raise TrainingError(f"{folder / name} is missing; {remedy}")
-    _read_table(folder / "trainer_state.json", remedy)
+    _read_table(folder / STATE_FILE, remedy)
     try:
         with safe_open(folder / TRAINED_FILE, "numpy"):  # its header says how long the file must be
             pass
@@ -116,6 +127,10 @@ def _require_whole(folder: Path) -> None:
             raise TrainingError(f"{path} is damaged: {exc}; {remedy}") from exc
         if damaged is not None:
             raise TrainingError(f"{path} is damaged: {damaged} has another checksum; {remedy}")
+
+
+def _remedy(folder: Path) -> str:
+    return f"delete {folder}: the run goes on from the checkpoint before it, or from its start"
 
 
 def _read_table(path: Path, remedy: str) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 """sentence-transformers' trainer with what a run here needs besides: atomic checkpoints of the trained weights alone,
-and an end at the first number that is not one."""
+and an end at a loss that is none, has diverged, or is that of a collapsed encoder."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.data_collator import SentenceTransformerDataCollator
@@ -17,14 +16,13 @@ from torch import Tensor
 from transformers.trainer_utils import rotate_checkpoints
 
 from export.disk import sync, sync_folder, writing
-from export.errors import ExportError
 from training.dataset import Row
 from training.errors import TrainingError
+from training.loss_watch import LossWatch
+from training.saving import saving
 
 TRAINED_FILE = "trained.safetensors"
 STAGING = ".staging"
-_TORCH_WRITER = ("inline_container", "PytorchStreamWriter")
-_FIRST_STEPS = 20  # whose mean loss is what divergence is measured against
 
 
 @dataclass
@@ -70,16 +68,15 @@ class Trainer(SentenceTransformerTrainer):
 
     Args:
         rows: What the rows' numbers name, for messages.
-        divergence: The run stops when the loss is above this many times the mean of the first steps.
-        chance: The loss of an encoder that knows nothing: up to it no loss has diverged, however low the first were.
+        watch: Says when a loss has diverged, and when the encoder has collapsed.
         arguments: Those of SentenceTransformerTrainer.
     """
 
-    def __init__(self, *, rows: Sequence[Row], divergence: float, chance: float, **arguments: Any) -> None:
+    def __init__(self, *, rows: Sequence[Row], watch: LossWatch, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._rows = rows
-        self._divergence = divergence
-        self._chance = chance
+        self._watch = watch
+        self._watched = 0  # entries of the state's history that the watch has seen
         self._batch: list[int] = []
         self._staging: Path | None = None
         self.tokens = 0  # seen by this process since the start of this process
@@ -96,11 +93,24 @@ class Trainer(SentenceTransformerTrainer):
         value = float(loss) * self.current_gradient_accumulation_steps
         if not math.isfinite(value):
             raise self._stopped(f"the loss is {value}")
-        limit = max(self._divergence * self._first_loss(), self._chance)
-        if value > limit:
-            limits = f"{self._divergence:g} times its start and chance"
-            raise self._stopped(f"the loss {value:.4g} is above {limit:.4g}, the larger of {limits}")
+        self._see_losses()
+        if why := self._watch.divergence_of(value):
+            raise self._stopped(why)
         return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log a step: the mean loss of all processes, before the step is saved.
+
+        Raises:
+            TrainingError: The encoder has collapsed.
+        """
+        super().log(logs, start_time)
+        self._see_losses()
+        if why := self._watch.collapse():
+            raise TrainingError(
+                f"step {self.state.global_step}: {why}. Lower optimizer.learning_rate or raise optimizer.warmup, and "
+                "train in another --output: the checkpoints since then are of this encoder"
+            )
 
     def _clip_grad_norm(self, model: Any) -> Any:
         norm = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
@@ -109,9 +119,12 @@ class Trainer(SentenceTransformerTrainer):
             raise self._stopped(f"the gradient's norm is {float(norm)}")
         return norm
 
-    def _first_loss(self) -> float:
-        first = [one["loss"] for one in self.state.log_history[:_FIRST_STEPS] if "loss" in one]
-        return sum(first) / len(first) if len(first) == _FIRST_STEPS else math.inf
+    def _see_losses(self) -> None:
+        """Show the watch what was logged, of a run that was taken up also what was logged before."""
+        for one in self.state.log_history[self._watched :]:
+            if "loss" in one:
+                self._watch.see(one["loss"])
+        self._watched = len(self.state.log_history)
 
     def _stopped(self, why: str) -> TrainingError:
         named = [f"{self._rows[number].package} {self._rows[number].origin}" for number in self._batch]
@@ -130,6 +143,10 @@ class Trainer(SentenceTransformerTrainer):
         trained = {name: one.detach().contiguous() for name, one in self.model.named_parameters() if one.requires_grad}
         save_file(trained, folder / TRAINED_FILE)
 
+    def load(self, checkpoint: str) -> None:
+        """Put a checkpoint's weights into the model; raises as `load_trained`."""
+        self._load_from_checkpoint(checkpoint)
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         load_trained(self.model, Path(resume_from_checkpoint) / TRAINED_FILE)
 
@@ -142,15 +159,8 @@ class Trainer(SentenceTransformerTrainer):
         self._staging = output / STAGING
         name = f"checkpoint-{self.state.global_step}"
         try:
-            with writing(self._staging):
+            with saving(self._staging):
                 super()._save_checkpoint(model, trial)
-        except (SafetensorError, RuntimeError) as exc:
-            # What the disk refuses comes out of their writers in words of their own, without an errno.
-            if isinstance(exc, RuntimeError) and not any(one in str(exc) for one in _TORCH_WRITER):
-                raise
-            raise ExportError(
-                f"cannot write {self._staging}: {str(exc).splitlines()[0]}; free some space and run the command again"
-            ) from exc
         finally:
             self._staging = None
         self.accelerator.wait_for_everyone()

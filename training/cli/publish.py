@@ -1,6 +1,7 @@
 """`duovec-train publish`: from a checkpoint that is better to the space that is searched."""
 
 import json
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,7 +40,10 @@ def publish(
     triton_timeout: TritonTimeout = DEFAULT_TRITON_TIMEOUT_S,
     baseline: Annotated[
         str | None,
-        typer.Option(help="Compare with this checkpoint instead of the live space; `own` for the spec's own weights."),
+        typer.Option(
+            help="Compare with this checkpoint instead of the live space; `own` for what the spec is, its trained "
+            "adapters included, or for --code-base or --text-base."
+        ),
     ] = None,
     code_base: Annotated[
         Path | None, typer.Option(help="What the code encoder was trained from, instead of the spec's source.")
@@ -114,10 +118,8 @@ def publish(
             if baseline is not None:
                 if baseline != OWN and len(folders) == 2:
                     raise typer.BadParameter("--baseline is one checkpoint: publish the encoders one by one")
-                opponents = bases if baseline == OWN else dict.fromkeys(folders, Path(baseline))
-                opponent = Baseline(
-                    {role: (specs[role], opponents.get(role)) for role in folders}, f"baseline {baseline}"
-                )
+                chosen = {role: specs[role] for role in folders}
+                opponent = Baseline(opponents_of(baseline, chosen, bases), f"baseline {baseline}")
             request = PublishRequest(
                 {role: Candidate(specs[role], folder) for role, folder in folders.items()},
                 data,
@@ -156,6 +158,19 @@ def publish(
         typer.echo("\n".join(("better", *describe_plan(result["plan"]))))
     else:
         typer.echo(f"space {result['space']} is the active one; back: duovec space rollback")
+
+
+def opponents_of(
+    baseline: str, specs: Mapping[str, EncoderSpec], bases: Mapping[str, Path]
+) -> dict[str, tuple[EncoderSpec, Path | None]]:
+    """What each encoder is compared with, by role: a spec, and the checkpoint that it reads; None for its own weights.
+
+    `own` is what the spec is today, trained adapters included, since a gain over an untrained base is no reason to
+    replace a trained encoder. Where it was trained from another base it is that one, with the adapters that it holds.
+    """
+    if baseline != OWN:
+        return {role: (spec, Path(baseline)) for role, spec in specs.items()}
+    return {role: (spec.untrained, bases[role]) if role in bases else (spec, None) for role, spec in specs.items()}
 
 
 def _show(result: dict[str, Any], as_json: bool) -> None:

@@ -23,8 +23,9 @@ def worker(
         str | None,
         typer.Option(
             envvar="DUOVEC_ENDPOINT",
-            help="The gateway, to compare with its live space; without it results are compared with the untrained "
-            "encoder, and none is published. DUOVEC_API_KEY is an administrator's.",
+            help="The gateway, to compare with its live space; without it results are compared with what the spec is, "
+            "its trained adapters included, or with --base, and none is published. DUOVEC_API_KEY is an "
+            "administrator's.",
         ),
     ] = None,
     repository: Annotated[Path | None, typer.Option(help="Model repository that the gateway's Triton serves.")] = None,

@@ -4,8 +4,8 @@ Nothing that is searched changes before the last step. What was exported for a s
 and the space dropped; what was broken off is taken up by the same call, from the record.
 """
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -223,33 +223,42 @@ class Publisher:
         assert self._ledger is not None and self._triton is not None  # noqa: S101
         if "export" in publication.steps:
             return
+        candidates = sorted(self._request.candidates.items())
+        live = {role: getattr(active, f"{role}_encoder").version for role, _ in candidates}
+        with self._undone_on_failure(publication, active):
+            for role, candidate in candidates:  # what refuses the second one is found before the first is exported
+                plan_export(self._request.repository, candidate, live[role])
         versions = {}
-        try:
-            for number, (role, candidate) in enumerate(sorted(self._request.candidates.items())):
-                self._ledger.report("export", number, len(self._request.candidates))
-                live = getattr(active, f"{role}_encoder").version
+        for number, (role, candidate) in enumerate(candidates):
+            # Where this raises, turn or run may be somebody else's by now, and with them what is served.
+            self._ledger.report("export", number, len(candidates))
+            with self._undone_on_failure(publication, active):
                 versions[role] = export_candidate(
                     self._request.repository,
                     candidate,
-                    live,
+                    live[role],
                     self._triton,
                     self._request.export_gate,
                     wait_s=DEFAULT_WAIT_S,
                     on_step=self._on_step,
                 )
-        except ExportError as exc:
-            if not versions:
-                raise
-            self._roll_back_after(exc, active)
-            raise
         self._ledger.record(publication, "export", {"versions": versions})
 
-    def _roll_back_after(self, exc: ExportError, active: pb.Space) -> None:
-        """Of two encoders one was published: serve its old version again, or say in the error that it was not."""
+    @contextmanager
+    def _undone_on_failure(self, publication: Publication, active: pb.Space) -> Iterator[None]:
+        """Whatever ends it: serve the live versions again, of both encoders, or say in the error that they are not."""
+        assert self._ledger is not None  # noqa: S101
         try:
-            roll_back_versions(self._request, active, self._triton, self._on_step)
-        except ExportError as failure:
-            raise type(exc)(f"{exc}; and what was published was not rolled back: {failure}") from exc
+            yield
+        except BaseException as exc:
+            try:
+                roll_back_versions(self._request, active, self._triton, self._on_step)
+            except ExportError as failure:
+                told = str(exc) or type(exc).__name__
+                raise TrainingError(f"{told}; and what was published was not rolled back: {failure}") from exc
+            if isinstance(exc, TrainingError | ExportError):
+                self._ledger.end(publication, "REFUSED", str(exc))
+            raise
 
     def _build(self, publication: Publication) -> pb.Space:
         assert self._ledger is not None  # noqa: S101

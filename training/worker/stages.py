@@ -35,7 +35,8 @@ class WorkerSettings:
         specs: Folder of specs that recipes may name besides the built-in ones, or None.
         base: Checkpoint to start from instead of the spec's source, or None.
         repository: The gateway's model repository; needed to compare with the live space and to publish.
-        endpoint: The gateway; None to compare with the untrained encoder alone, and publish nothing.
+        endpoint: The gateway; None to compare with what the spec is, its trained adapters included, or with `base`,
+            and publish nothing.
         triton_url: The gateway's Triton; needed to publish.
         publish_options: More options of `duovec-train publish`.
         keep_runs: So many folders of runs that have ended stay, the newest; 1 or more.
@@ -137,7 +138,10 @@ class RunFolder:
         card = self.data / "card.json"
         if not card.is_file():
             return []
-        return [one["name"] for one in json.loads(card.read_text(encoding="utf-8")).get("sources", [])]
+        try:
+            return [one["name"] for one in json.loads(card.read_bytes()).get("sources", [])]
+        except (ValueError, AttributeError, KeyError, TypeError) as exc:
+            raise _damaged(card, exc, f"delete {self.data}, it is mined again") from exc
 
     def delete(self) -> None:
         """Begin anew."""
@@ -149,7 +153,7 @@ class RunFolder:
             return Progress(stage=stage if stage == "mine" else None)
         last = last_metrics(self.output / "metrics.jsonl")
         if last is None:
-            return Progress(stage="train", step=0, step_count=0)
+            return Progress(stage="train")
         return Progress("train", last["step"], self._step_count(last), last.get("loss"), last.get("tokens_per_s"))
 
     def _step_count(self, last: Mapping[str, Any]) -> int:
@@ -162,12 +166,23 @@ class RunFolder:
         known: dict[str, Any] = {"code": code_version()}
         trained = self.result / LINEAGE_FILE
         if trained.is_file():
-            known["recipe_sha256"] = json.loads(trained.read_text(encoding="utf-8"))["recipe_sha256"]
+            known["recipe_sha256"] = _recipe_of(trained)
         elif self.recipe.is_file():
             known["recipe_sha256"] = load_recipe(self.recipe)[2]
         if (self.data / "card.json").is_file():
             known["data_sha256"] = data_digest(self.data)
         return known
+
+
+def _recipe_of(lineage: Path) -> str:
+    try:
+        return str(json.loads(lineage.read_bytes())["recipe_sha256"])
+    except (ValueError, KeyError, TypeError) as exc:
+        raise _damaged(lineage, exc, f"delete {lineage.parent}, it is written again") from exc
+
+
+def _damaged(path: Path, exc: Exception, remedy: str) -> TrainingError:
+    return TrainingError(f"RUN_FOLDER_DAMAGED: {path} is damaged: {exc!r}; {remedy}")
 
 
 def run_folders(work_dir: Path, database: str) -> dict[int, Path]:
@@ -199,10 +214,11 @@ def _identity(run: QueuedRun) -> dict[str, Any]:
 
 
 def last_metrics(path: Path) -> dict[str, Any] | None:
-    """The last whole line of a metrics file."""
+    """The last whole line of a metrics file; None where it is damaged, which the training itself says and ends by."""
     try:
         lines = path.read_bytes().splitlines(keepends=True)
-    except OSError:
+        whole = [line for line in lines[-2:] if line.endswith(b"\n")]
+        last = json.loads(whole[-1]) if whole else None
+    except (OSError, ValueError):
         return None
-    whole = [line for line in lines[-2:] if line.endswith(b"\n")]
-    return json.loads(whole[-1]) if whole else None
+    return last if isinstance(last, dict) and isinstance(last.get("step"), int) else None

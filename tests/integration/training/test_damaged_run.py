@@ -1,5 +1,6 @@
 """A run's folder that is in use, or not as the run left it: one line that names the file and what to do."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -99,6 +100,38 @@ def test_a_folder_that_is_trained_in_is_refused(unfinished: RunRequest) -> None:
         train(unfinished)
     assert staging.is_dir()
     assert train(unfinished).is_dir()
+
+
+def test_a_run_that_lacks_its_result_alone_makes_no_more_steps(
+    unfinished: RunRequest, finished: RunRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before its result was written, and once more while it was: the same curve, checkpoints and weights."""
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def kept(output: Path) -> tuple[str, list[str]]:
+        return (output / "metrics.jsonl").read_text(), sorted(path.name for path in (output / "checkpoints").iterdir())
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("training.result._write_card", kill)
+        train(unfinished)
+    assert not [path for path in unfinished.output.iterdir() if "result" in path.name]
+    assert kept(unfinished.output) == kept(finished.output)
+    ours, theirs = train(unfinished), finished.output / "result"
+    assert kept(unfinished.output) == kept(finished.output)
+    assert json.loads((ours / "lineage.json").read_text())["steps"] == 12
+    assert (ours / "adapters.safetensors").read_bytes() == (theirs / "adapters.safetensors").read_bytes()
+
+
+def test_a_checkpoint_that_does_not_say_its_step_is_named(unfinished: RunRequest) -> None:
+    """Without it nobody knows whether the run has ended."""
+    path = unfinished.output / "checkpoints" / "checkpoint-12" / "trainer_state.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "global_step": "twelve"}))
+    with pytest.raises(
+        TrainingError, match=r"trainer_state\.json is damaged: its global_step is 'twelve'; delete .*-12"
+    ):
+        train(unfinished)
 
 
 def test_a_checkpoint_of_other_shapes_is_refused(unfinished: RunRequest, tmp_path: Path) -> None:

@@ -95,3 +95,19 @@ def test_epochs_differ_and_seeds_repeat() -> None:
     assert list(first) == list(again)
     again.set_epoch(1)
     assert list(first) != list(again)
+
+
+def test_a_negative_is_never_the_answer_of_a_row_whose_name_is_blanked() -> None:
+    """Negatives are passages as they were mined: what answers another row of the batch is found under its name, too."""
+    rows = [dataclasses.replace(row, unit=f"unit {number}") for number, row in enumerate(_rows(64))]
+    columns = {
+        "query": [row.query for row in rows],
+        "positive": [f"blanked {number}" for number in range(64)],
+        "negative_1": [rows[number ^ 1].positive for number in range(64)],  # rows are each other's negatives in pairs
+        "row": list(range(64)),
+    }
+    sampler = PackageBatchSampler(Dataset.from_dict(columns), rows=rows, drop_last=True, seed=7, batch_size=16)
+    batches = list(sampler)
+    assert len(batches) == 4
+    for batch in batches:
+        assert len({number // 2 for number in batch}) == 16

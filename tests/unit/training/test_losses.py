@@ -32,13 +32,19 @@ def _unit(*shape: int, seed: int) -> Tensor:
 
 @pytest.mark.parametrize(
     "recipe",
-    [LossRecipe(), LossRecipe(name="triplet", margin=0.25), LossRecipe(matryoshka=(4, 2))],
-    ids=["contrastive", "triplet", "matryoshka"],
+    [
+        LossRecipe(),
+        LossRecipe(symmetric=True),
+        LossRecipe(name="triplet", margin=0.25),
+        LossRecipe(matryoshka=(4, 2)),
+        LossRecipe(matryoshka=(4, 2), symmetric=True),
+    ],
+    ids=["contrastive", "symmetric", "triplet", "matryoshka", "symmetric matryoshka"],
 )
 def test_chance_is_the_loss_of_one_vector_for_everything(recipe: LossRecipe) -> None:
     """Of query, passage and one hard negative a row."""
     same_BD = _unit(1, _DIMENSION, seed=1).expand(_BATCH, -1)
-    assert _loss(recipe, same_BD, same_BD, same_BD) == pytest.approx(chance_loss(recipe, 2 * _BATCH), rel=1e-5)
+    assert _loss(recipe, same_BD, same_BD, same_BD) == pytest.approx(chance_loss(recipe, _BATCH, 1), rel=1e-5)
 
 
 def _cross_entropy(scores_QP: np.ndarray) -> float:

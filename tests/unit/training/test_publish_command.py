@@ -4,8 +4,9 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
+from export.spec import load_builtin
 from training.cli.main import app
-from training.cli.publish import describe_plan
+from training.cli.publish import describe_plan, opponents_of
 
 
 def test_a_repository_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -27,3 +28,11 @@ def test_a_dry_run_says_which_versions_and_how_many_chunks() -> None:
     assert describe_plan({**plan, "exports": {"code": {**export, "is_built": True}}})[0].endswith("serve it again")
     assert describe_plan({"refused": "a change is under way"}) == ["it would not be published: a change is under way"]
     assert "no gateway was asked" in describe_plan(None)[0]
+
+
+def test_own_is_the_spec_with_its_trained_adapters() -> None:
+    """A gain over an untrained base is no reason to replace a trained encoder; a base of one's own is what it holds."""
+    spec, base = load_builtin("compact-text"), Path("base")
+    assert opponents_of("own", {"text": spec}, {}) == {"text": (spec, None)}
+    assert opponents_of("own", {"text": spec}, {"text": base}) == {"text": (spec.untrained, base)}
+    assert opponents_of("other", {"text": spec}, {"text": base}) == {"text": (spec, Path("other"))}

@@ -4,14 +4,17 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from training.worker.queue import QueuedRun
+from training.errors import TrainingError
+from training.worker.queue import Progress, QueuedRun
 from training.worker.stages import RunFolder, WorkerSettings, run_folders
+from training.worker.worker import Worker
 
 RUN = QueuedRun(
     run_id=7,
@@ -80,3 +83,47 @@ def test_who_looks_after_a_run_loads_no_torch() -> None:
     """A worker waits for weeks beside the training that needs the memory, and what is taken back is not measured."""
     code = "import sys, training.worker.worker, training.publication.publish; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("content", ['{"sources": [{"na', "[]", '{"sources": [{}]}', '{"sources": 3}'])
+async def test_a_damaged_card_ends_the_run_and_not_the_worker(content: str, tmp_path: Path) -> None:
+    """A power cut on another machine, or somebody's editor: the next run is none the worse for it."""
+    folder = folder_of(RUN, tmp_path)
+    folder.prepare()
+    folder.data.mkdir()
+    (folder.data / "card.json").write_text(content, encoding="utf-8")
+    worker = Worker(WorkerSettings("", tmp_path), name="one", lease_s=60, poll_s=1)
+    worker._queue = _Queue()  # type: ignore[assignment]
+    outcome = await worker._outcome(RUN, folder)
+    assert (outcome.state, outcome.error_reason) == ("FAILED", "RUN_FOLDER_DAMAGED")
+    assert "card.json is damaged: " in str(outcome.error) and f"delete {folder.data}" in str(outcome.error)
+
+
+class _Queue:
+    """A database in which nothing was deleted or published."""
+
+    async def missing_codebases(self, codebase_ids: Sequence[str]) -> list[str]:
+        return []
+
+    async def has_open_publication(self, run: QueuedRun) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("content", ['{"recipe_sha', "[]", "{}"])
+def test_a_damaged_lineage_is_none(content: str, tmp_path: Path) -> None:
+    """What is known of a run is told when it ends, whatever its files look like."""
+    folder = folder_of(RUN, tmp_path)
+    folder.result.mkdir(parents=True)
+    (folder.result / "lineage.json").write_text(content, encoding="utf-8")
+    with pytest.raises(TrainingError, match=r"RUN_FOLDER_DAMAGED: .*lineage\.json is damaged"):
+        folder.lineage()
+
+
+@pytest.mark.parametrize("content", ['{"step": 3, "lo\n', "[]\n", '"three"\n', '{"loss": 1.0}\n', "", "{"])
+def test_progress_is_not_told_by_a_damaged_line(content: str, tmp_path: Path) -> None:
+    """The training says by itself that it cannot go on; the row keeps what it has."""
+    folder = folder_of(RUN, tmp_path)
+    folder.prepare()
+    folder.output.mkdir()
+    (folder.output / "metrics.jsonl").write_text(content, encoding="utf-8")
+    assert folder.progress("train") == Progress(stage="train")
