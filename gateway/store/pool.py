@@ -131,13 +131,13 @@ class Database:
 
         The transaction is that of the caller whose key is acted with (`gateway.store.caller`), and row-level security
         holds it to what the caller may do; with `as_system` it may do everything. It is committed when the block ends,
-        and undone when it raises. When the time is over, or the
-        caller is cancelled, the running query is cancelled on the server too.
+        and undone when it raises. When the time is over, or the caller is cancelled, the running query is cancelled on
+        the server too.
 
         Args:
             timeout_s: Budget for the wait and the block together, seconds.
-            autocommit: Without transaction, for what PostgreSQL refuses inside one, such as VACUUM. Only the system
-                may.
+            autocommit: Without transaction, for what PostgreSQL refuses inside one, such as VACUUM. Not for a caller,
+                whose role ends with its transaction; an administrator is asked for in one of its own first.
 
         Yields:
             A connection with the codecs of pgvector.
@@ -149,19 +149,25 @@ class Database:
             PermissionDenied: The block wrote what its caller may not.
             AdminRequired: With `as_administrator` the caller is none.
         """
-        if autocommit and self._acts_as != "system":
-            raise ValueError("a caller's role lasts as long as its transaction: only the system does without")
+        if autocommit and self._acts_as == "caller":
+            raise ValueError("a caller's role lasts as long as its transaction: it cannot do without")
         async with self._lend(timeout_s) as connection:
             if autocommit:
+                if self._acts_as == "administrator":
+                    async with connection.transaction():
+                        await self._enter(connection)
                 connection.begin_session()  # type: ignore[attr-defined]  # the proxy hands it on
                 yield connection
             else:
                 async with connection.transaction():
-                    if self._acts_as != "system":
-                        await enter(connection)
-                    if self._acts_as == "administrator":
-                        await act_as_system(connection)
+                    await self._enter(connection)
                     yield connection
+
+    async def _enter(self, connection: "Connection") -> None:
+        if self._acts_as != "system":
+            await enter(connection)
+        if self._acts_as == "administrator":
+            await act_as_system(connection)
 
     async def prove_caller(self, timeout_s: float) -> None:
         """Prove the key that is acted with, by one statement and no transaction: the role it gives ends with it.

@@ -12,7 +12,7 @@ import pytest
 from store_callers import make_caller, set_role
 from store_samples import make_chunk, make_vectors
 
-from gateway.errors import GrantNotFound, NotFound, PermissionDenied, Unauthenticated
+from gateway.errors import AdminRequired, GrantNotFound, NotFound, PermissionDenied, Unauthenticated
 from gateway.store import caller as caller_module
 from gateway.store.api_key import ApiKey
 from gateway.store.caller import acting_with
@@ -352,3 +352,21 @@ async def test_owners_grant_and_take_away(
         await grants.delete("demo", "outsider", timeout_s=5)
         with pytest.raises(NotFound):
             await grants.list("demo", "", 10, timeout_s=5)
+
+
+@pytest.mark.parametrize("autocommit", [False, True])
+async def test_the_system_acts_for_administrators_alone(
+    caller_database: Database, database: Database, outsider: ApiKey, autocommit: bool
+) -> None:
+    """With and without transaction; and nothing of it is left on the connection."""
+    administrator = await make_caller(database, "administrator", is_admin=True)
+    asked = caller_database.as_administrator()
+    with acting_with(outsider), pytest.raises(AdminRequired, match="'outsider' is none"):
+        async with asked.acquire(5, autocommit=autocommit):
+            pytest.fail("the block must not run")
+    with acting_with(administrator):
+        async with asked.acquire(5, autocommit=autocommit) as connection:
+            assert await connection.fetchval("SELECT current_user = session_user")
+            assert connection.is_in_transaction() is not autocommit
+        async with caller_database.acquire(5) as connection:
+            assert await connection.fetchval("SELECT current_user::text") == "duovec_admin"
