@@ -18,6 +18,10 @@ _NEIGHBOURS = 30
 _CHUNKS_A_QUERY = 100
 # As the gateway does: beyond it comparing everything takes longer than asking an index.
 _EXACT_LIMIT = 10_000
+_STATEMENTS = {
+    method: QUERIES["list_neighbours"].format(nearest=QUERIES[f"nearest_{method}"])
+    for method in ("exact", "hnsw", "binary")
+}
 
 
 def stored_pools(url: str, on_progress: Callable[[int, int], None]) -> PoolSource:
@@ -79,11 +83,11 @@ async def _neighbours(
         for codebase in await connection.fetch(QUERIES["list_codebases_of"], list(chunk_ids), space_key):
             by_index = index is not None and codebase["vector_count"] > _EXACT_LIMIT
             await connection.execute(QUERIES["ask_index" if by_index else "compare_all"])
-            nearest = QUERIES[f"nearest_{index}" if by_index else "nearest_exact"]
+            statement = _STATEMENTS[index if by_index else "exact"]
             for start in range(0, len(codebase["chunk_ids"]), _CHUNKS_A_QUERY):
                 asked = codebase["chunk_ids"][start : start + _CHUNKS_A_QUERY]
                 rows = await connection.fetch(
-                    QUERIES["list_neighbours"].format(nearest=nearest),
+                    statement,
                     asked,
                     space_key,
                     codebase["codebase_key"],

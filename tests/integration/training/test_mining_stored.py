@@ -319,7 +319,7 @@ async def test_neighbours_in_a_large_codebase_come_from_the_index_that_searches_
         assert len(await neighbours() & expected) >= least * len(expected)
         async with connection.transaction():
             await connection.execute(QUERIES["ask_index"])
-            statement = QUERIES["list_neighbours"].format(nearest=QUERIES[f"nearest_{index}"])
+            statement = neighbours_module._STATEMENTS[index]
             key = await connection.fetchval("SELECT codebase_key FROM codebases WHERE codebase_id = 'library'")
             plan = await connection.fetch(f"EXPLAIN {statement}", asked, 1, key, 30, 0.05)
         assert any(f"Index Scan using embeddings_s1_{index}" in line[0] for line in plan), plan
