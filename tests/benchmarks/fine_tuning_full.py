@@ -58,9 +58,7 @@ def measure(data: Path, base: Path | None, recipe_path: Path, device: str, steps
     counted = flops_per_token(build_model(spec.untrained, open_checkpoint(spec.untrained, base), recipe).model)
     with tempfile.TemporaryDirectory() as name:
         short = Path(name) / "recipe.toml"
-        text = re.sub(
-            r"^(max_steps|every_steps) = .*\n", "", recipe_path.read_text(encoding="utf-8"), flags=re.MULTILINE
-        )
+        text = re.sub(r"^max_steps = .*\n", "", recipe_path.read_text(encoding="utf-8"), flags=re.MULTILINE)
         short.write_text(text.replace("[optimizer]\n", f"[optimizer]\nmax_steps = {steps}\n"), encoding="utf-8")
         train(RunRequest(short, data, Path(name) / "run", base, device))
         lines = read_metrics(Path(name) / "run" / "metrics.jsonl")[WARM_STEPS:]

@@ -18,17 +18,15 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-import grpc
 import numpy as np
 from numpy.typing import NDArray
+from rich.progress import track
 
 from duovec.v1 import chunk_pb2
-from duovec.v1 import index_service_pb2 as index_pb
-from duovec.v1.index_service_pb2_grpc import IndexServiceStub
 from gateway.client.client import Client
+from gateway.client.errors import ClientError
 from gateway.local.stack import Stack, StackSettings
 from gateway.store.search_words import LEXICAL_WEIGHT
-from gateway.wire import client_options
 from tests.benchmarks.keeping import keep, rounded
 from training.dataset import Row, load_rows
 from training.evaluation.bootstrap import paired_interval
@@ -86,24 +84,17 @@ def chunks_of(rows: Sequence[Row]) -> Iterator[tuple[str, chunk_pb2.Chunk]]:
             )
 
 
-def store(stack: Stack, client: Client, codebase_id: str, rows: Sequence[Row]) -> dict[int, str]:
+def store(client: Client, codebase_id: str, rows: Sequence[Row]) -> dict[int, str]:
     """Store the definitions; their keys by chunk id."""
     client.create_codebase(codebase_id)
+    definitions = list(chunks_of(rows))
+    replies = client.index_chunks(codebase_id, (chunk for _, chunk in definitions), truncate=True)
+    units = {(chunk.path, chunk.ordinal): unit for unit, chunk in definitions}
     unit_by_id: dict[int, str] = {}
-
-    def requests() -> Iterator[index_pb.IndexChunksRequest]:
-        for unit, chunk in chunks_of(rows):
-            yield index_pb.IndexChunksRequest(
-                codebase_id=codebase_id, item_id=hashlib.sha256(unit.encode()).hexdigest(), chunk=chunk, truncate=True
-            )
-
-    key_by_item = {hashlib.sha256(row.unit.encode()).hexdigest(): row.unit for row in rows}
-    with grpc.insecure_channel(stack.endpoint, client_options()) as channel:
-        metadata = (("authorization", f"Bearer {stack.api_key}"),)
-        for reply in IndexServiceStub(channel).IndexChunks(requests(), timeout=3600, metadata=metadata):
-            if reply.HasField("error"):
-                raise RuntimeError(f"{key_by_item[reply.item_id]}: {reply.error.message}")
-            unit_by_id[reply.indexed.chunk_id] = key_by_item[reply.item_id]
+    for chunk, reply in track(replies, "indexing", total=len(definitions), transient=True):
+        if isinstance(reply, ClientError):
+            raise RuntimeError(f"{chunk.path}, {chunk.symbol}: {reply}")
+        unit_by_id[reply.chunk_id] = units[chunk.path, chunk.ordinal]
     return unit_by_id
 
 
@@ -112,7 +103,7 @@ def reciprocal_ranks(
 ) -> NDArray[np.float64]:
     """1 / rank of each query's definition, 0 where it is not among the first ten."""
     found = np.zeros(len(queries))
-    for number, query in enumerate(queries):
+    for number, query in enumerate(track(queries, f"words {weight:g}", transient=True)):
         response = client.search(codebase_id, query.text, limit=10, lexical_weight=weight, truncate=True, unlogged=True)
         units = [unit_by_id[hit.chunk_id] for hit in response.hits]
         if query.unit in units:
@@ -124,7 +115,7 @@ def measure(stack: Stack, split: str, rows: list[Row], count: int) -> dict[str, 
     """Figures by kind of query, and of all styles together (identifiers are asked besides)."""
     queries = queries_of(rows, count)
     with Client(stack.endpoint, api_key=stack.api_key, timeout_s=600) as client:
-        unit_by_id = store(stack, client, split, rows)
+        unit_by_id = store(client, split, rows)
         ranks = {weight: reciprocal_ranks(client, split, queries, unit_by_id, weight) for weight in WEIGHTS}
     kinds = np.array([query.kind for query in queries])
     chosen = {kind: kinds == kind for kind in dict.fromkeys(kinds.tolist())}
