@@ -119,8 +119,9 @@ def test_hybrid_search_beats_vectors_and_bm25(
     """For questions, here docstrings, and for identifiers, more are found among ten hits, and higher.
 
     That the default joins words and vectors must not cost the questions anything; for identifiers it is there. Among
-    200 functions vectors find the most of docstrings already: there, hybrid is as good within what two queries make.
-    What it gains among thousands is measured in `tests/benchmarks/hybrid.py`.
+    200 functions vectors find the most of docstrings already: there, hybrid finds more of them among ten, and its MRR
+    is as good but for one that comes second instead of first. What it gains among thousands is measured in
+    `tests/benchmarks/hybrid.py`.
     """
     names = [name for name, _, _ in pairs]
     questions = [(query, index) for index, (_, query, _) in enumerate(pairs)]
@@ -139,8 +140,8 @@ def test_hybrid_search_beats_vectors_and_bm25(
             print(f"{queries:<14}{method:<12}{recall:9.3f}  {mrr:6.3f}")
     for queries, method in measured:
         if method != "hybrid":
-            chance = 0.01 if (queries, method) == ("docstrings", "vectors") else 0.0
+            chance = 0.5 / PAIR_COUNT if (queries, method) == ("docstrings", "vectors") else 0.0
             (recall, mrr), (other_recall, other_mrr) = measured[queries, "hybrid"], measured[queries, method]
-            assert recall >= other_recall - chance
+            assert recall >= other_recall
             assert mrr > other_mrr - chance
     assert measured["docstrings", "vectors"][1] > measured["docstrings", "BM25"][1]
