@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -39,6 +40,7 @@ ROOT = Path(__file__).parents[2]
 LIBRARY = Path(sysconfig.get_path("stdlib"))
 REPOSITORY = ROOT / ".duovec" / "model_repository"
 THREADS = 2
+_FRESH = itertools.count(100_000)
 
 
 def real_chunks(count: int) -> list[chunk_pb2.Chunk]:
@@ -49,6 +51,24 @@ def real_chunks(count: int) -> list[chunk_pb2.Chunk]:
             chunks.setdefault(passage_of(chunk.symbol, chunk.content), chunk)
     found = list(chunks.values())
     return found[:: max(1, len(found) // count)][:count]
+
+
+def renewed(chunks: Sequence[chunk_pb2.Chunk]) -> list[chunk_pb2.Chunk]:
+    """The chunks, each with a number before it that none had before: no vector comes from a cache, and all have as many
+    tokens more.
+    """
+    found = []
+    for chunk in chunks:
+        copy = chunk_pb2.Chunk()
+        copy.CopyFrom(chunk)
+        copy.content = f"{next(_FRESH)}\n{chunk.content}"
+        found.append(copy)
+    return found
+
+
+def passages(chunks: Sequence[chunk_pb2.Chunk]) -> list[str]:
+    """What is embedded for them."""
+    return [passage_of(chunk.symbol, chunk.content) for chunk in chunks]
 
 
 class Bound:
@@ -86,10 +106,10 @@ class Bound:
             list(pool.map(lambda pair: pair[0].embed([pair[1]]), zip(self._hosts, rows, strict=True)))
 
 
-def seconds(work: Callable[[], object]) -> float:
+def seconds(work: Callable[..., object], *arguments: object) -> float:
     """Wall time."""
     started = time.perf_counter()
-    work()
+    work(*arguments)
     return time.perf_counter() - started
 
 
@@ -125,28 +145,26 @@ def measure(
     bound: Bound, endpoint: str, api_key: str, chunks: Sequence[chunk_pb2.Chunk], rounds: int
 ) -> dict[str, float]:
     """Chunks a second of each way, in turns, so that the machine's moods hit all alike; medians."""
-    texts = [passage_of(chunk.symbol, chunk.content) for chunk in chunks]
-    rows = asyncio.run(bound.rows(texts))
+    rows = asyncio.run(bound.rows(passages(renewed(chunks))))
     taken: dict[str, list[float]] = {}
-    fresh = itertools.count()
     with Client(endpoint, api_key=api_key) as client:
-        ways: dict[str, Callable[[], object]] = {
-            "bound, in turns": lambda: bound.in_turns(rows),
-            "bound, at once": lambda: bound.at_once(rows),
-            # New texts each time, by a few characters, so that none comes from the cache.
-            "StreamEmbed": lambda: stream_embed(endpoint, api_key, [f"{next(fresh)}\n{text}" for text in texts]),
-            "index": lambda: index(client, f"throughput-{next(fresh)}", chunks),
+        ways: dict[str, Callable[[Sequence[chunk_pb2.Chunk]], object]] = {
+            "bound, in turns": lambda _: bound.in_turns(rows),
+            "bound, at once": lambda _: bound.at_once(rows),
+            "StreamEmbed": lambda fresh: stream_embed(endpoint, api_key, passages(fresh)),
+            "index": lambda fresh: index(client, f"throughput-{next(_FRESH)}", fresh),
         }
         for number in range(rounds):
             for name, way in ways.items():
-                taken.setdefault(name, []).append(seconds(way))
+                fresh = renewed(chunks)
+                taken.setdefault(name, []).append(seconds(way, fresh))
                 print(f"round {number + 1}: {name} {taken[name][-1]:.1f} s", file=sys.stderr)
-        hundred = [f"{next(fresh)}\n{text}" for text in texts[:: len(texts) // 100]][:100]
-        taken["Embed of 100 texts, s"] = [
-            seconds(lambda: client.embed([f"{next(fresh)}\n{text}" for text in hundred], "passage", truncate=True))
-            for _ in range(5)
-        ]
-        taken["Embed of 4 texts, 32 callers"] = [_callers(endpoint, api_key, texts, fresh)]
+        embed = partial(client.embed, input_type="passage", truncate=True)
+        taken["Embed of 100 texts, s"] = []
+        for _ in range(5):
+            hundred = passages(renewed(chunks[:: len(chunks) // 100][:100]))
+            taken["Embed of 100 texts, s"].append(seconds(embed, hundred))
+        taken["Embed of 4 texts, 32 callers"] = [_callers(endpoint, api_key, chunks)]
     rates = {
         name: len(chunks) / statistics.median(times) for name, times in taken.items() if not name.startswith("Embed")
     }
@@ -161,7 +179,7 @@ def measure(
     }
 
 
-def _callers(endpoint: str, api_key: str, texts: Sequence[str], fresh: Iterator[int]) -> float:
+def _callers(endpoint: str, api_key: str, chunks: Sequence[chunk_pb2.Chunk]) -> float:
     """Texts a second that 32 callers get who send four at a time, of all lengths that there are."""
     deadline = time.perf_counter() + 10
     counts = []
@@ -171,8 +189,7 @@ def _callers(endpoint: str, api_key: str, texts: Sequence[str], fresh: Iterator[
         done = 0
         with Client(endpoint, api_key=api_key) as client:
             while time.perf_counter() < deadline:
-                some = [f"{next(fresh)}\n{text}" for text in chance.choices(texts, k=4)]
-                client.embed(some, "passage", truncate=True)
+                client.embed(passages(renewed(chance.choices(chunks, k=4))), "passage", truncate=True)
                 done += 4
         counts.append(done)
 
@@ -193,7 +210,7 @@ async def main() -> None:
     options = parser.parse_args()
     chunks = real_chunks(options.chunks)
     bound = Bound(Space.load(REPOSITORY, code_encoder="compact-code", text_encoder="compact-text"))
-    bound.in_turns(await bound.rows([passage_of(chunk.symbol, chunk.content) for chunk in chunks[:64]]))
+    bound.in_turns(await bound.rows(passages(chunks[:64])))
     with tempfile.TemporaryDirectory(prefix="duovec-bench-") as folder:
         os.chmod(folder, 0o755)  # noqa: PTH101 - PostgreSQL's account must be able to enter
         settings = StackSettings(data_dir=Path(folder), model_repository=REPOSITORY, listen="127.0.0.1:0")
