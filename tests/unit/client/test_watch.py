@@ -104,11 +104,13 @@ def test_what_is_written_deleted_and_moved_follows(
     assert paths(service) == ["a.py", "pkg/b.py", "pkg/deep/c.py"]
     # Of a folder that moves, the system may tell no more than its names.
     (tree / "pkg").rename(tree / "lib")
-    report = watcher.next()
+    watcher.next()
     while paths(service) != ["a.py", "lib/b.py", "lib/deep/c.py"]:
-        report = watcher.next()
+        watcher.next()
     (tree / "a.py").unlink()
-    report = watcher.next()
+    # What else was told of the folder comes first, where it comes late.
+    while not (report := watcher.next()).files_removed:
+        pass
     assert (report.files_removed, paths(service)) == (1, ["lib/b.py", "lib/deep/c.py"])
 
 
