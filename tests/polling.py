@@ -1,4 +1,4 @@
-"""Waiting for what the service does after its reply: lines of the log, counts of failed calls."""
+"""Waiting for what comes after a reply, such as a line of the log or a count, or after the end of a process."""
 
 import time
 from collections.abc import Callable
