@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ def mcp_over_http(endpoint: str, log: Path) -> Iterator[str]:
         try:
             while status(url) is None:
                 assert process.poll() is None, log.read_text()
+                time.sleep(0.05)
             yield url
         finally:
             process.terminate()

@@ -76,7 +76,8 @@ async def test_a_clock_that_jumps_harms_nobody(backends: Backends, gateway: Gate
                 first = 100 * number
                 requests = [chunk_request("clock", first + one) for one in range(100)]
                 indexing = asyncio.create_task(caller.index(requests))
-                embedding = asyncio.create_task(caller.embed([f"def f{number}_{one}(): pass" for one in range(64)]))
+                texts = [f"def f{number}_{one}(): pass" for one in range(64)]
+                embedding = asyncio.create_task(caller.embed(texts, timeout_s=60))
                 while (await caller.chunk_count("clock"))[0] == first:
                     await asyncio.sleep(0.005)
                 clock.set(offset_s)

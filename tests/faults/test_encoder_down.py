@@ -16,6 +16,12 @@ from duovec.v1 import vector_pb2
 QUERY = "multiply by seven"
 
 
+@pytest.fixture(autouse=True)
+def patient_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a look-up may take longer than a call waits for it, and the encoders are asked instead."""
+    monkeypatch.setattr("gateway.embedding.cache._READ_TIMEOUT_S", 30.0)
+
+
 @pytest.fixture
 async def caller(parts: Parts) -> AsyncIterator[Caller]:
     async with grpc.aio.insecure_channel(parts.endpoint) as channel:
@@ -68,7 +74,7 @@ async def test_the_live_encoder_answers_and_the_reply_says_so(parts: Parts, call
 async def forget_vectors(parts: Parts) -> None:
     """Empty the embedding cache, once the query is there."""
     connection = await asyncpg.connect(parts.database_url)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await connection.execute("DELETE FROM cached_embeddings WHERE input_type = 'query'") == "DELETE 0":
             await asyncio.sleep(0.01)
     await connection.close()

@@ -58,7 +58,7 @@ async def rows_done(triton: Triton) -> int:
 
 async def vectors(caller: Caller) -> NDArray[np.float32]:
     """Of the texts, (B, 2560)."""
-    response = await caller.embed(TEXTS)
+    response = await caller.embed(TEXTS, timeout_s=60)
     return np.array([embedding.vector.values for embedding in response.embeddings], dtype=np.float32)
 
 

@@ -1,5 +1,6 @@
 """Search in a real browser: from the question to feedback in the database, at every weight, by keys alone."""
 
+import asyncio
 import re
 
 import asyncpg
@@ -18,6 +19,10 @@ async def fetch(stack: Stack, sql: str, *arguments: object) -> list[asyncpg.Reco
         return await connection.fetch(sql, *arguments)
     finally:
         await connection.close()
+
+
+async def logged_count(stack: Stack, query: str) -> int:
+    return len(await fetch(stack, "SELECT FROM searches WHERE query_text = $1", query))
 
 
 async def said_of(stack: Stack, query: str) -> list[tuple[str, bool, bool | None]]:
@@ -99,10 +104,13 @@ async def test_the_blend_is_weighed_at_once_and_as_the_service_does(
     assert await scores(console) == pytest.approx(at_once, abs=1e-3)
     assert len(calls) == 1
     # Fiddling is in no log; what is said of the hits is, with the search that it is of.
-    assert len(await fetch(stack, "SELECT FROM searches WHERE query_text = $1", question)) == 1
+    async with asyncio.timeout(60):  # the log is written behind the reply
+        while not await logged_count(stack, question):
+            await asyncio.sleep(0.05)
+    assert await logged_count(stack, question) == 1
     await page.locator(".hit").first.get_by_role("button", name="Not useful").click()
     await page.get_by_text("Recorded as not useful.").wait_for()
-    assert len(await fetch(stack, "SELECT FROM searches WHERE query_text = $1", question)) == 2
+    assert await logged_count(stack, question) == 2
     assert [useful for _, _, useful in await said_of(stack, question)] == [False]
 
 

@@ -213,7 +213,7 @@ async def test_everybody_can_read_and_use_it(
         assert wide <= 0, view
     await console.show(question)
     await page.locator(".hit").first.get_by_role("button", name="Useful", exact=True).click()
-    await expect(page.locator(".toast")).to_have_count(1)
+    await expect(page.locator(".toast")).to_have_count(1, timeout=20_000)
     faults["a toast"] = await axe(console)
     await page.locator(".hit").first.get_by_role("button", name="Open").click()
     await page.get_by_role("dialog").locator(".sought").wait_for()

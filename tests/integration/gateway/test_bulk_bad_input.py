@@ -191,8 +191,8 @@ def test_a_client_that_does_not_read_its_replies(
     with gateway.bounded(), grpc.insecure_channel(stack.endpoint) as channel:
         metadata = (("authorization", f"Bearer {stack.api_key}"),)
         call = IndexServiceStub(channel).IndexChunks(requests(), metadata=metadata)
-        before = -1
-        while taken != before:
+        before = 0
+        while not 0 < taken == before:  # once it is under way, until it stands still
             before = taken
             other()
         stopped.set()

@@ -107,7 +107,7 @@ async def rows_run(triton: Triton) -> list[int]:
 
 async def counted_rows(triton: Triton, least: list[int]) -> list[int]:
     """These rows, once they are as many: Triton answers before it counts."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while any(now < then for now, then in zip(await rows_run(triton), least, strict=True)):
             await asyncio.sleep(0.05)
     return await rows_run(triton)
@@ -115,7 +115,7 @@ async def counted_rows(triton: Triton, least: list[int]) -> list[int]:
 
 async def until_rows(table: Table, count: int) -> None:
     """Replies do not wait for the rows."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await table.fetchval("SELECT count(*) FROM cached_embeddings") < count:
             await asyncio.sleep(0.01)
 
@@ -234,6 +234,7 @@ async def test_a_query_that_repeats_needs_no_encoder(
     assert [(hit.chunk_id, hit.score) for hit in again.hits] == [(hit.chunk_id, hit.score) for hit in found.hits]
 
 
+@pytest.mark.usefixtures("patient_cache")
 async def test_a_text_that_is_too_long_is_refused_though_its_start_is_cached(
     cache_client: Client, table: Table
 ) -> None:
@@ -246,11 +247,15 @@ async def test_a_text_that_is_too_long_is_refused_though_its_start_is_cached(
         await asyncio.to_thread(ask, cache_client, text)
 
 
+@pytest.mark.usefixtures("patient_cache")
 @pytest.mark.parametrize("fault", ["locked", "missing"])
-async def test_a_cache_that_is_out_of_order_costs_no_request(cache_client: Client, table: Table, fault: str) -> None:
+async def test_a_cache_that_is_out_of_order_costs_no_request(
+    cache_client: Client, table: Table, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first is slow, the second fails; the encoders answer, and no row is missed afterwards."""
     first = await asyncio.to_thread(ask, cache_client, "x = 1")
     await until_rows(table, 1)
+    monkeypatch.setattr("gateway.embedding.cache._READ_TIMEOUT_S", 0.25)
     if fault == "locked":
         async with table.transaction():
             await table.execute("LOCK TABLE cached_embeddings")
@@ -262,11 +267,12 @@ async def test_a_cache_that_is_out_of_order_costs_no_request(cache_client: Clien
     assert not during.embeddings[0].cached
     vectors = [np.frombuffer(reply.embeddings[0].vector.float32_le, dtype="<f4") for reply in (first, during)]
     assert 1 - vectors[0].astype(np.float64) @ vectors[1] <= 1e-4
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not (await asyncio.to_thread(ask, cache_client, "x = 1")).embeddings[0].cached:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.usefixtures("patient_cache")
 async def test_a_revoked_key_gets_nothing_from_the_cache(cache_client: Client, table: Table) -> None:
     await asyncio.to_thread(cache_client.access.create_principal, "leaver")
     key = await asyncio.to_thread(cache_client.access.create_api_key, "leaver")

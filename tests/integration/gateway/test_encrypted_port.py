@@ -98,7 +98,7 @@ def test_the_wrong_scheme_is_said_in_a_line(stack: Stack, endpoint: str, alice: 
     with Client(f"https://{stack.endpoint}", api_key=stack.api_key, tls=alice) as client, refused:
         client.health()
     plain = endpoint.removeprefix("https://")
-    with Client(plain, api_key=stack.api_key, timeout_s=3) as client, pytest.raises(ClientError) as failure:
+    with Client(plain, api_key=stack.api_key, timeout_s=30) as client, pytest.raises(ClientError) as failure:
         client.health()
     assert failure.value.code == grpc.StatusCode.UNAVAILABLE
     assert "if it speaks TLS, use https://" in str(failure.value)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from polling import until
 
 from gateway.client.client import Client
 from gateway.client.errors import ClientError
@@ -23,7 +24,14 @@ class Logged:
     path: Path
 
     def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.path.read_text().splitlines()]
+        return [json.loads(line) for line in self.path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+    def requests(self) -> list[dict[str, Any]]:
+        return [line for line in self.lines() if line["logger"] == "gateway.requests"]
+
+    def until(self, count: int) -> list[dict[str, Any]]:
+        """Those of so many requests: who fails is told before the line is written."""
+        return until(self.requests, lambda lines: len(lines) >= count)
 
 
 @pytest.fixture
@@ -50,14 +58,16 @@ async def test_every_line_is_json_and_requests_have_theirs(logged: Logged, stack
             list(client.list_codebases())
             with pytest.raises(ClientError):
                 client.get_codebase("not-there")
+            logged.until(2)
         stranger = Client(logged.endpoint, api_key="duovec_aaaaaaaaaaaa_" + "b" * 64)
         with stranger, pytest.raises(ClientError):
             list(stranger.list_codebases())
+        logged.until(3)
 
     await asyncio.to_thread(call)
     lines = logged.lines()
     assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
-    asked = [line for line in lines if line["logger"] == "gateway.requests"]
+    asked = logged.requests()
     assert [(line["method"], line["code"], line["reason"], line["principal_id"], line["level"]) for line in asked] == [
         ("CodebaseService/ListCodebases", "OK", "", "admin", "INFO"),
         ("CodebaseService/GetCodebase", "NOT_FOUND", "CODEBASE_NOT_FOUND", "admin", "INFO"),

@@ -2,9 +2,12 @@
 
 import time
 from datetime import UTC
+from itertools import count
 
 import pytest
+from polling import until
 
+from duovec.v1.status_service_pb2 import GetStatusResponse, MethodStatus
 from gateway.client.client import Client
 from gateway.client.errors import ClientError
 from gateway.local.stack import Stack
@@ -12,15 +15,19 @@ from gateway.local.stack import Stack
 
 def test_an_administrator_sees_the_cache_and_the_tables(client: Client) -> None:
     """Counters go up by what was asked; the partition of the space is among the tables."""
-    before = client.status()
-    for _ in range(2):
-        client.embed(["a text for the status", "a text for the status", "and another"], "passage")
-    after = client.status()
-    cache, was = after.cache, before.cache
+    for attempt in count():
+        before = client.status()
+        for _ in range(2):
+            client.embed([f"text {attempt} for the status"] * 2 + [f"and another {attempt}"], "passage")
+        after = client.status()
+        cache, was = after.cache, before.cache
+        # On a busy machine a look-up is late, and the gateway leaves its cache alone for a second: then once more.
+        if (cache.read_failure_count, cache.write_failure_count) == (was.read_failure_count, was.write_failure_count):
+            break
     # The second call's texts are hits, or share the pass that is still being written.
     assert cache.miss_count - was.miss_count == 2
     assert cache.hit_count + cache.shared_count - was.hit_count - was.shared_count == 4
-    assert (cache.max_text_count, cache.read_failure_count, cache.write_failure_count) == (50_000, 0, 0)
+    assert cache.max_text_count == 50_000
     assert len(after.space) == 64
     names = {table.table for table in after.tables}
     assert {"chunks", "cached_embeddings", "principals"} < names
@@ -36,15 +43,26 @@ def test_calls_are_counted_with_their_times(client: Client) -> None:
     client.embed(["two"], "query")
     with pytest.raises(ClientError):
         client.embed([" "], "query")
-    after = client.status()
+    was = before.get("EmbeddingService/Embed", MethodStatus())
+
+    def status() -> tuple[float, GetStatusResponse, float]:
+        asked = time.time()
+        return asked, client.status(), time.time()
+
+    def has_all(seen: tuple[float, GetStatusResponse, float]) -> bool:
+        counts = {method.method: method.call_count for method in seen[1].methods}
+        return counts["EmbeddingService/Embed"] - was.call_count >= 3
+
+    # Who fails is told before it is counted.
+    asked, after, answered = until(status, has_all)
     methods = {method.method: method for method in after.methods}
-    was, now = before.get("EmbeddingService/Embed"), methods["EmbeddingService/Embed"]
-    assert now.call_count - (was.call_count if was else 0) == 3
-    assert now.failed_call_count - (was.failed_call_count if was else 0) == 1
+    now = methods["EmbeddingService/Embed"]
+    assert now.call_count - was.call_count == 3
+    assert now.failed_call_count - was.failed_call_count == 1
     assert 0 < now.median_milliseconds <= now.p99_milliseconds < 60_000
     assert methods["StatusService/GetStatus"].running_call_count == 1
-    elapsed_s = time.time() - after.start_time.ToDatetime(UTC).timestamp()
-    assert now.calls_per_second == pytest.approx(now.call_count / elapsed_s, rel=0.2)
+    start = after.start_time.ToDatetime(UTC).timestamp()
+    assert asked - start - 0.1 <= now.call_count / now.calls_per_second <= answered - start + 0.1
     admission = after.admission
     assert (admission.pending_token_count, admission.max_pending_token_count) == (0, 262_144)
     assert (admission.stream_count, admission.max_stream_count) == (0, 32)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,6 +149,9 @@ async def test_a_collector_that_is_away_holds_nothing_up(
         otlp_endpoint="http://127.0.0.1:9",
         drain_s=1,
     )
-    async with asyncio.timeout(25), serve(settings) as port:
-        with Client(f"127.0.0.1:{port}", api_key=stack.api_key) as client:
-            await asyncio.to_thread(lambda: list(client.list_codebases()))
+    async with AsyncExitStack() as gateway:
+        port = await gateway.enter_async_context(serve(settings))
+        async with asyncio.timeout(25):
+            with Client(f"127.0.0.1:{port}", api_key=stack.api_key) as client:
+                await asyncio.to_thread(lambda: list(client.list_codebases()))
+            await gateway.aclose()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from polling import until
 
 DUOVEC = Path(sys.executable).with_name("duovec")
 
@@ -16,10 +17,13 @@ def demo(code: Path, data_dir: Path, repository: Path) -> str:
     command = [DUOVEC, "demo", code, "--query", "open a socket", "--data-dir", data_dir, "--repository", repository]
     result = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert result.returncode == 0, result.stderr
-    assert not [
-        process for process in psutil.process_iter(["cmdline"]) if str(data_dir) in str(process.info["cmdline"])
-    ]
+    # What was killed last is seen a moment longer.
+    assert until(lambda: processes_of(data_dir), lambda found: not found) == []
     return result.stdout
+
+
+def processes_of(data_dir: Path) -> list[psutil.Process]:
+    return [process for process in psutil.process_iter(["cmdline"]) if str(data_dir) in str(process.info["cmdline"])]
 
 
 def test_it_indexes_searches_and_stops_and_goes_on_from_there(

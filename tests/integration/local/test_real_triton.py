@@ -42,16 +42,17 @@ def _wait_until_gone(processes: Iterable[psutil.Process]) -> None:
             continue
 
 
-def _shared_memory() -> set[str]:
-    return {path.name for path in Path("/dev/shm").glob("duovec-*")}
+def _shared_memory(triton: Triton) -> set[str]:
+    """Of this one: other suites run theirs at the same time."""
+    return {path.name for path in Path("/dev/shm").glob(f"{triton._shm_prefix}*")}
 
 
 async def test_it_answers_an_inference_and_leaves_nothing_behind(tiny_models: Path, tmp_path: Path) -> None:
-    memory_before = _shared_memory()
     triton = _make(tiny_models, ["doubler"], tmp_path)
     await triton.start()
     family = _family(triton.pid)
     assert [process.name()[:15] for process in family] == ["tritonserver", "triton_python_b"]
+    assert _shared_memory(triton)
 
     x = np.array([[1.5, -2.0, 0.25]], dtype=np.float32)
     tensor = InferInput("x", x.shape, "FP32")
@@ -63,7 +64,7 @@ async def test_it_answers_an_inference_and_leaves_nothing_behind(tiny_models: Pa
     await triton.stop()
     assert await triton.wait() == 0
     _wait_until_gone(family)
-    assert _shared_memory() <= memory_before
+    assert _shared_memory(triton) == set()
 
 
 async def test_it_listens_on_loopback_only(tiny_models: Path, tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ async def test_who_is_busy_is_alive_and_who_does_nothing_is_not(tiny_models: Pat
     async with InferenceServerClient(triton.url) as client:
         others = [asyncio.create_task(client.infer("named", tensors)) for _ in range(10)]
         await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.to_thread(liveness.check, triton.http_url, timeout_s=1)
+        await asyncio.to_thread(liveness.check, triton.http_url, timeout_s=2)
         assert not all(task.done() for task in others)
         os.killpg(triton.pid, signal.SIGSTOP)
         with pytest.raises(liveness.NotAlive, match="no answer to repository/index in time"):
@@ -122,15 +123,14 @@ async def test_who_is_busy_is_alive_and_who_does_nothing_is_not(tiny_models: Pat
 
 
 async def test_a_kill_is_noticed_and_its_stub_does_not_outlive_it(tiny_models: Path, tmp_path: Path) -> None:
-    memory_before = _shared_memory()
     triton = _make(tiny_models, ["doubler"], tmp_path)
     await triton.start()
     family = _family(triton.pid)
     os.kill(triton.pid, signal.SIGKILL)
-    assert await asyncio.wait_for(triton.wait(), 5) == -signal.SIGKILL
+    assert await asyncio.wait_for(triton.wait(), 60) == -signal.SIGKILL
     _wait_until_gone(family)
     await triton.stop()
-    assert _shared_memory() <= memory_before
+    assert _shared_memory(triton) == set()
 
 
 async def test_a_model_that_does_not_load_is_named_with_its_reason(tiny_models: Path, tmp_path: Path) -> None:

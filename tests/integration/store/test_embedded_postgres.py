@@ -62,7 +62,9 @@ async def test_a_killed_server_makes_the_pool_unavailable_until_it_is_back(own_p
 
 
 async def test_an_exhausted_pool_says_so_within_its_limit(url: str) -> None:
-    database = (await Database.connect(url, min_size=1, max_size=1, timeout_s=0.3)).as_system()
+    connected = await Database.connect(url, min_size=1, max_size=1)
+    # Connecting has its own time.
+    database = Database(connected._pool, timeout_s=0.3, max_size=1, acts_as="system")
     async with database.acquire(5):
         with pytest.raises(DatabaseUnavailable, match=r"no database connection came free within 0.3 s"):
             async with database.acquire(5):

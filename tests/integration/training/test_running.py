@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(
     child = subprocess.Popen(command, env=_ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     metrics = tmp_path / "run" / "metrics.jsonl"
     while child.poll() is None and not (metrics.is_file() and len(metrics.read_text().splitlines()) >= 6):
-        pass
+        time.sleep(0.01)
     child.send_signal(signal.SIGKILL)
     child.communicate()
     assert child.returncode == -signal.SIGKILL
@@ -107,7 +108,7 @@ def test_a_disk_that_fills_up_in_mid_save_costs_no_checkpoint(
     child = subprocess.Popen(command, env=_ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     checkpoints = tmp_path / "run" / "checkpoints"
     while child.poll() is None and not (checkpoints / "checkpoint-4").is_dir():
-        pass
+        time.sleep(0.01)
     size = (checkpoints / "checkpoint-4" / "optimizer.pt").stat().st_size
     resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (size // 2, size // 2))
     errors = child.communicate()[1]

@@ -63,7 +63,7 @@ async def no_task_left() -> AsyncIterator[None]:
     """What a call began ends with it, or a turn of the loop later."""
     before = asyncio.all_tasks()
     yield
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while asyncio.all_tasks() - before:
             await asyncio.sleep(0.01)
 
@@ -103,11 +103,11 @@ async def test_a_call_whose_task_is_cancelled_ends_at_the_service(slow: SlowServ
     with serving(slow) as endpoint:
         async with AsyncClient(endpoint, api_key="k") as client, no_task_left():
             call = asyncio.create_task(client.embed(["a"], "query"))
-            assert await asyncio.to_thread(slow.begun.wait, 5)
+            assert await asyncio.to_thread(slow.begun.wait, 30)
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call
-            assert await asyncio.to_thread(slow.ended.wait, 5)
+            assert await asyncio.to_thread(slow.ended.wait, 30)
 
 
 async def test_a_deadline_ends_a_call(slow: SlowService) -> None:
@@ -306,7 +306,7 @@ async def test_a_thread_that_works_for_a_task_is_through_when_the_task_is(client
         through.set()
 
     task = asyncio.create_task(client._connection.transport.offload(work))
-    assert await asyncio.to_thread(begun.wait, 5)
+    assert await asyncio.to_thread(begun.wait, 30)
     task.cancel()
     await asyncio.wait([task], timeout=0.05)
     assert not task.done()

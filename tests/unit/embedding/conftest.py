@@ -7,6 +7,12 @@ from gateway.embedding.space import Space
 from .published import manifest_of, write_version
 
 
+@pytest.fixture(autouse=True)
+def patient_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine an answer may take longer than a client waits to wake Triton, by a request that is counted."""
+    monkeypatch.setattr("gateway.embedding.triton._PATIENCE_S", 60.0)
+
+
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """A repository with one version of both tiny encoders."""

@@ -101,7 +101,7 @@ async def encode(
     ids: Sequence[int],
     *,
     priority: Priority = Priority.BULK,
-    timeout_s: float = 5,
+    timeout_s: float = 30,
 ) -> None:
     """Encode rows of these first ids, and check that every vector is in its place."""
     rows = [np.array([first, *range(index % 7)]) for index, first in enumerate(ids)]
@@ -215,7 +215,7 @@ async def test_one_that_hangs_does_not_make_the_others_unready(servers: list[Ser
         failures = 0
         for first in range(100, 120):
             try:
-                await encode(fleet, encoder, [first], priority=Priority.INTERACTIVE, timeout_s=0.5)
+                await encode(fleet, encoder, [first], priority=Priority.INTERACTIVE, timeout_s=2)
             except DeadlineExceeded:
                 failures += 1
     assert failures <= 1

@@ -56,7 +56,7 @@ def published(space: Space) -> Space:
 async def run(encoders: ProvenEncoders, space: Space, name: str = "code") -> None:
     encoder = space.code if name == "code" else space.text
     vectors_BD, errors = await encoders.encode(
-        encoder, [np.array([3])], InputType.PASSAGE, priority=Priority.BULK, timeout_s=5
+        encoder, [np.array([3])], InputType.PASSAGE, priority=Priority.BULK, timeout_s=30
     )
     assert not errors
     assert vectors_BD[0, 3] == 1
@@ -150,7 +150,7 @@ async def test_nobody_waits_for_the_proofs_of_all_who_came_before(
     fake, client = triton
     fake.answer = hang
     encoders = ProvenEncoders(client)
-    proofs = [encoders.prove(published.code, timeout_s=0.3) for _ in range(5)]
+    proofs = [encoders.prove(published.code, timeout_s=1.0) for _ in range(5)]
     outcomes = await asyncio.gather(*proofs, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [DeadlineExceeded] * 5
     assert sum(call.ids_BT[0, 0] == 5 for call in fake.calls) == 1

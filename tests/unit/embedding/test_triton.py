@@ -18,7 +18,7 @@ from gateway.embedding.space import Encoder, InputType
 from gateway.embedding.triton import ROWS_PER_REQUEST, Priority, TritonClient
 from gateway.errors import BackendFault, BadVector, DeadlineExceeded, DuovecError, Overloaded, TritonUnavailable
 
-from .fake_triton import DIMENSION, Call, FakeTriton, hang, one_hot, refuse
+from .fake_triton import DIMENSION, Answer, Call, FakeTriton, hang, one_hot, refuse
 
 ENCODER = Encoder(
     name="tiny",
@@ -94,6 +94,20 @@ def replaced(index: int, values: Any) -> Any:
     return answer
 
 
+def once_at_once(triton: FakeTriton, in_flight: int) -> Answer:
+    """Answer like `one_hot`, once so many requests have been there at the same time, and late enough for more."""
+    reached = asyncio.Event()
+
+    async def answer(call: Call, context: Any) -> NDArray[Any]:
+        if triton.most_in_flight >= in_flight:
+            reached.set()
+        await reached.wait()
+        await asyncio.sleep(0.002)
+        return await one_hot(call, context)
+
+    return answer
+
+
 async def test_vectors_come_in_the_order_of_the_rows(client: TritonClient, triton: FakeTriton) -> None:
     """Rows of mixed length go in groups by length, and come back where they were."""
     lengths = np.random.default_rng(1).integers(1, 30, size=DIMENSION)
@@ -107,12 +121,7 @@ async def test_bulk_requests_are_cut_by_what_the_backend_runs_at_a_time(
     client: TritonClient, triton: FakeTriton
 ) -> None:
     """Whoever waits is next after that many tokens; in larger ones, after all of them."""
-
-    async def answer_late(call: Call, context: Any) -> NDArray[Any]:
-        await asyncio.sleep(0.002)
-        return await one_hot(call, context)
-
-    triton.answer = answer_late
+    triton.answer = once_at_once(triton, ALONE.in_flight)
     budget = 20
     encoder = replace(ENCODER, token_budget=budget)
     rows = [row(index, 2 + index % 29) for index in range(DIMENSION)]
@@ -130,11 +139,7 @@ async def test_bulk_requests_are_cut_by_what_the_backend_runs_at_a_time(
 async def test_each_process_of_an_encoder_has_work(
     client: TritonClient, triton: FakeTriton, instances: int, in_flight: int
 ) -> None:
-    async def answer_late(call: Call, context: Any) -> NDArray[Any]:
-        await asyncio.sleep(0.002)
-        return await one_hot(call, context)
-
-    triton.answer = answer_late
+    triton.answer = once_at_once(triton, in_flight)
     encoder = replace(ENCODER, token_budget=20, instances=instances)
     await encode(client, [row(index, 10) for index in range(DIMENSION)], encoder=encoder, priority=Priority.BULK)
     assert triton.most_in_flight == in_flight
@@ -144,12 +149,7 @@ async def test_calls_share_requests_that_are_cut_so_too(client: TritonClient, tr
     """Of 32 callers with two texts each, one short and one long; each by itself would pad the short one."""
     budget = 48
     encoder = replace(ENCODER, token_budget=budget)
-
-    async def answer_late(call: Call, context: Any) -> NDArray[Any]:
-        await asyncio.sleep(0.002)
-        return await one_hot(call, context)
-
-    triton.answer = answer_late
+    triton.answer = once_at_once(triton, INTERACTIVE.in_flight)
 
     async def ask(number: int) -> None:
         rows = [row(2 * number, 4), row(2 * number + 1, 24)]
@@ -166,9 +166,11 @@ async def test_calls_share_requests_that_are_cut_so_too(client: TritonClient, tr
 
 
 async def test_bulk_requests_are_fewer_and_smaller_while_somebody_asks(
-    client: TritonClient, triton: FakeTriton
+    client: TritonClient, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the next request on, though the rows came before the question."""
+    # For as long as the test takes, another question is expected.
+    monkeypatch.setattr("gateway.embedding.lane._CALLER_S", 60.0)
     budget = 20
     encoder = replace(ENCODER, token_budget=budget)
     asked: list[tuple[int, int]] = []
@@ -185,6 +187,8 @@ async def test_bulk_requests_are_fewer_and_smaller_while_somebody_asks(
                 question = asyncio.create_task(
                     encode(client, [row(1, 2)], encoder=encoder, priority=Priority.INTERACTIVE)
                 )
+            if question is not None:
+                await asyncio.wait([question])
             await asyncio.sleep(0.01)
             running -= 1
         return await one_hot(call, context)
@@ -198,12 +202,15 @@ async def test_bulk_requests_are_fewer_and_smaller_while_somebody_asks(
     assert max(at_once for _, at_once in asked[2:]) == BESIDE_CALLERS.in_flight
 
 
-async def test_a_request_that_triton_sleeps_over_is_woken_by_another(client: TritonClient, triton: FakeTriton) -> None:
+async def test_a_request_that_triton_sleeps_over_is_woken_by_another(
+    client: TritonClient, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first is answered when a second one comes, as Triton does it; nobody but the client itself sends one."""
+    monkeypatch.setattr("gateway.embedding.triton._PATIENCE_S", 0.1)
     second = asyncio.Event()
 
     async def answer(call: Call, context: Any) -> NDArray[Any]:
-        if len(triton.calls) > 1:
+        if call.ids_BT.tolist() == [[0]]:
             second.set()
             await asyncio.Event().wait()  # it is given up
         await second.wait()
@@ -456,7 +463,7 @@ async def test_the_budget_is_that_of_the_whole_call(client: TritonClient, triton
 
 async def test_slots_are_free_again_after_a_failure(triton: FakeTriton, url: str) -> None:
     """What is never answered holds its slot until the request's own time is over, and no longer."""
-    client = TritonClient(url, concurrency=2, request_timeout_s=0.3)
+    client = TritonClient(url, concurrency=2, request_timeout_s=1.0)
     triton.answer = hang
     for _ in range(3):
         await failure(client, timeout_s=0.05)
@@ -482,7 +489,7 @@ async def test_a_request_that_triton_has_is_never_taken_back(
         return await one_hot(call, context)
 
     triton.answer = answer
-    timeout_s = 0.1 if ending == "expired" else WAIT_S
+    timeout_s = 1.0 if ending == "expired" else WAIT_S
     encoder = replace(ENCODER, token_budget=token_budget)
     asked = asyncio.create_task(encode(client, [row(1, 2)], encoder=encoder, timeout_s=timeout_s))
     await begun.wait()

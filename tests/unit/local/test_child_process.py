@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -46,6 +46,14 @@ def _first_line(path: Path) -> str:
     """The first line of a log, waited for; blocks."""
     _poll(lambda: path.exists() and path.read_text().endswith("\n"))
     return path.read_text().strip()
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """One on which nobody listens, nor can begin to."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
 
 
 async def test_its_exit_code_and_its_last_words_are_kept(tmp_path: Path) -> None:
@@ -109,17 +117,17 @@ def test_it_dies_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     _poll(lambda: _is_gone(child_pid))
 
 
-async def test_waiting_for_readiness_ends_when_the_child_exits(tmp_path: Path) -> None:
+async def test_waiting_for_readiness_ends_when_the_child_exits(tmp_path: Path, silent_port: int) -> None:
     child = _python("raise SystemExit(7)", tmp_path / "log")
     await child.start()
-    assert await child.wait_ready(wait_for_listener("127.0.0.1", free_port()), timeout_s=30) == 7
+    assert await child.wait_ready(wait_for_listener("127.0.0.1", silent_port), timeout_s=60) == 7
 
 
-async def test_waiting_for_readiness_has_an_end(tmp_path: Path) -> None:
+async def test_waiting_for_readiness_has_an_end(tmp_path: Path, silent_port: int) -> None:
     child = _python("import time; time.sleep(60)", tmp_path / "log")
     await child.start()
     with pytest.raises(TimeoutError, match=r"the child was not ready after 0\.1 s"):
-        await child.wait_ready(wait_for_listener("127.0.0.1", free_port()), timeout_s=0.1)
+        await child.wait_ready(wait_for_listener("127.0.0.1", silent_port), timeout_s=0.1)
     await child.stop(grace_s=5)
 
 
