@@ -238,6 +238,36 @@ def test_a_pod_has_time_to_drain() -> None:
     assert pod["terminationGracePeriodSeconds"] > waits + Settings.model_fields["drain_s"].default + 15
 
 
+def test_a_longer_drain_has_its_time() -> None:
+    """What an operator lets requests take is added; else Kubernetes would kill what still answers."""
+
+    def grace(**settings: str) -> int:
+        values = {"gateway": {**MESH["gateway"], "settings": settings}}
+        pod = render(values)["Deployment", "search-duovec-gateway"]["spec"]["template"]["spec"]
+        return int(pod["terminationGracePeriodSeconds"])
+
+    assert grace(DUOVEC_DRAIN_S="120") == grace() + 110
+    assert grace(DUOVEC_DRAIN_S="0.5") == grace() - 9
+
+
+@pytest.mark.parametrize(
+    ("settings", "ports"),
+    [
+        ({}, []),
+        ({"DUOVEC_OTLP_ENDPOINT": "http://collector.traces:4317"}, [4317]),
+        ({"DUOVEC_OTLP_ENDPOINT": "https://10.1.2.3:14317/"}, [14317]),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "https://10.1.2.3"}, [443]),
+    ],
+)
+def test_traces_reach_their_collector(settings: dict[str, str], ports: list[int]) -> None:
+    """The policy of the gateways lets out what their settings send."""
+    objects = render({"gateway": {**MESH["gateway"], "settings": settings}})
+    egress = objects["NetworkPolicy", "search-duovec-gateway"]["spec"]["egress"]
+    let_out = [one["port"] for rule in egress for one in rule["ports"]]
+    assert let_out == [53, 53, 8001, 5432, *ports]
+    kubernetes_validate.validate(objects["NetworkPolicy", "search-duovec-gateway"], KUBERNETES, strict=True)
+
+
 def test_the_gateways_scale_by_a_metric_that_is_made() -> None:
     """Of the histogram that a gateway exports, under the label of the stage that waits."""
     (metric,) = render(MESH)["HorizontalPodAutoscaler", "search-duovec-gateway"]["spec"]["metrics"]
