@@ -160,6 +160,9 @@ async def _connect(url: str, timeout_s: float) -> "Connection":
     except (asyncpg.ClientConfigurationError, asyncpg.SyntaxOrAccessError) as error:
         why = "; ".join(str(error).splitlines())
         raise StartupError(f"DUOVEC_DATABASE_URL leads to no connection: {why}") from error
+    except asyncpg.InternalClientError as error:
+        # Such as where all of several hosts are standbys, and the primary was asked for.
+        raise DatabaseUnavailable(f"no connection to PostgreSQL could be made: {error}") from error
     except (ValueError, OverflowError):
         # What cannot be read as a port is quoted by these, and may be half of a password.
         raise StartupError(

@@ -103,6 +103,11 @@ async def test_a_migration_that_fails_leaves_nothing_and_is_named_in_one_line(ur
         ("postgresql://u:hidden/1@127.0.0.1/x", StartupError, "DUOVEC_DATABASE_URL is not of the form postgresql://"),
         ("postgresql://u:p@127.0.0.1:99999/x", StartupError, "DUOVEC_DATABASE_URL is not of the form postgresql://"),
         ("{server}/nowhere", DatabaseUnavailable, 'PostgreSQL cannot be reached: database "nowhere" does not exist'),
+        (
+            "{url}?target_session_attrs=standby",
+            DatabaseUnavailable,
+            "no connection to PostgreSQL could be made: None of",
+        ),
         ("{stranger}", DatabaseUnavailable, "PostgreSQL cannot be reached: password authentication failed for user"),
     ],
 )
