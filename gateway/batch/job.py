@@ -22,7 +22,8 @@ class BatchReport:
         resumed_count: Of these, done by earlier runs.
         done_count: Done by this one.
         failed_count: With a chunk that failed; the next run takes them again.
-        counts: Chunks embedded, unchanged and failed, and files skipped, by this run.
+        counts: Chunks embedded, unchanged and failed, those that were cut at an encoder's limit (truncated), and files
+            skipped, by this run.
         nodes: Partitions by the node that stored them.
         failure: What the last chunk that failed failed by; empty where none did.
     """
@@ -103,7 +104,7 @@ def run(
     )
     for row in stored.iter_rows():
         report.nodes[row["node"]] += 1
-        for name in ("chunks_embedded", "chunks_unchanged", "chunks_failed", "files_skipped"):
+        for name in ("chunks_embedded", "chunks_unchanged", "chunks_failed", "chunks_truncated", "files_skipped"):
             report.counts[name] += int(row[name])
         if row["chunks_failed"]:
             report.failed_count += 1

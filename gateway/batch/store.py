@@ -90,6 +90,7 @@ class Store:
                 "chunks_embedded": counts["embedded"],
                 "chunks_unchanged": counts["unchanged"],
                 "chunks_failed": counts["failed"],
+                "chunks_truncated": counts["truncated"],
                 "files_skipped": row["skipped_count"],
                 "failure": self._failure if counts["failed"] else "",
             }
@@ -130,7 +131,9 @@ class Store:
                 counts["failed"] += 1
                 failed.add(chunk.path)
                 self._failure = f"{codebase_id}: {chunk.path}: {outcome}"
-            elif outcome.disposition == index_pb.IndexedChunk.DISPOSITION_UNCHANGED:
+                continue
+            counts["truncated"] += outcome.truncated
+            if outcome.disposition == index_pb.IndexedChunk.DISPOSITION_UNCHANGED:
                 counts["unchanged"] += 1
             else:
                 counts["embedded"] += 1

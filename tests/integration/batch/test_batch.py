@@ -168,6 +168,15 @@ def test_parquet_goes_to_the_codebases_of_its_column(job: Job, parquet: Path, cl
         assert client.get_codebase(codebase_id).chunk_count == 12
 
 
+def test_what_is_longer_than_an_encoder_reads_is_counted(job: Job, tmp_path: Path) -> None:
+    """Its vector is of the beginning alone; nobody is to believe otherwise."""
+    path = tmp_path / "long.parquet"
+    contents = [source_of(1), "def ones():\n    return [" + "1, " * 400 + "]\n"]
+    pq.write_table(pa.table({"path": ["short.py", "long.py"], "content": contents}), path)
+    counts = job.run(str(path), "--codebase", "batch-long")["counts"]
+    assert (counts["chunks_embedded"], counts["chunks_truncated"], counts["chunks_failed"]) == (3, 1, 0)
+
+
 def test_a_wrong_source_is_one_line(job: Job, parquet: Path) -> None:
     """Before any node begins."""
     process = job.start(str(parquet), "--codebase", "none")
