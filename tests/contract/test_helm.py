@@ -91,10 +91,16 @@ def test_helm_lints_it() -> None:
         ({**MESH, "images": {"gateway": "duovec-gateway:latest"}}, "gateway"),
         ({"gateway": {**MESH["gateway"], "settings": {"DUOVEC_ADMIN_KEY": "secret"}}}, "DUOVEC_ADMIN_KEY"),
         ({**MESH, "models": {"source": "sync"}}, "models.sync.image"),
+        ({"gateway": {**MESH["gateway"], "settings": {"DUOVEC_OWN_LISTEN": "127.0.0.1:1"}}}, "DUOVEC_OWN_LISTEN"),
+        ({**MESH, "encoders": {"pair": "full"}}, "encoders.code"),
+        ({**MESH, "autoscaling": {"maxReplicas": 1}}, "autoscaling.maxReplicas"),
     ],
 )
 def test_wrong_values_are_refused(values: dict[str, Any], said: str) -> None:
-    """Unencrypted without being told so, a misspelt key, an image of no version, a secret, half a choice."""
+    """Unencrypted without being told so, a misspelt key, an image of no version, a secret, half a choice.
+
+    Also what the chart sets itself, encoders that nobody publishes, and fewer gateways at most than at least.
+    """
     with pytest.raises(HelmRefusal, match=re.escape(said)):
         render(values)
 
@@ -236,6 +242,13 @@ def test_a_pod_has_time_to_drain() -> None:
     pod = render(MESH)["Deployment", "search-duovec-gateway"]["spec"]["template"]["spec"]
     waits = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert pod["terminationGracePeriodSeconds"] > waits + Settings.model_fields["drain_s"].default + 15
+
+
+@pytest.mark.parametrize("pair", ["compact", "full"])
+def test_the_chart_knows_what_a_pair_publishes(pair: str) -> None:
+    """By the names of its encoders, or no release of it could be made."""
+    code, text = (spec.name for spec in load_pair(pair))
+    assert render({**MESH, "encoders": {"pair": pair, "code": code, "text": text}})
 
 
 def test_a_longer_drain_has_its_time() -> None:
