@@ -187,6 +187,18 @@ def test_a_wrong_source_is_one_line(job: Job, parquet: Path) -> None:
     assert errors.count("\n") == 1
 
 
+def test_what_a_gateway_refuses_is_one_line(job: Job, tree: Path) -> None:
+    """Its own words, not those of Ray about how tasks are tried again."""
+    process = job.start(str(tree), "--codebase", "No/Such/Id")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    # Before it stands what Ray warns its makers' users of.
+    (line,) = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: codebase_id: is 'No/Such/Id'")
+    assert line.endswith("(what is done is noted; run again to go on) [INVALID_ARGUMENT]")
+    assert "Traceback" not in errors
+
+
 def test_the_tutorial_does_what_it_says(stack: Stack, ray_address: str, tmp_path: Path) -> None:
     """Every command and program of the page, and what they print."""
     reader = reader_at(stack.endpoint, stack.api_key, tmp_path, replaced={}, RAY_ADDRESS=ray_address)
