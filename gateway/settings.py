@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.errors import StartupError
@@ -20,6 +20,16 @@ _OF_COMMANDS = {
 }
 
 
+def _addresses(value: str) -> str:
+    """Refuse what no connection would ever be made to; a gateway would wait for it, and serve nothing."""
+    places = [place.strip() for place in value.split(",") if place.strip()]
+    for place in places or [value]:
+        host, _, port = place.rpartition(":")
+        if not host or "/" in host or not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
+            raise ValueError(f"{place!r} is not host:port")
+    return value
+
+
 class Settings(BaseSettings):
     """What the gateway needs to run: each field is the environment variable `DUOVEC_<FIELD>`."""
 
@@ -27,7 +37,7 @@ class Settings(BaseSettings):
 
     database_url: str
     """PostgreSQL with pgvector, `postgresql://user:password@host:port/database`."""
-    triton_url: str
+    triton_url: Annotated[str, AfterValidator(_addresses)]
     """Triton's gRPC endpoint, `host:port`, or several that serve the same models, separated by commas. A name stands
     for all of its addresses. Work is dealt out to every Triton, and goes to the others when one is away."""
     model_repository: Path
@@ -127,7 +137,9 @@ class Settings(BaseSettings):
             return settings
         except ValidationError as exc:
             faults = "; ".join(
-                f"DUOVEC_{'_'.join(str(part) for part in error['loc']).upper()}: {error['msg']}"
+                f"DUOVEC_{'_'.join(str(part) for part in error['loc']).upper()}: "
+                # As pydantic introduces what a validator of ours said.
+                + error["msg"].removeprefix("Value error, ")
                 for error in exc.errors()
             )
             raise StartupError(f"wrong settings: {faults}") from exc

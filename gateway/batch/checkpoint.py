@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 
 import pyarrow.fs as pa_fs
+
+from gateway.batch.places import find_place
 
 _SUFFIX = ".json"
 
@@ -14,7 +15,7 @@ class Checkpoint:
 
     def __init__(self, place: str) -> None:
         """Args: place: A path that all nodes see, or a URI such as s3://bucket/folder."""
-        self._system, self._folder = pa_fs.FileSystem.from_uri(place if "://" in place else str(Path(place).absolute()))
+        self._system, self._folder = find_place(place)
 
     def done(self) -> set[str]:
         """Ids of the partitions that are done."""

@@ -5,12 +5,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import grpc
 import ray
 import ray.data
 
 from gateway.batch.checkpoint import Checkpoint
 from gateway.batch.partitions import Partition
-from gateway.batch.store import Store, read
+from gateway.batch.store import COUNTED, Store, read
+from gateway.client.errors import ClientError
 
 
 @dataclass(slots=True)
@@ -22,7 +24,8 @@ class BatchReport:
         resumed_count: Of these, done by earlier runs.
         done_count: Done by this one.
         failed_count: With a chunk that failed; the next run takes them again.
-        counts: Chunks embedded, unchanged and failed, and files skipped, by this run.
+        counts: Chunks embedded, unchanged and failed, those that were cut at an encoder's limit (truncated), and files
+            skipped, by this run.
         nodes: Partitions by the node that stored them.
         failure: What the last chunk that failed failed by; empty where none did.
     """
@@ -77,7 +80,9 @@ def run(
         on_partition: Called after each partition.
 
     Raises:
-        ray.exceptions.RayError: A node could not go on, by the error of `Store`; what was done before is noted.
+        ClientError: A gateway refused all of it, or none answered, or nothing can be read or noted on a node; what was
+            done before is noted.
+        ray.exceptions.RayError: A node could not go on; what was done before is noted.
     """
     done = Checkpoint(checkpoint).done()
     waiting = [partition for partition in partitions if partition.id not in done]
@@ -102,8 +107,12 @@ def run(
         )
     )
     for row in stored.iter_rows():
+        if row["refusal"]:
+            raise ClientError(
+                f"{row['refusal']} (what is done is noted; run again to go on)", code=grpc.StatusCode[row["code"]]
+            )
         report.nodes[row["node"]] += 1
-        for name in ("chunks_embedded", "chunks_unchanged", "chunks_failed", "files_skipped"):
+        for name in COUNTED:
             report.counts[name] += int(row[name])
         if row["chunks_failed"]:
             report.failed_count += 1

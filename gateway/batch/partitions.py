@@ -10,6 +10,7 @@ import grpc
 import pyarrow.fs as pa_fs
 import pyarrow.parquet as pq
 
+from gateway.batch.places import find_place
 from gateway.client.chunking import DEFAULT_MAX_CHARS
 from gateway.client.errors import ClientError
 from gateway.client.files import FileTree, SkippedFile, find_files, read_source
@@ -109,7 +110,7 @@ def plan(
 
     Raises:
         FileNotFoundError: A source does not exist.
-        ClientError: A Parquet file lacks a column.
+        ClientError: A Parquet file lacks a column, or a URI is of nothing that is known.
     """
     found: list[Partition] = []
     for source in sources:
@@ -135,7 +136,7 @@ def _of_folder(root: Path, codebase_id: str, size: int, max_chars: int) -> Itera
 
 
 def _of_parquet(source: str, codebase_id: str, columns: Columns, max_chars: int) -> Iterator[Partition]:
-    system, path = _system(source)
+    system, path = find_place(source)
     info = system.get_file_info(path)
     if info.type == pa_fs.FileType.NotFound:
         raise FileNotFoundError(f"{source} does not exist")
@@ -160,11 +161,6 @@ def _of_parquet(source: str, codebase_id: str, columns: Columns, max_chars: int)
             )
 
 
-def _system(place: str) -> tuple[pa_fs.FileSystem, str]:
-    system, path = pa_fs.FileSystem.from_uri(place if "://" in place else str(Path(place).absolute()))
-    return system, path
-
-
 def _open(place: str) -> pq.ParquetFile:
-    system, path = _system(place)
+    system, path = find_place(place)
     return pq.ParquetFile(system.open_input_file(path))

@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pyarrow as pa
@@ -16,6 +17,9 @@ from gateway.client.chunk_messages import chunk_messages
 from gateway.client.client import Client
 from gateway.client.errors import ClientError
 from gateway.client.files import SkippedFile
+
+COUNTED = ("chunks_embedded", "chunks_unchanged", "chunks_failed", "chunks_truncated", "files_skipped")
+"""What a report of a partition has the numbers of."""
 
 _SELECTORS_PER_CALL = 1000
 _RETRY_S = 5.0
@@ -66,8 +70,8 @@ class Store:
             api_key_file: Holds the key, on every node; None takes DUOVEC_API_KEY of the node's environment.
             patience_s: How long no gateway may answer before the job fails, seconds.
         """
-        key = Path(api_key_file).read_text(encoding="utf-8").strip() if api_key_file else None
-        self._clients = [Client(endpoint, api_key=key) for endpoint in endpoints]
+        self._endpoints, self._api_key_file = endpoints, api_key_file
+        self._clients: list[Client] = []
         self._turn = hash(ray.get_runtime_context().get_actor_id()) % len(endpoints)
         self._checkpoint = Checkpoint(checkpoint)
         self._patience_s = patience_s
@@ -75,28 +79,48 @@ class Store:
         self._failure = ""
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Store what `read` gave; a report a row.
+        """Store what `read` gave.
 
-        Raises:
-            ClientError: A gateway refuses what no other one would take, or none answers.
+        Returns:
+            A report a row. What cannot go on says why in `refusal`, with its code: Ray would bury an exception under
+            its own words.
         """
         reports = []
         for row in batch.to_pylist():
-            requests = [index_pb.IndexChunksRequest.FromString(raw) for raw in row["requests"]]
-            counts = self._store(requests)
-            report = {
+            report = dict.fromkeys(COUNTED, 0) | {
                 "id": row["id"],
                 "node": ray.get_runtime_context().get_node_id(),
-                "chunks_embedded": counts["embedded"],
-                "chunks_unchanged": counts["unchanged"],
-                "chunks_failed": counts["failed"],
                 "files_skipped": row["skipped_count"],
-                "failure": self._failure if counts["failed"] else "",
+                "failure": "",
+                "refusal": "",
+                "code": "",
             }
-            if not counts["failed"]:
-                self._checkpoint.record(row["id"], report)
+            try:
+                self._work(row, report)
+            except ClientError as error:
+                report |= {"refusal": str(error), "code": error.code.name}
+            except OSError as error:
+                report |= {"refusal": str(error), "code": grpc.StatusCode.FAILED_PRECONDITION.name}
             reports.append(report)
         return pa.Table.from_pylist(reports)
+
+    def _work(self, row: dict[str, Any], report: dict[str, Any]) -> None:
+        """Store one partition, and note it where all of it is stored.
+
+        Raises:
+            ClientError: A gateway refuses what no other one would take, or none answers.
+            OSError: The key cannot be read, or nothing be noted.
+        """
+        if not self._clients:
+            path = self._api_key_file
+            key = Path(path).read_text(encoding="utf-8").strip() if path else None
+            self._clients = [Client(endpoint, api_key=key) for endpoint in self._endpoints]
+        counts = self._store([index_pb.IndexChunksRequest.FromString(raw) for raw in row["requests"]])
+        report |= {f"chunks_{name}": counts[name] for name in ("embedded", "unchanged", "failed", "truncated")}
+        if counts["failed"]:
+            report["failure"] = self._failure
+        else:
+            self._checkpoint.record(row["id"], report)
 
     def _store(self, requests: list[index_pb.IndexChunksRequest]) -> Counter[str]:
         ends_at = time.monotonic() + self._patience_s
@@ -130,7 +154,9 @@ class Store:
                 counts["failed"] += 1
                 failed.add(chunk.path)
                 self._failure = f"{codebase_id}: {chunk.path}: {outcome}"
-            elif outcome.disposition == index_pb.IndexedChunk.DISPOSITION_UNCHANGED:
+                continue
+            counts["truncated"] += outcome.truncated
+            if outcome.disposition == index_pb.IndexedChunk.DISPOSITION_UNCHANGED:
                 counts["unchanged"] += 1
             else:
                 counts["embedded"] += 1

@@ -21,7 +21,8 @@ def find_api_key(endpoint: str) -> str | None:
         return key
     try:
         return key_file(endpoint).read_text(encoding="ascii").strip() or None
-    except (OSError, UnicodeDecodeError):
+    except (OSError, RuntimeError, UnicodeDecodeError):
+        # RuntimeError: an account without a home, as a container's number may be.
         return None
 
 

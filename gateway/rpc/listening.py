@@ -8,6 +8,8 @@ from gateway.errors import StartupError
 from gateway.rpc.tls import CERTIFICATE, KEY, TlsFiles
 from gateway.wire import is_local
 
+_LAST_PORT = 65535
+
 
 @dataclass(frozen=True, slots=True)
 class Listener:
@@ -45,6 +47,10 @@ class Listener:
         Raises:
             StartupError: The address cannot be listened on.
         """
+        port = self.address.rpartition(":")[2]
+        if port.isdecimal() and int(port) > _LAST_PORT and not self.address.startswith("unix"):
+            # gRPC would listen at what is left of its last 16 bits.
+            raise StartupError(f"cannot listen on {self.address}: ports end at {_LAST_PORT}; set {self.setting}")
         try:
             if self.tls is None:
                 return server.add_insecure_port(self.address)

@@ -68,7 +68,8 @@ async def _store(connection: "Connection", key: ApiKey) -> None:
         )
     except asyncpg.UniqueViolationError as error:
         raise StartupError(
-            f"the key {key.key_id} of DUOVEC_ADMIN_KEY was used before, and is revoked; choose another"
+            f"the key {key.key_id} of DUOVEC_ADMIN_KEY was used before, and is revoked, expired or no administrator's; "
+            "choose another"
         ) from error
 
 

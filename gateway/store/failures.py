@@ -7,7 +7,8 @@ import asyncpg
 
 from gateway.errors import DatabaseUnavailable, DeadlineExceeded, NotFound, PermissionDenied, PrincipalNotFound
 
-# What asyncpg raises when the server is gone, coming up, going down or full, or when the connection was cut.
+# What asyncpg raises when the server is gone, coming up, going down or full, when the connection was cut, and when the
+# server takes none from us, as after a change of the password.
 CONNECTION_FAILURES: tuple[type[Exception], ...] = (
     OSError,
     asyncpg.PostgresConnectionError,
@@ -15,6 +16,8 @@ CONNECTION_FAILURES: tuple[type[Exception], ...] = (
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
 )
 # No room on the disk or in memory, a disk that fails, a server that takes no writes: it answers, and may again in full.
 _AILING: tuple[type[Exception], ...] = (

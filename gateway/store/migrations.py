@@ -142,16 +142,33 @@ def _refusals(what: str) -> Iterator[None]:
 async def _connect_locked(url: str, timeout_s: float) -> AsyncIterator["Connection"]:
     with translate_failures():
         async with asyncio.timeout(timeout_s):
-            try:
-                connection = await asyncpg.connect(url, timeout=timeout_s)
-            except TimeoutError as error:
-                raise DatabaseUnavailable(f"PostgreSQL did not accept a connection within {timeout_s:g} s") from error
+            connection = await _connect(url, timeout_s)
             try:
                 await connection.execute(_QUERIES["lock_migrations"])
                 yield connection
             finally:
                 # Its end frees the lock.
                 await connection.close(timeout=5)
+
+
+async def _connect(url: str, timeout_s: float) -> "Connection":
+    """Connect, and tell a URL that never leads anywhere from a server that is away."""
+    try:
+        return await asyncpg.connect(url, timeout=timeout_s)
+    except TimeoutError as error:
+        raise DatabaseUnavailable(f"PostgreSQL did not accept a connection within {timeout_s:g} s") from error
+    except (asyncpg.ClientConfigurationError, asyncpg.SyntaxOrAccessError) as error:
+        why = "; ".join(str(error).splitlines())
+        raise StartupError(f"DUOVEC_DATABASE_URL leads to no connection: {why}") from error
+    except asyncpg.InternalClientError as error:
+        # Such as where all of several hosts are standbys, and the primary was asked for.
+        raise DatabaseUnavailable(f"no connection to PostgreSQL could be made: {error}") from error
+    except (ValueError, OverflowError):
+        # What cannot be read as a port is quoted by these, and may be half of a password.
+        raise StartupError(
+            "DUOVEC_DATABASE_URL is not of the form postgresql://user:password@host:port/database; a sign such as "
+            "@, / or # in the password is written as %40, %2F or %23"
+        ) from None
 
 
 async def _check_pgvector(connection: "Connection") -> None:

@@ -49,6 +49,9 @@ def metrics_served(listen: str, collector: Collector) -> Iterator[int]:
 def _listen(listen: str, registry: CollectorRegistry) -> ThreadingHTTPServer:
     host, _, port = listen.rpartition(":")
     host = host.strip("[]")
+    if not host:
+        # An empty one would be every address of the machine, of which nobody said a word.
+        raise StartupError(f"cannot serve metrics on {listen}; set DUOVEC_METRICS_LISTEN to a free host:port")
     handler = type("Handler", (MetricsHandler,), {"registry": registry, "timeout": _IDLE_TIMEOUT_S})
     family = {"address_family": socket.AF_INET6 if ":" in host else socket.AF_INET}
     server_class = type("Server", (ThreadingHTTPServer,), family)

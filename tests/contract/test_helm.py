@@ -91,10 +91,16 @@ def test_helm_lints_it() -> None:
         ({**MESH, "images": {"gateway": "duovec-gateway:latest"}}, "gateway"),
         ({"gateway": {**MESH["gateway"], "settings": {"DUOVEC_ADMIN_KEY": "secret"}}}, "DUOVEC_ADMIN_KEY"),
         ({**MESH, "models": {"source": "sync"}}, "models.sync.image"),
+        ({"gateway": {**MESH["gateway"], "settings": {"DUOVEC_OWN_LISTEN": "127.0.0.1:1"}}}, "DUOVEC_OWN_LISTEN"),
+        ({**MESH, "encoders": {"pair": "full"}}, "encoders.code"),
+        ({**MESH, "autoscaling": {"maxReplicas": 1}}, "autoscaling.maxReplicas"),
     ],
 )
 def test_wrong_values_are_refused(values: dict[str, Any], said: str) -> None:
-    """Unencrypted without being told so, a misspelt key, an image of no version, a secret, half a choice."""
+    """Unencrypted without being told so, a misspelt key, an image of no version, a secret, half a choice.
+
+    Also what the chart sets itself, encoders that nobody publishes, and fewer gateways at most than at least.
+    """
     with pytest.raises(HelmRefusal, match=re.escape(said)):
         render(values)
 
@@ -236,6 +242,43 @@ def test_a_pod_has_time_to_drain() -> None:
     pod = render(MESH)["Deployment", "search-duovec-gateway"]["spec"]["template"]["spec"]
     waits = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert pod["terminationGracePeriodSeconds"] > waits + Settings.model_fields["drain_s"].default + 15
+
+
+@pytest.mark.parametrize("pair", ["compact", "full"])
+def test_the_chart_knows_what_a_pair_publishes(pair: str) -> None:
+    """By the names of its encoders, or no release of it could be made."""
+    code, text = (spec.name for spec in load_pair(pair))
+    assert render({**MESH, "encoders": {"pair": pair, "code": code, "text": text}})
+
+
+def test_a_longer_drain_has_its_time() -> None:
+    """What an operator lets requests take is added; else Kubernetes would kill what still answers."""
+
+    def grace(**settings: str) -> int:
+        values = {"gateway": {**MESH["gateway"], "settings": settings}}
+        pod = render(values)["Deployment", "search-duovec-gateway"]["spec"]["template"]["spec"]
+        return int(pod["terminationGracePeriodSeconds"])
+
+    assert grace(DUOVEC_DRAIN_S="120") == grace() + 110
+    assert grace(DUOVEC_DRAIN_S="0.5") == grace() - 9
+
+
+@pytest.mark.parametrize(
+    ("settings", "ports"),
+    [
+        ({}, []),
+        ({"DUOVEC_OTLP_ENDPOINT": "http://collector.traces:4317"}, [4317]),
+        ({"DUOVEC_OTLP_ENDPOINT": "https://10.1.2.3:14317/"}, [14317]),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "https://10.1.2.3"}, [443]),
+    ],
+)
+def test_traces_reach_their_collector(settings: dict[str, str], ports: list[int]) -> None:
+    """The policy of the gateways lets out what their settings send."""
+    objects = render({"gateway": {**MESH["gateway"], "settings": settings}})
+    egress = objects["NetworkPolicy", "search-duovec-gateway"]["spec"]["egress"]
+    let_out = [one["port"] for rule in egress for one in rule["ports"]]
+    assert let_out == [53, 53, 8001, 5432, *ports]
+    kubernetes_validate.validate(objects["NetworkPolicy", "search-duovec-gateway"], KUBERNETES, strict=True)
 
 
 def test_the_gateways_scale_by_a_metric_that_is_made() -> None:

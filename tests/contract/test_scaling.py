@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from gateway.store.search_plan import Counts, Method, Plan, most_compared
+
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "deploy" / "SCALING.md").read_text(encoding="utf-8")
 COUNTS = {"10 million": 10_000_000, "100 million": 100_000_000, "1 billion": 1_000_000_000}
@@ -57,6 +59,29 @@ def test_search_is_as_it_was_measured() -> None:
     assert sixteen_ms == pytest.approx(MILLION["binary_16_p50_ms"], rel=0.5)
     assert build_s == pytest.approx(MILLION["binary_build_s"], rel=0.5)
     assert float(re.findall(r"which is \*(\d+)\*", line)[0]) == pytest.approx(16_000 / sixteen_ms, abs=0.5)
+
+
+def test_what_is_compared_whole_takes_as_long_as_it_was_measured() -> None:
+    """Up to the counts that the plan of a search comes to; most codebases of a cell are such parts of it."""
+    (text,) = re.findall(r"So is what a filter leaves.*?\n\n", TEXT, re.DOTALL)
+
+    def most(in_space: int, pool: int) -> int:
+        counts = Counts(searched=1, matching=None, in_space=in_space, has_hnsw=False, has_binary=True)
+        return most_compared(Plan(Method.BINARY, pool), counts)
+
+    limits = [most(100_000, 100), most(1_000_000, 1000), most(10_000_000, 1000)]
+    told = re.findall(r"([\d,]+) (?:chunks )?of\s(?:100,000|a million|10 million)", text)
+    assert [number(one) for one in told] == [pytest.approx(limit, rel=0.01) for limit in limits]
+    million_s, sixteen_s = (float(figure) for figure in re.findall(r"\*\*([\d.]+) s\*\*", text))
+    assert million_s == pytest.approx(MILLION["exact_1_p50_ms"] / 1000, rel=0.05)
+    assert sixteen_s == pytest.approx(MILLION["binary_narrow_16_p50_ms"] / 1000, rel=0.05)
+    largest_s, in_cell_s, a_second, in_cell_a_second = (
+        float(figure) for figure in re.findall(r"(?<!\*)\*([\d.]+)(?: s)?\*(?!\*)", text)
+    )
+    assert largest_s == pytest.approx(million_s * limits[1] / 1e6, abs=0.05)
+    assert in_cell_s == pytest.approx(million_s * limits[2] / 1e6, abs=0.05)
+    assert a_second == pytest.approx(16 / sixteen_s, abs=0.5)
+    assert in_cell_a_second == pytest.approx(a_second * limits[1] / limits[2], abs=0.5)
 
 
 @pytest.mark.parametrize(("name", "count"), COUNTS.items())

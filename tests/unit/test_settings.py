@@ -106,6 +106,36 @@ def test_a_collector_is_a_url_without_path(value: str, monkeypatch: pytest.Monke
         Settings.from_environment()
 
 
+@pytest.mark.parametrize("value", ["127.0.0.1:8001", "one:8001, two:8001,", "[::1]:8001"])
+def test_triton_is_at_addresses(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DUOVEC_TRITON_URL", value)
+    assert Settings.from_environment().triton_url == value
+
+
+@pytest.mark.parametrize(
+    ("value", "quoted"),
+    [
+        ("", "''"),
+        (",", "','"),
+        ("triton", "'triton'"),
+        (":8001", "':8001'"),
+        ("one:8001,two", "'two'"),
+        ("triton:80x", "'triton:80x'"),
+        ("triton:0", "'triton:0'"),
+        ("triton:65536", "'triton:65536'"),
+        ("http://triton:8001", "'http://triton:8001'"),
+    ],
+)
+def test_a_triton_that_nobody_could_connect_to_is_refused(
+    value: str, quoted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway would start, wait for it, and serve nothing."""
+    monkeypatch.setenv("DUOVEC_TRITON_URL", value)
+    with pytest.raises(StartupError) as caught:
+        Settings.from_environment()
+    assert str(caught.value) == f"wrong settings: DUOVEC_TRITON_URL: {quoted} is not host:port"
+
+
 def test_settings_do_not_change_once_built() -> None:
     """A field cannot be assigned."""
     settings = Settings.from_environment()

@@ -168,6 +168,15 @@ def test_parquet_goes_to_the_codebases_of_its_column(job: Job, parquet: Path, cl
         assert client.get_codebase(codebase_id).chunk_count == 12
 
 
+def test_what_is_longer_than_an_encoder_reads_is_counted(job: Job, tmp_path: Path) -> None:
+    """Its vector is of the beginning alone; nobody is to believe otherwise."""
+    path = tmp_path / "long.parquet"
+    contents = [source_of(1), "def ones():\n    return [" + "1, " * 400 + "]\n"]
+    pq.write_table(pa.table({"path": ["short.py", "long.py"], "content": contents}), path)
+    counts = job.run(str(path), "--codebase", "batch-long")["counts"]
+    assert (counts["chunks_embedded"], counts["chunks_truncated"], counts["chunks_failed"]) == (3, 1, 0)
+
+
 def test_a_wrong_source_is_one_line(job: Job, parquet: Path) -> None:
     """Before any node begins."""
     process = job.start(str(parquet), "--codebase", "none")
@@ -176,6 +185,18 @@ def test_a_wrong_source_is_one_line(job: Job, parquet: Path) -> None:
     assert errors.startswith("error: ")
     assert "has no column content, path" in errors
     assert errors.count("\n") == 1
+
+
+def test_what_a_gateway_refuses_is_one_line(job: Job, tree: Path) -> None:
+    """Its own words, not those of Ray about how tasks are tried again."""
+    process = job.start(str(tree), "--codebase", "No/Such/Id")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    # Before it stands what Ray warns its makers' users of.
+    (line,) = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: codebase_id: is 'No/Such/Id'")
+    assert line.endswith("(what is done is noted; run again to go on) [INVALID_ARGUMENT]")
+    assert "Traceback" not in errors
 
 
 def test_the_tutorial_does_what_it_says(stack: Stack, ray_address: str, tmp_path: Path) -> None:

@@ -87,6 +87,22 @@ async def test_the_operator_s_own_key_is_taken_while_nobody_has_one(
     assert await whoami(caller_database, late) == ("admin", True)
 
 
+async def test_an_expired_key_of_the_operator_is_not_said_to_be_revoked_alone(database: Database) -> None:
+    """Nobody else has a valid one; who reads the line looks for what became of this one."""
+    given = ApiKey.generate()
+    await ensure_admin_key(database, given=given)
+    async with database.acquire(5) as connection:
+        await connection.execute(
+            "UPDATE api_keys SET create_time = now() - interval '2 days', expire_time = now() - interval '1 day'"
+        )
+    with pytest.raises(StartupError) as refused:
+        await ensure_admin_key(database, given=given)
+    assert str(refused.value) == (
+        f"the key {given.key_id} of DUOVEC_ADMIN_KEY was used before, and is revoked, expired or no administrator's; "
+        "choose another"
+    )
+
+
 async def test_without_any_key_the_service_does_not_start(database: Database) -> None:
     with pytest.raises(StartupError, match=r"nobody has a valid administrator's key; set DUOVEC_ADMIN_KEY_FILE"):
         await ensure_admin_key(database)

@@ -4,7 +4,7 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
-from gateway.errors import StartupError
+from gateway.errors import DatabaseUnavailable, DuovecError, StartupError
 from gateway.store.migrations import load_migrations, migrate, roll_back
 from gateway.store.pool import Database
 
@@ -91,6 +91,55 @@ async def test_a_migration_that_fails_leaves_nothing_and_is_named_in_one_line(ur
         f"PostgreSQL refuses migration 9999_initial, of which nothing is left ({why}); mend that, and start again"
     )
     assert await schema(url) == before
+
+
+@pytest.mark.parametrize(
+    ("wrong", "refusal", "said"),
+    [
+        ("mysql://u:hidden@127.0.0.1/x", StartupError, "DUOVEC_DATABASE_URL leads to no connection: invalid DSN"),
+        ("duovec", StartupError, "DUOVEC_DATABASE_URL leads to no connection: invalid DSN"),
+        ("{url}?sslmode=sometimes", StartupError, "DUOVEC_DATABASE_URL leads to no connection: `sslmode` parameter"),
+        ("{url}?nonsense=1", StartupError, "DUOVEC_DATABASE_URL leads to no connection: unrecognized configuration"),
+        ("postgresql://u:hidden/1@127.0.0.1/x", StartupError, "DUOVEC_DATABASE_URL is not of the form postgresql://"),
+        ("postgresql://u:p@127.0.0.1:99999/x", StartupError, "DUOVEC_DATABASE_URL is not of the form postgresql://"),
+        ("{server}/nowhere", DatabaseUnavailable, 'PostgreSQL cannot be reached: database "nowhere" does not exist'),
+        (
+            "{url}?target_session_attrs=standby",
+            DatabaseUnavailable,
+            "no connection to PostgreSQL could be made: None of",
+        ),
+        ("{stranger}", DatabaseUnavailable, "PostgreSQL cannot be reached: password authentication failed for user"),
+    ],
+)
+async def test_a_url_that_leads_nowhere_is_refused_in_one_line(
+    empty_url: str, wrong: str, refusal: type[DuovecError], said: str
+) -> None:
+    """Nothing of a password stands in it, whatever sign it was cut at."""
+    server, _, _ = empty_url.rpartition("/")
+    stranger = empty_url.replace("//", "//stranger-of-", 1)
+    with pytest.raises(refusal) as failure:
+        await migrate(wrong.format(url=empty_url, server=server, stranger=stranger))
+    assert str(failure.value).startswith(said)
+    assert "\n" not in str(failure.value)
+    assert "hidden" not in str(failure.value)
+
+
+async def test_a_password_that_was_changed_makes_the_database_unavailable(url: str) -> None:
+    """No fault of the gateway, which goes on when it is right again."""
+    database = (await Database.connect(url, min_size=0)).as_system()
+    connection = await asyncpg.connect(url)
+    password = (await connection.fetchrow("SELECT rolpassword FROM pg_authid WHERE rolname = current_user"))[0]
+    try:
+        await connection.execute("ALTER ROLE CURRENT_USER PASSWORD 'another'")
+        with pytest.raises(DatabaseUnavailable, match="password authentication failed"):
+            async with database.acquire(5):
+                pytest.fail("the password is wrong")
+    finally:
+        await connection.execute(f"ALTER ROLE CURRENT_USER PASSWORD '{password}'")
+        await connection.close()
+    async with database.acquire(5) as lent:
+        assert await lent.fetchval("SELECT 1") == 1
+    await database.close()
 
 
 async def test_a_pool_on_a_database_without_pgvector_says_to_migrate(empty_url: str) -> None:

@@ -89,3 +89,11 @@ def test_what_is_done_is_remembered(tmp_path: Path) -> None:
     checkpoint.record("ab", {"chunks": 1})
     (tmp_path / "done" / "cd.json.part").write_text("{")
     assert Checkpoint(f"file://{tmp_path}/done").done() == {"ab"}
+
+
+def test_a_place_of_nothing_that_is_known_is_named() -> None:
+    """Of sources as of what is done."""
+    with pytest.raises(ClientError, match="nowhere://code is no place: Unrecognized filesystem type"):
+        plan(["nowhere://code"], "x", columns=Columns())
+    with pytest.raises(ClientError, match="nowhere://done is no place"):
+        Checkpoint("nowhere://done")

@@ -54,6 +54,17 @@ def test_a_key_is_kept_for_one_endpoint(service: FakeService, endpoint: str) -> 
     assert find_api_key("search.internal:50052") is None
 
 
+def test_an_account_without_a_home_has_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a container's number may be: its health is asked all the same."""
+
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    monkeypatch.setattr(Path, "home", no_home)
+    assert find_api_key("unix-abstract:duovec") is None
+
+
 def test_the_file_is_for_this_account_only(config: Path) -> None:
     """From its first moment on: it is written beside its place and moved there."""
     file = save_api_key("127.0.0.1:50051", "first")

@@ -65,3 +65,12 @@ async def test_a_taken_address_is_named_with_its_setting() -> None:
         with pytest.raises(StartupError, match="cannot listen on 127.* set DUOVEC_LISTEN to a free address"):
             listener.bind(server)
         await server.stop(None)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:65536", "127.0.0.1:99999", "[::1]:99999"])
+async def test_a_port_that_there_is_not_is_refused(address: str) -> None:
+    """gRPC would listen at another one, 34463 for 99999, and nobody would find it."""
+    server = grpc.aio.server()
+    with pytest.raises(StartupError, match="ports end at 65535; set DUOVEC_LISTEN"):
+        Listener(address, "DUOVEC_LISTEN", None).bind(server)
+    await server.stop(None)

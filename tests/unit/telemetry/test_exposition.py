@@ -40,9 +40,11 @@ def test_the_port_is_free_again_at_the_end() -> None:
         assert again == port
 
 
-@pytest.mark.parametrize("listen", ["127.0.0.1:99999", "127.0.0.1", "127.0.0.1:x", "192.0.2.1:9464"])
+@pytest.mark.parametrize(
+    "listen", ["127.0.0.1:99999", "127.0.0.1", "127.0.0.1:x", "192.0.2.1:9464", ":0", "0", "[]:0", ""]
+)
 def test_an_address_that_cannot_be_had_is_refused(listen: str) -> None:
-    """The message names the setting."""
+    """The message names the setting. A port alone is no address: it would be every one that the machine has."""
     with pytest.raises(StartupError, match=r"cannot serve metrics on .*; set DUOVEC_METRICS_LISTEN"):
         metrics_served(listen, One()).__enter__()
 
