@@ -70,10 +70,11 @@ def build_config(
     config = ModelConfig(name=deployment.encoder, max_batch_size=deployment.max_batch_size)
     config.backend = deployment.runtime.backend
     config.platform = {"onnxruntime": "onnxruntime_onnx", "tensorrt": "tensorrt_plan"}.get(config.backend, "")
-    # The native backends would concatenate ragged rows to one; model.py takes each request as it came.
     hosted = config.backend == "python"
+    # Not ragged: requests of different widths are no batch then. The gateway has put rows together already, and a query
+    # that shared a batch with a request of an index run was answered when that one was.
     for name in ("input_ids", "attention_mask"):
-        config.input.add(name=name, data_type=TYPE_INT64, dims=[-1], allow_ragged_batch=hosted)
+        config.input.add(name=name, data_type=TYPE_INT64, dims=[-1])
     if deployment.takes_task:
         config.input.add(name="task_id", data_type=TYPE_INT64, dims=[1])
     config.output.add(name=OUTPUT, data_type=TYPE_FP32, dims=[deployment.dimension])

@@ -1,7 +1,7 @@
 """Triton's face of an encoder: requests in, one response each, in order.
 
-With `allow_ragged_batch` and the Python backend, Triton does not concatenate: it hands over the individual requests,
-each padded to its own longest row. Merging them is up to `host.py`.
+The Python backend does not concatenate: it hands over the individual requests of a batch, each padded to its own
+longest row. Merging them is up to `host.py`.
 """
 
 import json

@@ -59,9 +59,8 @@ def test_no_file_is_left_over() -> None:
 def test_config_states_the_contract_with_the_gateway(encoder: str, runtime: Runtime) -> None:
     """Names, types and dimensions, the same on every backend; ours says of which rows an answer is, too."""
     spec, config = load_builtin(encoder), config_of(encoder, runtime)
-    ragged = runtime.backend == "python"
     inputs = [(one.name, one.data_type, list(one.dims), one.allow_ragged_batch) for one in config.input]
-    assert inputs[:2] == [("input_ids", TYPE_INT64, [-1], ragged), ("attention_mask", TYPE_INT64, [-1], ragged)]
+    assert inputs[:2] == [("input_ids", TYPE_INT64, [-1], False), ("attention_mask", TYPE_INT64, [-1], False)]
     assert inputs[2:] == ([("task_id", TYPE_INT64, [1], False)] if spec.tasks else [])
     outputs = [(one.name, one.data_type, list(one.dims)) for one in config.output]
     digest = [("row_digest", TYPE_INT64, [1])] if runtime.backend == "python" else []
