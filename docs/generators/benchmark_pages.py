@@ -22,10 +22,11 @@ _SHOWN = {"peers", "search", "export", "cache", "storage", "flops"}
 _METHODS = {"exact": "every vector", "hnsw": "HNSW over half floats", "binary": "HNSW over signs"}
 _INTRODUCTION = """# Benchmarks
 
-Every figure below was written by a program of `tests/benchmarks` into `tests/benchmarks/results`, on one machine with
-two cores and no GPU, and this page is made from those files. `make bench` measures again. Nothing was measured on a
-GPU, nor with Qodo-Embed-1-1.5B and jina-embeddings-v3: the encoders are the compact pair. Measurements that decided
-something stand, with their tables, in [the decisions](project/decisions.md).
+Every figure below was written by a program of `tests/benchmarks` into `tests/benchmarks/results`, on machines with
+two cores and no GPU, and this page is made from those files. Such machines differ in speed by half: only figures of one
+table belong together. `make bench` measures again. Nothing was measured on a GPU, nor with Qodo-Embed-1-1.5B and
+jina-embeddings-v3: the encoders are the compact pair. Measurements that decided something stand, with their tables, in
+[the decisions](project/decisions.md).
 """
 
 
@@ -103,6 +104,7 @@ def _setting(name: str) -> str:
     machine = _result(name)["machine"]
     told = [f"{machine['processors']} cores"]
     told += [machine[key] for key in ("machine",) if key in machine]
+    told += [f"bf16 by {' and '.join(machine[key])}" for key in ("bf16 by",) if machine.get(key)]
     told += [f"Python {machine[key]}" for key in ("python",) if key in machine]
     told += [f"load before {machine[key]}" for key in ("load average before",) if key in machine]
     return f"`tests/benchmarks/{name}.py`; {', '.join(told)}.\n"

@@ -16,9 +16,17 @@ def machine() -> dict[str, Any]:
     return {
         "processors": os.cpu_count(),
         "machine": platform.machine(),
+        "bf16 by": _bf16_units(),
         "python": platform.python_version(),
         "load average before": round(_LOAD_AVERAGE, 2),
     }
+
+
+def _bf16_units() -> list[str]:
+    """What the processor multiplies bf16 by: of two machines with two cores one was twice as fast as the other."""
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text(encoding="utf-8").split() if cpuinfo.exists() else []
+    return [flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags]
 
 
 def kept(name: str) -> dict[str, Any]:
