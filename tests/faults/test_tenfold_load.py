@@ -19,6 +19,7 @@ from gateway.client.errors import ClientError
 pytestmark = pytest.mark.alone
 
 DEADLINE_S = 20.0
+MAX_PENDING_TOKENS = 16384
 _BODY = "".join(f"    total_{line} = first + second * {line}\n" for line in range(12))
 _numbers = itertools.count()
 
@@ -35,18 +36,20 @@ class Outcomes:
     codes: Counter[str] = field(default_factory=Counter)
     without_delay: int = 0
     longest_s: float = 0.0
+    tokens: int = 0
 
     async def call(self, caller: Caller) -> None:
         """Make one call."""
         begun = time.monotonic()
         try:
-            await caller.embed(texts(), timeout_s=DEADLINE_S)
+            reply = await caller.embed(texts(), timeout_s=DEADLINE_S)
         except ClientError as error:
             self.codes[error.code.name] += 1
             refused = error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
             self.without_delay += refused and error.retry_delay_s is None
         else:
             self.codes["OK"] += 1
+            self.tokens += sum(one.code_token_count + one.text_token_count for one in reply.embeddings)
             self.longest_s = max(self.longest_s, time.monotonic() - begun)
 
 
@@ -66,7 +69,7 @@ async def rate(caller: Caller, seconds: float) -> float:
 
 @pytest.mark.soak
 async def test_ten_times_the_load(backends: Backends, database_url: str, soak: SoakRun) -> None:
-    gateway = backends.gateway(database_url, "tenfold", max_pending_tokens="16384", cache_max_texts="0")
+    gateway = backends.gateway(database_url, "tenfold", max_pending_tokens=str(MAX_PENDING_TOKENS), cache_max_texts="0")
     await gateway.start()
     gauge = Gauge(gateway.pid)
     seconds = 120.0 if soak.is_long else 8.0
@@ -86,11 +89,14 @@ async def test_ten_times_the_load(backends: Backends, database_url: str, soak: S
                     soak.progress(f"{number:,} calls, {dict(outcomes.codes)}, {gauge.held()}")
         took_s = time.monotonic() - begun
         after = await rate(caller, 3)
+    # What is admitted is in line before the last that is.
+    line_s = MAX_PENDING_TOKENS / (outcomes.tokens / took_s)
     figures = {
         "seconds": round(took_s, 1),
         "calls": outcomes.codes.total(),
         "codes": dict(outcomes.codes),
         "longest wait of an admitted call, s": round(outcomes.longest_s, 2),
+        "all that may wait, s": round(line_s, 2),
         "calls/s before": round(usual, 1),
         "calls/s answered meanwhile": round(outcomes.codes["OK"] / took_s, 1),
         "calls/s after": round(after, 1),
@@ -101,6 +107,7 @@ async def test_ten_times_the_load(backends: Backends, database_url: str, soak: S
     # Admitted in time or refused: nothing else, and whoever is refused is told when to come back.
     assert set(outcomes.codes) == {"OK", "RESOURCE_EXHAUSTED"}, figures
     assert outcomes.without_delay == 0
+    assert outcomes.longest_s < 2 * line_s + 1, figures
     assert outcomes.codes["RESOURCE_EXHAUSTED"] > outcomes.codes["OK"]
     assert gauge.most_rss_mb - before.rss_mb < 150, figures
     # A queue that lingers, or a rate that was learnt wrong, would show as much less; the machine's own moods do not.
