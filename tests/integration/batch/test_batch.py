@@ -222,11 +222,12 @@ def test_what_a_gateway_refuses_is_one_line(job: Job, tree: Path) -> None:
     process = job.start(str(tree), "--codebase", "No/Such/Id")
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
-    # Before it stands what Ray warns its makers' users of.
+    # Before it stands what Ray's core logs about the actors of Ray Data.
     (line,) = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert line.startswith("error: codebase_id: is 'No/Such/Id'")
     assert line.endswith("(what is done is noted; run again to go on) [INVALID_ARGUMENT]")
     assert "Traceback" not in errors
+    assert "Warning" not in errors
 
 
 def test_the_tutorial_does_what_it_says(stack: Stack, ray_address: str, tmp_path: Path) -> None:
