@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,7 @@ PREFIX = "DUOVEC_"
 _OF_COMMANDS = {
     f"{PREFIX}{name}" for name in ("API_KEY", "CA_FILE", "CLIENT_CERTIFICATE", "CLIENT_KEY", "DATA_DIR", "ENDPOINT")
 }
+_STANDARD_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
 def _addresses(value: str) -> str:
@@ -27,6 +29,16 @@ def _addresses(value: str) -> str:
         host, _, port = place.rpartition(":")
         if not host or "/" in host or not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
             raise ValueError(f"{place!r} is not host:port")
+    return value
+
+
+def _collector(value: str | None) -> str | None:
+    """Refuse what no span would ever reach: they are sent by a thread of its own, and nobody would notice."""
+    if value is None:
+        return None
+    matched = re.fullmatch(r"https?://(\[[0-9A-Fa-f:.]+\]|[^/\s:@?#\[\]]+)(?::([0-9]{1,5}))?/?", value)
+    if matched is None or not 1 <= int(matched[2] or 4317) <= 65535:
+        raise ValueError(f"{value!r} is not http://host:port or https://host:port")
     return value
 
 
@@ -109,7 +121,7 @@ class Settings(BaseSettings):
     metrics_listen: str | None = None
     """`host:port` at which Prometheus reads this process's metrics, by HTTP and without a key: on loopback, or in a
     network of your own. None serves none; where gateways share `listen`, each has an address of its own here."""
-    otlp_endpoint: Annotated[str | None, Field(pattern=r"^https?://[^/\s]+/?$")] = None
+    otlp_endpoint: Annotated[str | None, AfterValidator(_collector)] = None
     """Collector of OpenTelemetry traces, OTLP over gRPC, `http://host:4317`; takes the extra `otel`. None sends none.
     The standard's OTEL_EXPORTER_OTLP_ENDPOINT stands in for it."""
     log_format: LogFormat = "text"
@@ -129,15 +141,17 @@ class Settings(BaseSettings):
         """
         if unknown := _unknown_variables():
             raise StartupError(f"wrong settings: {'; '.join(unknown)}")
+        names = {field: f"{PREFIX}{field.upper()}" for field in cls.model_fields}
         try:
             settings = cls()  # type: ignore[call-arg]  # the environment gives the fields
-            standard_endpoint = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+            standard_endpoint = os.environ.get(_STANDARD_ENDPOINT)
             if settings.otlp_endpoint is None and standard_endpoint:
+                names["otlp_endpoint"] = _STANDARD_ENDPOINT
                 return cls(otlp_endpoint=standard_endpoint)  # type: ignore[call-arg]
             return settings
         except ValidationError as exc:
             faults = "; ".join(
-                f"DUOVEC_{'_'.join(str(part) for part in error['loc']).upper()}: "
+                f"{names[str(error['loc'][0])]}: "
                 # As pydantic introduces what a validator of ours said.
                 + error["msg"].removeprefix("Value error, ")
                 for error in exc.errors()

@@ -100,9 +100,8 @@ def run(
             batch_size=1,
             batch_format="pyarrow",
             # It waits for the network. With those of `read` both would be one step, and nobody read ahead. Without
-            # any, an actor is put on a node by chance, whatever the strategy.
+            # any, an actor is put on a node by chance, although Ray Data spreads them.
             num_cpus=0.01,
-            scheduling_strategy="SPREAD",
             compute=ray.data.ActorPoolStrategy(size=min(actors, len(items))),
         )
     )

@@ -281,6 +281,16 @@ def test_traces_reach_their_collector(settings: dict[str, str], ports: list[int]
     kubernetes_validate.validate(objects["NetworkPolicy", "search-duovec-gateway"], KUBERNETES, strict=True)
 
 
+def test_the_alert_of_gateways_that_are_down_knows_the_chart_s() -> None:
+    """By the pods' labels, as Prometheus writes their names: only deploy/prometheus names the job `duovec`."""
+    rules = yaml.safe_load((DEPLOY.parent / "prometheus/alerts.yml").read_text(encoding="utf-8"))["groups"][0]["rules"]
+    (down,) = [rule["expr"] for rule in rules if rule["alert"] == "DuovecDown"]
+    asked = dict(re.findall(r'(app_kubernetes_io_\w+)="([^"]*)"', down))
+    labels = render(MESH)["Deployment", "search-duovec-gateway"]["spec"]["template"]["metadata"]["labels"]
+    written = {re.sub(r"\W", "_", name): value for name, value in labels.items()}
+    assert asked == {name: written[name] for name in ("app_kubernetes_io_name", "app_kubernetes_io_component")}
+
+
 def test_the_gateways_scale_by_a_metric_that_is_made() -> None:
     """Of the histogram that a gateway exports, under the label of the stage that waits."""
     (metric,) = render(MESH)["HorizontalPodAutoscaler", "search-duovec-gateway"]["spec"]["metrics"]

@@ -55,6 +55,48 @@ def test_every_alert_is_tested_and_says_what_to_do() -> None:
     assert {rule["labels"]["severity"] for rule in rules} == {"critical", "warning"}
 
 
+def adapter_query() -> str:
+    """What prometheus-adapter asks for one gateway, as it fills it in."""
+    (rule,) = yaml.safe_load((ROOT / "deploy/helm/prometheus-adapter.yaml").read_text())["rules"]["custom"]
+    filled = {"<<.LabelMatchers>>": 'namespace="n",pod="p"', "<<.GroupBy>>": "pod"}
+    query: str = rule["metricsQuery"]
+    for blank, value in filled.items():
+        query = query.replace(blank, value)
+    return query
+
+
+@pytest.mark.parametrize("method", ["SearchService/Search", "POST /duovec.v1.SearchService/Search"])
+def test_gateways_scale_by_the_searches_that_wait(method: str, tmp_path: Path) -> None:
+    """Not by streams, which wait in line by design; and what never waits does not hide a search that does."""
+    times = {
+        method: (30, 60),
+        # An hour of waiting a minute, by many streams at once.
+        "IndexService/IndexChunks": (3600, 60),
+        "EmbeddingService/Embed": (0, 60_000),
+    }
+    labels = [(f'{{namespace="n",pod="p",stage="queue",method="{name}"}}', values) for name, values in times.items()]
+    series = [
+        {"series": f"duovec_stage_duration_seconds_{kind}{label}", "values": f"0+{value}x10"}
+        for label, values in labels
+        for kind, value in zip(("sum", "count"), values, strict=True)
+    ]
+    sample = {"labels": '{pod="p"}', "value": 0.5}
+    asked = {"expr": adapter_query(), "eval_time": "10m", "exp_samples": [sample]}
+    test = {"interval": "1m", "input_series": series, "promql_expr_test": [asked]}
+    (tmp_path / "adapter.test.yml").write_text(yaml.safe_dump({"rule_files": [], "tests": [test]}))
+    tested = promtool("test", "rules", "adapter.test.yml", folder=tmp_path)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+def test_gateways_scale_by_what_the_alert_is_about() -> None:
+    """The same searches, whichever door they came by: a person who is called sees what the autoscaler saw."""
+    rules = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"][0]["rules"]
+    (alert,) = [rule["expr"] for rule in rules if rule["alert"] == "DuovecQueueing"]
+    matchers = r'(duovec_\w+)\{(stage="[^"]*",method=~"[^"]*")'
+    assert re.findall(matchers, adapter_query()) == re.findall(matchers, alert)
+    assert len(re.findall(matchers, alert)) == 2
+
+
 @pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.stem)
 def test_a_dashboard_is_complete(path: Path) -> None:
     """Every panel asks the provisioned data source, has a title and a place of its own on the grid."""

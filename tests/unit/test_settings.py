@@ -98,12 +98,40 @@ def test_the_standard_s_variable_names_the_collector_too(monkeypatch: pytest.Mon
     assert Settings.from_environment().otlp_endpoint == "https://ours:4317"
 
 
-@pytest.mark.parametrize("value", ["collector:4317", "ftp://collector", "http://collector:4317/v1/traces", "http://"])
-def test_a_collector_is_a_url_without_path(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """OTLP over gRPC has none; one that is meant for OTLP over HTTP would lose every span in silence."""
+@pytest.mark.parametrize("value", ["http://collector", "https://10.1.2.3:14317/", "http://[::1]:4317"])
+def test_a_collector_is_a_url(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DUOVEC_OTLP_ENDPOINT", value)
-    with pytest.raises(StartupError, match=r"^wrong settings: DUOVEC_OTLP_ENDPOINT: String should match"):
+    assert Settings.from_environment().otlp_endpoint == value
+
+
+@pytest.mark.parametrize("name", ["DUOVEC_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "collector:4317",
+        "ftp://collector",
+        "http://",
+        "http://:4317",
+        # OTLP over gRPC has no path: this one is meant for OTLP over HTTP.
+        "http://collector:4317/v1/traces",
+        "http://a:b:c",
+        "http://collector:43x",
+        "http://collector:",
+        "http://collector:0",
+        "http://collector:65536",
+        "http://::1:4317",
+        "http://me:secret@collector:4317",
+    ],
+)
+def test_a_collector_that_no_span_could_reach_is_refused(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every span would be lost in silence; whoever set it learns by which variable."""
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT", raising=False)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(StartupError) as caught:
         Settings.from_environment()
+    assert str(caught.value) == f"wrong settings: {name}: {value!r} is not http://host:port or https://host:port"
 
 
 @pytest.mark.parametrize("value", ["127.0.0.1:8001", "one:8001, two:8001,", "[::1]:8001"])
