@@ -38,7 +38,8 @@ def _collector(value: str | None) -> str | None:
         return None
     matched = re.fullmatch(r"https?://(\[[0-9A-Fa-f:.]+\]|[^/\s:@?#\[\]]+)(?::([0-9]{1,5}))?/?", value)
     if matched is None or not 1 <= int(matched[2] or 4317) <= 65535:
-        raise ValueError(f"{value!r} is not http://host:port or https://host:port")
+        without_password = re.sub(r"//.*@", "//…@", value)
+        raise ValueError(f"{without_password!r} is not http://host:port or https://host:port")
     return value
 
 
