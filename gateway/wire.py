@@ -87,6 +87,22 @@ def triton_arguments() -> list[str]:
     ]
 
 
+def triton_trace_arguments(traces_url: str) -> list[str]:
+    """What makes Triton send spans of its own, on its command line.
+
+    Args:
+        traces_url: A collector's, of OTLP over HTTP: `http://host:4318/v1/traces`.
+    """
+    return [
+        "--trace-config=mode=opentelemetry",
+        # None but those of a caller who is traced, and whose gateway says so.
+        "--trace-config=rate=0",
+        "--trace-config=level=TIMESTAMPS",
+        "--trace-config=opentelemetry,resource=service.name=triton",
+        f"--trace-config=opentelemetry,url={traces_url}",
+    ]
+
+
 def _common() -> Options:
     return [
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),

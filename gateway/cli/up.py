@@ -57,6 +57,15 @@ HttpListen = Annotated[
         show_default=f"{DEFAULT_HTTP_LISTEN}, or a free port where that is taken",
     ),
 ]
+TritonTracesUrl = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Where Triton sends spans of traced calls, http://host:4318/v1/traces; the gateway's take "
+        "DUOVEC_OTLP_ENDPOINT.",
+        show_default=False,
+    ),
+]
 Report = Callable[[str, dict[str, Any]], None]
 
 _STYLES = {"starting": "yellow", "ready": "green", "stopping": "yellow", "stopped": "bright_black", "failed": "red"}
@@ -70,6 +79,7 @@ def stack_settings(
     gateways: int = 1,
     metrics_listen: str = "127.0.0.1:0",
     http_listen: str = "127.0.0.1:0",
+    triton_traces_url: str | None = None,
 ) -> "StackSettings":
     """Settings from a command's options, with `~` expanded.
 
@@ -87,6 +97,7 @@ def stack_settings(
             gateways=gateways,
             metrics_listen=metrics_listen,
             http_listen=http_listen,
+            triton_traces_url=triton_traces_url,
         )
     except DuovecError as exc:
         options = {"--metrics-listen": metrics_listen, "--http-listen": http_listen}
@@ -102,6 +113,7 @@ def up(
     gateways: Gateways = 1,
     metrics_listen: MetricsListen = "127.0.0.1:0",
     http_listen: HttpListen = None,
+    triton_traces_url: TritonTracesUrl = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line for every event.")] = False,
 ) -> None:
     """Run PostgreSQL, Triton and the gateway until Ctrl-C or SIGTERM.
@@ -121,7 +133,14 @@ def up(
         duovec up --json | jq -r 'select(.event == "ready").endpoint'
     """
     settings = stack_settings(
-        data_dir, repository, listen, pair, gateways, metrics_listen, http_listen or _default_http_listen()
+        data_dir,
+        repository,
+        listen,
+        pair,
+        gateways,
+        metrics_listen,
+        http_listen or _default_http_listen(),
+        triton_traces_url,
     )
     report = _report_json if as_json else lines_reporter()
     asyncio.run(_run(settings, report))

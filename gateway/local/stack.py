@@ -42,6 +42,7 @@ class StackSettings:
         gateways: Gateway processes behind `listen`, 1 to `MAX_GATEWAYS`.
         metrics_listen: `host:port` of the first gateway's metrics; port 0 takes free ones, others the next numbers.
         http_listen: `host:port` of HTTP, which all gateways share; port 0 takes a free one.
+        triton_traces_url: Where Triton sends spans, by OTLP over HTTP; None for nowhere.
     """
 
     data_dir: Path
@@ -51,6 +52,7 @@ class StackSettings:
     gateways: int = 1
     metrics_listen: str = "127.0.0.1:0"
     http_listen: str = "127.0.0.1:0"
+    triton_traces_url: str | None = None
 
     def __post_init__(self) -> None:
         for address in (self.listen, self.metrics_listen, self.http_listen):
@@ -245,6 +247,7 @@ class Stack:
             self._settings.encoders,
             work_dir=data_dir / "triton",
             log_path=self._log_path("triton"),
+            traces_url=self._settings.triton_traces_url,
         )
         await run_all(
             [

@@ -17,7 +17,7 @@ from pathlib import Path
 from gateway.errors import StartupError
 from gateway.local import liveness
 from gateway.local.process import ChildProcess, describe_exit, free_port, wait_for_listener
-from gateway.wire import triton_arguments
+from gateway.wire import triton_arguments, triton_trace_arguments
 
 PYTHON_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 LIBPYTHON = f"libpython{PYTHON_VERSION}.so.1.0"
@@ -138,7 +138,14 @@ class Triton:
     """
 
     def __init__(
-        self, repository: Path, models: Sequence[str], *, work_dir: Path, log_path: Path, grpc_port: int | None = None
+        self,
+        repository: Path,
+        models: Sequence[str],
+        *,
+        work_dir: Path,
+        log_path: Path,
+        grpc_port: int | None = None,
+        traces_url: str | None = None,
     ) -> None:
         """Describe the server; nothing is started.
 
@@ -148,6 +155,7 @@ class Triton:
             work_dir: Folder for the backend directory; made when absent.
             log_path: File to log to.
             grpc_port: TCP port; a free one when None.
+            traces_url: Where it sends spans of requests that are traced, by OTLP over HTTP; None for nowhere.
         """
         self.log_path = log_path
         self._port = grpc_port or free_port()
@@ -156,6 +164,7 @@ class Triton:
         self.http_url = f"http://127.0.0.1:{self._http_port}"
         self._repository = repository
         self._models = list(models)
+        self._traces_url = traces_url
         self._work_dir = work_dir
         # A name of our own, so that the shared memory of a killed server can be told from anyone else's.
         self._shm_prefix = f"duovec-{uuid.uuid4().hex[:12]}-"
@@ -257,6 +266,7 @@ class Triton:
             f"--grpc-port={self._port}",
             "--reuse-grpc-port=false",
             *triton_arguments(),
+            *(triton_trace_arguments(self._traces_url) if self._traces_url else []),
             "--http-address=127.0.0.1",
             f"--http-port={self._http_port}",
             "--reuse-http-port=false",

@@ -16,7 +16,7 @@ from export.spec import load_pair
 from gateway.local import liveness
 from gateway.settings import Settings
 from gateway.telemetry.stages import Stage
-from gateway.wire import triton_arguments
+from gateway.wire import triton_arguments, triton_trace_arguments
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "helm"
 CHART = DEPLOY / "duovec"
@@ -279,6 +279,25 @@ def test_traces_reach_their_collector(settings: dict[str, str], ports: list[int]
     let_out = [one["port"] for rule in egress for one in rule["ports"]]
     assert let_out == [53, 53, 8001, 5432, *ports]
     kubernetes_validate.validate(objects["NetworkPolicy", "search-duovec-gateway"], KUBERNETES, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [
+        ("http://collector.traces:4318/v1/traces", 4318),
+        ("http://collector/v1/traces", 80),
+        ("https://10.1.2.3/v1/traces", 443),
+    ],
+)
+def test_triton_s_own_traces_reach_their_collector(url: str, port: int) -> None:
+    """By the words of `duovec up`, and through the policy, which lets nothing out else."""
+    objects = render({**MESH, "triton": {"tracesUrl": url}})
+    command = container(objects, "Deployment", "search-duovec-triton")["command"]
+    assert [word for word in command if word.startswith("--trace")] == triton_trace_arguments(url)
+    for values, ports in ((MESH, [53, 53]), ({**MESH, "triton": {"tracesUrl": url}}, [53, 53, port])):
+        policy = render(values)["NetworkPolicy", "search-duovec-triton"]
+        assert [one["port"] for rule in policy["spec"]["egress"] for one in rule["ports"]] == ports
+        kubernetes_validate.validate(policy, KUBERNETES, strict=True)
 
 
 def test_the_alert_of_gateways_that_are_down_knows_the_chart_s() -> None:

@@ -9,11 +9,16 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import pytest
-from trace_receiver import ReceivedSpan, Receiver, Tap, receiving, tapped
+from trace_receiver import ReceivedSpan, Receiver, Tap, receiving, receiving_by_http, tapped
 
+from duovec.v1.embedding_service_pb2 import EmbedRequest
+from duovec.v1.embedding_service_pb2_grpc import EmbeddingServiceStub
+from duovec.v1.vector_pb2 import INPUT_TYPE_PASSAGE
 from gateway.client.client import Client
 from gateway.local.stack import Stack
+from gateway.local.triton import Triton
 from gateway.server import serve
 from gateway.settings import Settings
 
@@ -117,8 +122,6 @@ async def test_one_trace_joins_client_gateway_triton_and_sql(site: Site, stack: 
 
 async def test_a_caller_that_does_not_sample_is_not_traced(site: Site, stack: Stack) -> None:
     """Nor what the gateway does for nobody; the next call, which is, ends the wait."""
-    import grpc
-
     from duovec.v1.codebase_service_pb2 import ListCodebasesRequest
     from duovec.v1.codebase_service_pb2_grpc import CodebaseServiceStub
 
@@ -134,6 +137,54 @@ async def test_a_caller_that_does_not_sample_is_not_traced(site: Site, stack: St
     assert {span.span.trace_id.hex() for span in spans} == {traces["01"]}
     (served,) = [span for span in spans if span.name.endswith("/ListCodebases")]
     assert served.span.parent_span_id.hex() == "00f067aa0ba902b7"
+
+
+async def test_triton_s_own_spans_are_in_the_trace(
+    stack: Stack, published_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How long a request lay in its queue and was computed, below the gateway's span; none of untraced calls."""
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
+    with receiving_by_http() as (traces_url, of_triton):
+        triton = Triton(
+            published_models,
+            ("compact-code", "compact-text"),
+            work_dir=tmp_path / "triton",
+            log_path=tmp_path / "triton.log",
+            traces_url=traces_url,
+        )
+        await triton.start()
+        async with receiving() as (collector, receiver):
+            settings = Settings(
+                database_url=stack._gateway_environment["DUOVEC_DATABASE_URL"],
+                triton_url=triton.url,
+                model_repository=published_models,
+                listen="127.0.0.1:0",
+                otlp_endpoint=collector,
+                cache_max_texts=0,
+                drain_s=1,
+            )
+            async with serve(settings) as port, grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                for flag in ("00", "01"):
+                    metadata = (
+                        ("authorization", f"Bearer {stack.api_key}"),
+                        ("traceparent", f"00-{0xBEEF:032x}-00f067aa0ba902b7-{flag}"),
+                    )
+                    request = EmbedRequest(texts=["traced in Triton"], input_type=INPUT_TYPE_PASSAGE)
+                    await EmbeddingServiceStub(channel).Embed(request, metadata=metadata)
+                spans = await receiver.until(lambda spans: any(span.name.endswith("/Embed") for span in spans))
+        async with asyncio.timeout(60):
+            while sum(span["name"] == "compute" for span in of_triton) < 2:
+                await asyncio.sleep(0.05)
+        await triton.stop()
+    assert {span["traceId"] for span in of_triton} == {f"{0xBEEF:032x}"}
+    parents = {span["spanId"]: span.get("parentSpanId") for span in of_triton}
+    roots = {parent for parent in parents.values() if parent not in parents}
+    assert roots == {span.span.span_id.hex() for span in spans if span.name.startswith("triton ")}
+    models = {span["name"]: parents[span["parentSpanId"]] for span in of_triton if span["name"].startswith("compact")}
+    assert models.keys() == {"compact-code", "compact-text"}
+    assert set(models.values()) == roots
+    events = {event["name"] for span in of_triton for event in span.get("events", [])}
+    assert {"QUEUE_START", "COMPUTE_START", "COMPUTE_END"} <= events
 
 
 async def test_a_collector_that_is_away_holds_nothing_up(

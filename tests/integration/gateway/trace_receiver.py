@@ -3,9 +3,12 @@
 # ruff: noqa: N802 - the methods are named after the RPCs.
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 from typing import Any
 
 import grpc
@@ -53,6 +56,28 @@ class Receiver(TraceServiceServicer):
             self._arrived.clear()
             await self._arrived.wait()
         return self.spans
+
+
+@contextmanager
+def receiving_by_http() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Collect what Triton sends, JSON by HTTP; gives its URL and the spans."""
+    spans: list[dict[str, Any]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            document = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            for group in document["resourceSpans"]:
+                spans.extend(span for scope in group["scopeSpans"] for span in scope["spans"])
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/v1/traces", spans
+        server.shutdown()
 
 
 @asynccontextmanager
