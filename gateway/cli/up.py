@@ -100,8 +100,12 @@ def stack_settings(
             triton_traces_url=triton_traces_url,
         )
     except DuovecError as exc:
-        options = {"--metrics-listen": metrics_listen, "--http-listen": http_listen}
-        hint = next((option for option, address in options.items() if repr(address) in str(exc)), "--listen")
+        options = {
+            "--metrics-listen": metrics_listen,
+            "--http-listen": http_listen,
+            "--triton-traces-url": triton_traces_url,
+        }
+        hint = next((option for option, value in options.items() if repr(value) in str(exc)), "--listen")
         raise typer.BadParameter(str(exc), param_hint=hint) from exc
 
 

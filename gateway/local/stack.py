@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -57,6 +58,10 @@ class StackSettings:
     def __post_init__(self) -> None:
         for address in (self.listen, self.metrics_listen, self.http_listen):
             split_address(address)
+        url = self.triton_traces_url
+        if url is not None and re.fullmatch(r"https?://[^/\s]+/\S+", url) is None:
+            # Triton would start, and every span be lost.
+            raise StartupError(f"{url!r} is not a URL such as http://127.0.0.1:4318/v1/traces")
         if not 1 <= self.gateways <= MAX_GATEWAYS:
             raise StartupError(f"{self.gateways} gateways were asked for; use 1 to {MAX_GATEWAYS}")
 
