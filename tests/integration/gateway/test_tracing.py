@@ -144,7 +144,8 @@ async def test_triton_s_own_spans_are_in_the_trace(
 ) -> None:
     """How long a request lay in its queue and was computed, below the gateway's span; none of untraced calls."""
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
-    with receiving_by_http() as (traces_url, of_triton):
+    async with AsyncExitStack() as parts:
+        traces_url, of_triton = parts.enter_context(receiving_by_http())
         triton = Triton(
             published_models,
             ("compact-code", "compact-text"),
@@ -153,6 +154,7 @@ async def test_triton_s_own_spans_are_in_the_trace(
             traces_url=traces_url,
         )
         await triton.start()
+        parts.push_async_callback(triton.stop)
         async with receiving() as (collector, receiver):
             settings = Settings(
                 database_url=stack._gateway_environment["DUOVEC_DATABASE_URL"],
@@ -175,7 +177,6 @@ async def test_triton_s_own_spans_are_in_the_trace(
         async with asyncio.timeout(60):
             while sum(span["name"] == "compute" for span in of_triton) < 2:
                 await asyncio.sleep(0.05)
-        await triton.stop()
     assert {span["traceId"] for span in of_triton} == {f"{0xBEEF:032x}"}
     parents = {span["spanId"]: span.get("parentSpanId") for span in of_triton}
     roots = {parent for parent in parents.values() if parent not in parents}

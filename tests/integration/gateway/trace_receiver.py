@@ -76,8 +76,10 @@ def receiving_by_http() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/v1/traces", spans
-        server.shutdown()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/v1/traces", spans
+        finally:
+            server.shutdown()
 
 
 @asynccontextmanager

@@ -118,15 +118,17 @@ async def test_who_is_busy_is_alive_and_who_does_nothing_is_not(tiny_models: Pat
         tensors[-1].set_data_from_numpy(np.array(values, dtype=np.int64))
     async with InferenceServerClient(triton.url) as client:
         others = [asyncio.create_task(client.infer("named", tensors)) for _ in range(10)]
-        await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.to_thread(liveness.check, triton.http_url, timeout_s=2)
-        assert not all(task.done() for task in others)
-        os.killpg(triton.pid, signal.SIGSTOP)
-        # On a busy machine a thread of it may still answer.
-        assert until(lambda: _thread_states(triton.pid), lambda found: found == {"T"}) == {"T"}
-        with pytest.raises(liveness.NotAlive, match="no answer to repository/index in time"):
-            await asyncio.to_thread(liveness.check, triton.http_url, timeout_s=0.5)
-        await triton.stop(grace_s=0)
+        try:
+            await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.to_thread(liveness.check, triton.http_url, timeout_s=2)
+            assert not all(task.done() for task in others)
+            os.killpg(triton.pid, signal.SIGSTOP)
+            # On a busy machine a thread of it may still answer.
+            assert until(lambda: _thread_states(triton.pid), lambda found: found == {"T"}) == {"T"}
+            with pytest.raises(liveness.NotAlive, match="no answer to repository/index in time"):
+                await asyncio.to_thread(liveness.check, triton.http_url, timeout_s=0.5)
+        finally:  # a stopped one hears nothing of the end of the tests
+            await triton.stop(grace_s=0)
         await asyncio.gather(*others, return_exceptions=True)
     with pytest.raises(liveness.NotAlive, match="refused"):
         liveness.check(triton.http_url)
