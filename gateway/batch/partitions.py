@@ -85,8 +85,9 @@ class Partition:
             wanted = [self.columns.path, self.columns.content, *filter(None, [self.columns.codebase])]
             rows = parquet.read_row_group(self.row_group, columns=wanted).to_pylist()
         for row in rows:
-            path, content = str(row[self.columns.path]), row[self.columns.content]
-            codebase_id = str(row[self.columns.codebase]) if self.columns.codebase else self.codebase_id
+            # A row without a path or a codebase must not be stored under the word None: the gateway refuses it.
+            path, content = str(row[self.columns.path] or ""), row[self.columns.content]
+            codebase_id = str(row[self.columns.codebase] or "") if self.columns.codebase else self.codebase_id
             yield codebase_id, path, content.encode() if isinstance(content, str) else content or b""
 
 

@@ -32,7 +32,8 @@ def read(batch: pa.Table) -> pa.Table:
         batch: Column `partition`, JSON.
 
     Returns:
-        Columns `id`, `requests` (serialized IndexChunksRequest of a codebase and a chunk, by file), `skipped_count`.
+        Columns `id`, `requests` (serialized IndexChunksRequest of a codebase and a chunk, by file), `skipped_count`,
+        `codebase_by_row` (a column of the source names each row's codebase).
     """
     rows = []
     for text in batch["partition"].to_pylist():
@@ -47,11 +48,25 @@ def read(batch: pa.Table) -> pa.Table:
             for chunk in chunk_messages(path, source, file_sha256, max_chars=partition.max_chars):
                 request = index_pb.IndexChunksRequest(codebase_id=codebase_id, chunk=chunk)
                 requests.append(request.SerializeToString())
-        rows.append({"id": partition.id, "requests": requests, "skipped_count": skipped_count})
+        rows.append(
+            {
+                "id": partition.id,
+                "requests": requests,
+                "skipped_count": skipped_count,
+                "codebase_by_row": partition.columns is not None and partition.columns.codebase is not None,
+            }
+        )
     return pa.Table.from_pylist(rows, schema=_CUT)
 
 
-_CUT = pa.schema([("id", pa.string()), ("requests", pa.list_(pa.binary())), ("skipped_count", pa.int64())])
+_CUT = pa.schema(
+    [
+        ("id", pa.string()),
+        ("requests", pa.list_(pa.binary())),
+        ("skipped_count", pa.int64()),
+        ("codebase_by_row", pa.bool_()),
+    ]
+)
 
 
 class Store:
@@ -115,33 +130,42 @@ class Store:
             path = self._api_key_file
             key = Path(path).read_text(encoding="utf-8").strip() if path else None
             self._clients = [Client(endpoint, api_key=key) for endpoint in self._endpoints]
-        counts = self._store([index_pb.IndexChunksRequest.FromString(raw) for raw in row["requests"]])
+        requests = [index_pb.IndexChunksRequest.FromString(raw) for raw in row["requests"]]
+        counts = self._store(requests, row["codebase_by_row"])
         report |= {f"chunks_{name}": counts[name] for name in ("embedded", "unchanged", "failed", "truncated")}
         if counts["failed"]:
             report["failure"] = self._failure
         else:
             self._checkpoint.record(row["id"], report)
 
-    def _store(self, requests: list[index_pb.IndexChunksRequest]) -> Counter[str]:
+    def _store(self, requests: list[index_pb.IndexChunksRequest], codebase_by_row: bool) -> Counter[str]:
         ends_at = time.monotonic() + self._patience_s
         while True:
             try:
-                return self._store_by(self._clients[self._turn % len(self._clients)], requests)
+                return self._store_by(self._clients[self._turn % len(self._clients)], requests, codebase_by_row)
             except ClientError as error:
                 if not error.may_pass or time.monotonic() > ends_at:
                     raise
                 self._turn += 1
                 time.sleep(_RETRY_S)
 
-    def _store_by(self, client: Client, requests: list[index_pb.IndexChunksRequest]) -> Counter[str]:
-        """Send all; a stream is of one codebase."""
+    def _store_by(
+        self, client: Client, requests: list[index_pb.IndexChunksRequest], codebase_by_row: bool
+    ) -> Counter[str]:
+        """Send all; a stream is of one codebase. What is no id of one fails its own rows, where rows name theirs."""
         counts: Counter[str] = Counter()
         by_codebase: dict[str, list[index_pb.IndexChunksRequest]] = {}
         for request in requests:
             by_codebase.setdefault(request.codebase_id, []).append(request)
         for codebase_id, those in by_codebase.items():
-            if codebase_id not in self._codebases:
+            try:
                 self._create(client, codebase_id)
+            except ClientError as error:
+                if not codebase_by_row or error.code != grpc.StatusCode.INVALID_ARGUMENT:
+                    raise
+                counts["failed"] += len(those)
+                self._failure = f"{those[0].chunk.path}: {error}"
+                continue
             self._send(client, codebase_id, those, counts)
         return counts
 
@@ -172,6 +196,9 @@ class Store:
             client.delete_files(codebase_id, selectors[start : start + _SELECTORS_PER_CALL])
 
     def _create(self, client: Client, codebase_id: str) -> None:
+        """Create the codebase, unless it is known to be there."""
+        if codebase_id in self._codebases:
+            return
         try:
             client.create_codebase(codebase_id)
         except ClientError as error:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -188,6 +189,27 @@ def test_parquet_goes_to_the_codebases_of_its_column(job: Job, parquet: Path, cl
     assert sum(report["nodes"].values()) == 3
     for codebase_id in ("parquet-0", "parquet-1"):
         assert client.get_codebase(codebase_id).chunk_count == 12
+
+
+@pytest.mark.parametrize("wrong", ["No/Such/Id", None])
+def test_a_row_of_no_codebase_or_path_fails_alone(job: Job, client: Client, tmp_path: Path, wrong: str | None) -> None:
+    """One wrong row among millions must not stop them; its partition is not done."""
+    path = tmp_path / "rows.parquet"
+    table = pa.table(
+        {
+            "path": ["a.py", "b.py", "c.py", None],
+            "content": [source_of(number) for number in (301, 302, 303, 304)],
+            "repo": ["batch-rows", wrong, "batch-rows", "batch-rows"],
+        }
+    )
+    pq.write_table(table, path, row_group_size=3)
+    process = job.start(str(path), "--codebase", "none", "--codebase-column", "repo")
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    report = json.loads(output.splitlines()[-1])
+    assert (report["done_count"], report["failed_count"], report["counts"]["chunks_failed"]) == (0, 2, 3), errors
+    assert re.search(r"^error: 3 chunks failed, such as .*(codebase_id|path): ", errors, re.MULTILINE)
+    assert client.get_codebase("batch-rows").chunk_count == 4
 
 
 def test_a_cluster_that_does_not_start_says_why(tmp_path: Path) -> None:
