@@ -33,6 +33,7 @@ from gateway.rpc.authentication import AuthenticationInterceptor
 from gateway.rpc.embedding_call import EmbeddingCalls
 from gateway.rpc.grpc_log import keep_callers_bytes_out_of_the_log
 from gateway.rpc.health import HealthMonitor
+from gateway.rpc.intake import Intake, IntakeInterceptor
 from gateway.rpc.interceptors import ErrorInterceptor
 from gateway.rpc.listening import Listener
 from gateway.rpc.observation import ObservingInterceptor
@@ -131,6 +132,7 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
             ObservingInterceptor(observer),
             ErrorInterceptor(timeout_s=timeout_s),
             AuthenticationInterceptor(principals, quotas, timeout_s=timeout_s),
+            IntakeInterceptor(intake := Intake()),
         )
         server = grpc.aio.server(interceptors=interceptors, options=_options(settings))
         admission = Admission(
@@ -158,7 +160,7 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
             logger.info("metrics on port %d of %s", metrics_port, settings.metrics_listen)
         http = None
         if http_listener is not None:
-            door = Door(principals, quotas, observer, timeout_s=timeout_s)
+            door = Door(principals, quotas, observer, intake, timeout_s=timeout_s)
             calls = EmbeddingCalls(serving, principals, admission, quotas, timeout_s=timeout_s)
             app = build_app(
                 door,

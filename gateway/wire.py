@@ -14,6 +14,11 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 MAX_REQUEST_BYTES = 8 * 1024 * 1024
 """Of what a server takes: 256 texts of 32 KB, or two of the longest in the widest characters. A server holds every
 request that anybody sends several times over before it can refuse one."""
+MAX_CALLS_A_CONNECTION = 1024
+"""What a server takes at once by one connection; further calls wait in their client. Unlimited by default."""
+UNREAD_BYTES_A_CALL = 256 * 1024
+"""What a client may send ahead of a server that reads: 5 MB a second over a way of 50 ms, where an indexer sends less
+than one. A message that is being read comes as fast as it can."""
 PING_AFTER_MS = 30_000
 """Silence after which either end asks whether the other one lives."""
 PING_TIMEOUT_MS = 10_000
@@ -73,6 +78,10 @@ def server_options() -> Options:
     return [
         *_common(),
         ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+        ("grpc.max_concurrent_streams", MAX_CALLS_A_CONNECTION),
+        # By default gRPC lets whoever is fast send megabytes a call, before anybody asked for its request.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", UNREAD_BYTES_A_CALL),
         ("grpc.http2.min_ping_interval_without_data_ms", LEAST_PING_INTERVAL_MS),
     ]
 

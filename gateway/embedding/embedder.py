@@ -98,6 +98,10 @@ class Embedder:
         self.encoded_count = 0
         """Calls of `encode` that both encoders have answered; where it grows, they are not down but busy."""
 
+    def guess_tokens(self, texts: Sequence[str]) -> int:
+        """About how many tokens texts have for both encoders, without tokenizing them."""
+        return self._code_tokenizer.guess(texts) + self._text_tokenizer.guess(texts)
+
     async def tokenize(self, texts: Sequence[str], input_type: InputType) -> TokenizedTexts:
         """Tokenize for both encoders; long texts are cut at the limit, and say so."""
         with stage(Stage.TOKENIZE, duovec__text_count=len(texts)):

@@ -47,6 +47,10 @@ class HalfEmbedder:
         self._encoder = encoder
         self._encoders = encoders
 
+    def guess_tokens(self, texts: Sequence[str]) -> int:
+        """About how many tokens texts have, without tokenizing them."""
+        return self.tokenizer.guess(texts)
+
     async def tokenize(self, texts: Sequence[str], input_type: InputType) -> TokenizedHalf:
         """Tokenize; long texts are cut at the limit, and say so."""
         with stage(Stage.TOKENIZE, duovec__text_count=len(texts)):

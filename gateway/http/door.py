@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.http.failures import Failure
 from gateway.rpc.authentication import api_key_of
+from gateway.rpc.intake import Intake
 from gateway.rpc.quotas import Quotas
 from gateway.store.caller import set_api_key
 from gateway.store.principals import PrincipalStore
@@ -24,6 +25,8 @@ from gateway.wire import MAX_REQUEST_BYTES
 
 BODY_TIMEOUT_S = 30.0
 """How long the body of a request may take to come, seconds."""
+_MAX_BODY_OF_ANYBODY = 64 * 1024
+"""Bytes of a request without a key: what needs none reads no body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +57,13 @@ class Door:
         principals: PrincipalStore,
         quotas: Quotas,
         observer: Observer,
+        intake: Intake,
         *,
         timeout_s: float,
         max_body_bytes: int = MAX_REQUEST_BYTES,
     ) -> None:
-        """Args: timeout_s: Budget of the key's look-up, and of the work for a request, seconds."""
+        """Args: intake: Of both doors. timeout_s: Budget of the key's look-up, and of a request's work, seconds."""
+        self._intake = intake
         self._principals = principals
         self._quotas = quotas
         self._observer = observer
@@ -94,12 +99,16 @@ class Door:
         Raises:
             ClientGone: The client hung up; what was done for it has ended.
         """
-        if needs_key:
-            async with asyncio.timeout(self._timeout_s):
-                await self._authenticate(request)
-        body = await self._body(request)
-        async with asyncio.timeout(self._timeout_s), _until_the_client_is_gone(request.receive):
-            return await handle(Call(request, body))
+        async with AsyncExitStack() as stack:
+            if needs_key:
+                async with asyncio.timeout(self._timeout_s):
+                    await self._authenticate(request)
+                    await stack.enter_async_context(self._intake.receiving())
+            limit = self._max_body_bytes if needs_key else min(self._max_body_bytes, _MAX_BODY_OF_ANYBODY)
+            body = await self._body(request, limit)
+        with self._intake.hold(len(body)):
+            async with asyncio.timeout(self._timeout_s), _until_the_client_is_gone(request.receive):
+                return await handle(Call(request, body))
 
     async def serve(
         self, method: str, handle: Handler, scope: Scope, receive: Receive, send: Send, *, needs_key: bool
@@ -137,9 +146,8 @@ class Door:
         await self._principals.check_key(timeout_s=self._timeout_s)
         self._quotas.admit()
 
-    async def _body(self, request: Request) -> bytes:
+    async def _body(self, request: Request, limit: int) -> bytes:
         declared = request.headers.get("content-length", "0")
-        limit = self._max_body_bytes
         too_large = HTTPException(413, f"the body has more than {limit:,} bytes, the limit; send it in parts")
         if declared.isdigit() and int(declared) > limit:
             raise too_large

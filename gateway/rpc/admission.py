@@ -5,61 +5,61 @@ in streams is never refused: its batches stand in line, and HTTP/2 flow control 
 """
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 
 from gateway.embedding.meter import TokenMeter
 from gateway.errors import Overloaded
+from gateway.rpc.room import Held, Room
 from gateway.telemetry.stages import Stage, stage
 
 SEARCH_TOKENS = 100
 """What a search costs beside its query, so that searches without a text are bounded, too: in the 5 ms that the database
 takes for one, two cores encode about 100 tokens."""
 
+_SMALL_CALL_TOKENS = 512
+"""A search has 100 beside its query, which in both encoders may have some hundreds."""
+
 BULK_TOKENS = 65_536
 """Of the batches of all streams that are embedded and stored at once: four full ones, so that the encoders work while
 others are read and stored."""
-
-_MIN_RETRY_S, _MAX_RETRY_S = 0.05, 30.0
-_UNMEASURED_RETRY_S = 1.0
 
 
 class Admission:
     """Counts what is in work, and keeps out what exceeds the limits.
 
     Attributes:
-        pending_tokens: Tokens of unary calls in work.
+        calls: Room for the tokens of unary calls.
         stream_count: Streams that are open.
-        max_pending_tokens, max_streams: Their limits.
-        refused_call_count: Calls that were refused so far; one that is asked about and then let in counts, too.
-        refused_stream_count: Streams that were.
+        max_streams: Their limit.
+        refused_stream_count: Streams that were refused so far.
     """
 
     def __init__(self, meter: TokenMeter, *, max_pending_tokens: int, max_streams: int) -> None:
         """Nothing is admitted yet.
 
         Args:
-            meter: Says how fast what is in work goes away.
+            meter: Says how fast the encoders are, which is all that is known before the first rush.
             max_pending_tokens: Tokens of unary calls in work at once. A call that has more of its own goes alone.
             max_streams: Streams open at once.
         """
         self._meter = meter
-        self.max_pending_tokens = max_pending_tokens
+        self.calls = Room(
+            max_pending_tokens,
+            "tokens",
+            small=max(max_pending_tokens // 64, _SMALL_CALL_TOKENS),
+            guess_rate=lambda: meter.tokens_per_s,
+        )
         self.max_streams = max_streams
-        self.pending_tokens = 0
         self.stream_count = 0
-        self.refused_call_count = 0
         self.refused_stream_count = 0
-        self._promises: deque[tuple[float, int]] = deque()
-        self._promised_tokens = 0
         self._free_bulk_tokens = BULK_TOKENS
         self._line: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     def __repr__(self) -> str:
         return (
-            f"<Admission tokens={self.pending_tokens}/{self.max_pending_tokens} "
+            f"<Admission tokens={self.calls.pending}/{self.calls.limit} "
             f"streams={self.stream_count}/{self.max_streams} bulk_tokens={self.bulk_tokens}>"
         )
 
@@ -78,30 +78,13 @@ class Admission:
         """Tokens that the encoders finish in a second of work, lately; None before the first."""
         return self._meter.tokens_per_s
 
-    def check(self) -> None:
-        """Refuse a call before it costs anything, where nothing more would be admitted whatever it has.
+    def tokens(self, count: int) -> AbstractContextManager[Held]:
+        """Hold room for the tokens of one call, or for a guess of them that is corrected when they are counted.
 
         Raises:
-            Overloaded: As `tokens`.
+            Overloaded: There is no room; says when there will be.
         """
-        if self.pending_tokens >= self.max_pending_tokens:
-            self._refuse(1)
-
-    @contextmanager
-    def tokens(self, count: int) -> Iterator[None]:
-        """Hold room for the tokens of one call.
-
-        Raises:
-            Overloaded: There is no room; says when there will be, judging by the encoders' recent rate and by what
-                others were told.
-        """
-        if self.pending_tokens and self.pending_tokens + count > self.max_pending_tokens:
-            self._refuse(count)
-        self.pending_tokens += count
-        try:
-            yield
-        finally:
-            self.pending_tokens -= count
+        return self.calls.hold(count)
 
     @contextmanager
     def stream(self) -> Iterator[None]:
@@ -153,27 +136,3 @@ class Admission:
             if not waiter.cancelled():
                 self._free_bulk_tokens -= count
                 waiter.set_result(None)
-
-    def _refuse(self, count: int) -> None:
-        """Raise the error for a call of `count` tokens, and remember what it was told until then.
-
-        Others who are refused meanwhile are told to come after it: were all sent to the same moment, most would be
-        refused again.
-        """
-        self.refused_call_count += 1
-        now = time.monotonic()
-        while self._promises and self._promises[0][0] <= now:
-            self._promised_tokens -= self._promises.popleft()[1]
-        excess = self.pending_tokens + self._promised_tokens + count - self.max_pending_tokens
-        rate = self._meter.tokens_per_s
-        delay_s = _UNMEASURED_RETRY_S if rate is None else excess / rate
-        delay_s = min(max(delay_s, _MIN_RETRY_S), _MAX_RETRY_S)
-        # In order of their times: each is told a later one, but for those at the bounds.
-        due = max(now + delay_s, self._promises[-1][0] if self._promises else 0.0)
-        self._promises.append((due, count))
-        self._promised_tokens += count
-        raise Overloaded(
-            f"{self.pending_tokens:,} tokens are in work and {count:,} more exceed the limit of "
-            f"{self.max_pending_tokens:,}; retry in {delay_s:.2f} s",
-            retry_after_s=delay_s,
-        )

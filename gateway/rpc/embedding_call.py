@@ -23,6 +23,9 @@ Tokenized = TypeVar("Tokenized", TokenizedTexts, TokenizedHalf)
 class TextEmbedder(Protocol[Tokenized]):
     """What embeds by both encoders, or by one."""
 
+    def guess_tokens(self, texts: Sequence[str]) -> int:
+        """See `Embedder.guess_tokens`."""
+
     async def tokenize(self, texts: Sequence[str], input_type: InputType) -> Tokenized:
         """See `Embedder.tokenize`."""
 
@@ -122,17 +125,18 @@ class EmbeddingCalls:
         for field, text in zip(fields, texts, strict=True):
             validation.text(field, text)
         served = await self._serving.expect(space)
-        self._admission.check()
         self._quotas.check_tokens()
         embedder = choose(served.embedder)
-        tokenized = await embedder.tokenize(texts, input_type)
-        if not truncate:
-            for index, field in enumerate(fields):
-                if error := embedder.excess(tokenized, index, field):
-                    raise error
-        priority = Priority.INTERACTIVE if len(texts) <= validation.MAX_TEXTS else Priority.BULK
-        with self._admission.tokens(tokenized.token_count):
+        # By a guess: tokenizing is work, too.
+        with self._admission.tokens(embedder.guess_tokens(texts)) as held:
+            tokenized = await embedder.tokenize(texts, input_type)
+            if not truncate:
+                for index, field in enumerate(fields):
+                    if error := embedder.excess(tokenized, index, field):
+                        raise error
+            held.correct(tokenized.token_count)
             self._quotas.spend(tokenized.token_count)
+            priority = Priority.INTERACTIVE if len(texts) <= validation.MAX_TEXTS else Priority.BULK
             vectors = await embedder.embed(tokenized, priority=priority, timeout_s=self._timeout_s)
         for bad_vector in vectors.errors.values():
             raise bad_vector

@@ -1,9 +1,12 @@
-"""The handlers of duovec's own methods, of which there are two shapes: one request and reply, and a stream of both."""
+"""The handlers of duovec's own methods, of two shapes: one reply to one request, and a stream of both."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
+
+from gateway.errors import InvalidInput
 
 Unary = Callable[..., Awaitable[Any]]
 Stream = Callable[..., AsyncIterator[Any]]
@@ -14,28 +17,41 @@ def is_own(method: str) -> bool:
     return method.startswith(("/duovec.", "/tei."))
 
 
+def parsed(parse: Callable[[bytes], Any], data: bytes) -> Any:
+    """The message that bytes are of.
+
+    Raises:
+        InvalidInput: They are of none; gRPC itself would answer UNKNOWN.
+    """
+    try:
+        return parse(data)
+    except DecodeError as exc:
+        raise InvalidInput("request", f"does not parse, or has a string that is not UTF-8 ({exc})") from exc
+
+
 def wrapped(
     handler: Any,
     *,
     unary: Callable[[Unary], Unary],
     stream: Callable[[Stream], Stream],
-    request_deserializer: Callable[[bytes], Any] | None = None,
 ) -> Any:
     """A handler that calls another one's behavior through a wrapper.
 
     Args:
-        handler: What grpc gives for one of duovec's own methods.
-        unary: Wraps the behavior of a method with one request and one reply.
+        handler: Of one of duovec's own methods: what grpc gives, or what an interceptor within makes of it.
+        unary: Wraps the behavior of a method with one request and one reply, whether it is called with the request or
+            with the stream that has it.
         stream: Wraps the behavior of a method with streams of both.
-        request_deserializer: Reads requests; None for what the handler has.
     """
     make, behavior = (
         (grpc.unary_unary_rpc_method_handler, unary(handler.unary_unary))
         if handler.unary_unary
+        else (grpc.stream_unary_rpc_method_handler, unary(handler.stream_unary))
+        if handler.stream_unary
         else (grpc.stream_stream_rpc_method_handler, stream(handler.stream_stream))
     )
     return make(
         behavior,
-        request_deserializer=request_deserializer or handler.request_deserializer,
+        request_deserializer=handler.request_deserializer,
         response_serializer=handler.response_serializer,
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
@@ -9,14 +10,16 @@ from typing import Any, NoReturn
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from gateway import errors
-from gateway.rpc.handlers import Stream, Unary, is_own, wrapped
+from gateway.rpc.handlers import Stream, Unary, is_own, parsed, wrapped
 from gateway.telemetry import stages
 
 logger = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
 
 DOMAIN = "duovec"
 
@@ -33,6 +36,9 @@ _CODES: tuple[tuple[type[errors.DuovecError], "code_pb2.Code"], ...] = (
     (errors.DeadlineExceeded, code_pb2.DEADLINE_EXCEEDED),
 )
 _GRPC_CODES = {code.value[0]: code for code in grpc.StatusCode}
+# Requests without a key, of up to 8 MB each, and how long one may take to come: those of health have some bytes.
+_RECEIVED_AT_ONCE = 16
+_RECEIVED_WITHIN_S = 5.0
 # The event loop itself keeps no task alive.
 _ending: set[asyncio.Task[None]] = set()
 
@@ -73,7 +79,7 @@ def reason_of(exc: Exception) -> str:
     return exc.reason if isinstance(exc, errors.DuovecError) else errors.DuovecError.reason
 
 
-async def _abort(context: grpc.aio.ServicerContext[Any, Any], exc: Exception) -> NoReturn:
+async def _abort(context: Context, exc: Exception) -> NoReturn:
     status = status_of(exc)
     if (recorder := stages.current()) is not None:
         recorder.reason = reason_of(exc)
@@ -88,65 +94,67 @@ async def _abort(context: grpc.aio.ServicerContext[Any, Any], exc: Exception) ->
     raise AssertionError("abort returned")
 
 
-def _lenient(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """Give bytes that do not parse as the error that the handler raises; gRPC itself would answer UNKNOWN."""
+def _let_go(exc: BaseException) -> None:
+    """Empty the frames that an error came through, which have ended.
 
-    def read(data: bytes) -> Any:
+    gRPC's objects keep the error of a call in a cycle, and frames of ours would keep requests of megabytes with it
+    until Python's collector comes by, which may be after hundreds of calls.
+    """
+    traceback.clear_frames(exc.__traceback__)
+
+
+class _Public:
+    """Calls the services that are not ours, which need no key, with what parses; gRPC itself would answer UNKNOWN."""
+
+    def __init__(self) -> None:
+        self._places = asyncio.Semaphore(_RECEIVED_AT_ONCE)
+
+    def wrapped(self, handler: Any) -> Any:
+        """A handler that gRPC gives a stream of unparsed requests, whatever its method has."""
+        parse = handler.request_deserializer or bytes
+
+        async def unary_unary(requests: AsyncIterator[bytes], context: Context) -> Any:
+            try:
+                return await handler.unary_unary(await self._one(parse, context), context)
+            except BaseException as exc:
+                _let_go(exc)
+                raise
+
+        async def unary_stream(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+            async for response in handler.unary_stream(await self._one(parse, context), context):
+                yield response
+
+        async def parsed(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+            async for data in requests:
+                yield await self._parsed(parse, data, context)
+
+        async def stream_stream(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+            async for response in handler.stream_stream(parsed(requests, context), context):
+                yield response
+
+        serialize = handler.response_serializer
+        if handler.unary_unary:
+            return grpc.stream_unary_rpc_method_handler(unary_unary, response_serializer=serialize)
+        behavior = unary_stream if handler.unary_stream else stream_stream
+        return grpc.stream_stream_rpc_method_handler(behavior, response_serializer=serialize)
+
+    async def _one(self, parse: Callable[[bytes], Any], context: Context) -> Any:
         try:
-            return deserialize(data)
-        except DecodeError as exc:
-            return errors.InvalidInput("request", f"does not parse, or has a string that is not UTF-8 ({exc})")
+            async with asyncio.timeout(_RECEIVED_WITHIN_S), self._places:
+                data: Any = await context.read()
+        except TimeoutError as exc:
+            await _abort(context, exc)
+        return await self._parsed(parse, b"" if data is grpc.aio.EOF else data, context)
 
-    return read
-
-
-def _parsed(request: Any) -> Any:
-    if isinstance(request, errors.InvalidInput):
-        raise request
-    return request
-
-
-async def _all_parsed(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    async for request in requests:
-        yield _parsed(request)
-
-
-def _refusing_what_does_not_parse(handler: Any) -> Any:
-    """The handler of a service that is not ours, which is called with what parses only."""
-
-    async def parsed(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    async def _parsed(self, parse: Callable[[bytes], Any], data: bytes, context: Context) -> Any:
         try:
-            return _parsed(request)
+            return parsed(parse, data)
         except errors.InvalidInput as exc:
             await _abort(context, exc)
 
-    async def parsed_stream(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        async for request in requests:
-            yield await parsed(request, context)
-
-    async def unary_unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        return await handler.unary_unary(await parsed(request, context), context)
-
-    async def unary_stream(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        return await handler.unary_stream(await parsed(request, context), context)
-
-    async def stream_stream(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        async for response in handler.stream_stream(parsed_stream(requests, context), context):
-            yield response
-
-    kind = "_".join(
-        "stream" if streams else "unary" for streams in (handler.request_streaming, handler.response_streaming)
-    )
-    make = getattr(grpc, f"{kind}_rpc_method_handler")
-    return make(
-        {"unary_unary": unary_unary, "unary_stream": unary_stream, "stream_stream": stream_stream}[kind],
-        request_deserializer=_lenient(handler.request_deserializer),
-        response_serializer=handler.response_serializer,
-    )
-
 
 @contextmanager
-def _read_within(timeout_s: float, context: grpc.aio.ServicerContext[Any, Any]) -> Iterator[None]:
+def _read_within(timeout_s: float, context: Context) -> Iterator[None]:
     """End the call when its caller does not take the reply that the block yields; gRPC itself would wait for ever."""
     loop, handler = asyncio.get_running_loop(), asyncio.current_task()
     error = errors.DeadlineExceeded(f"no reply was read for {timeout_s:g} s; read replies while you send")
@@ -175,6 +183,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
     def __init__(self, *, timeout_s: float) -> None:
         """Args: timeout_s: Longest time of a unary call, whatever its caller allows, and of a reply, seconds."""
         self._timeout_s = timeout_s
+        self._public = _Public()
 
     async def intercept_service(
         self,
@@ -186,31 +195,32 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         if handler is None:
             return handler
         if not is_own(handler_call_details.method):
-            return _refusing_what_does_not_parse(handler)
-        return wrapped(
-            handler,
-            unary=self._unary,
-            stream=self._stream,
-            request_deserializer=_lenient(handler.request_deserializer),
-        )
+            return self._public.wrapped(handler)
+        return wrapped(handler, unary=self._unary, stream=self._stream)
 
     def _unary(self, method: Unary) -> Unary:
-        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        async def call(request: Any, context: Context) -> Any:
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    return await method(_parsed(request), context)
-            except Exception as exc:  # noqa: BLE001 - the outermost edge
+                    return await method(request, context)
+            except BaseException as exc:
+                _let_go(exc)
+                if not isinstance(exc, Exception):
+                    raise
                 await _abort(context, exc)
 
         return call
 
     def _stream(self, method: Stream) -> Stream:
-        async def call(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        async def call(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
             try:
-                async for response in method(_all_parsed(requests), context):
+                async for response in method(requests, context):
                     with _read_within(self._timeout_s, context):
                         yield response
-            except Exception as exc:  # noqa: BLE001 - the outermost edge
+            except BaseException as exc:
+                _let_go(exc)
+                if not isinstance(exc, Exception):
+                    raise
                 await _abort(context, exc)
 
         return call

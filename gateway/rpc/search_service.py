@@ -76,11 +76,12 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
     ) -> pb.SearchResponse:
         request_digest = digest(request)
         page = decode_page(request.page_token, request_digest, space.fingerprint)
-        self._admission.check()
         self._quotas.check_tokens()
         embedded = page is None and checked.text
-        tokenized = await _tokenize(space, checked, truncate=request.truncate) if embedded else NO_TEXTS
-        with self._admission.tokens(SEARCH_TOKENS + tokenized.token_count):
+        guess = space.embedder.guess_tokens([checked.text]) if embedded else 0
+        with self._admission.tokens(SEARCH_TOKENS + guess) as held:
+            tokenized = await _tokenize(space, checked, truncate=request.truncate) if embedded else NO_TEXTS
+            held.correct(SEARCH_TOKENS + tokenized.token_count)
             self._quotas.spend(tokenized.token_count)
             if page is not None:
                 vector = QueryVector(page.vector_V, page.scale, page.truncated, page.missing_encoder, page.vector_V)

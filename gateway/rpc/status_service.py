@@ -99,12 +99,12 @@ def _method(name: str, seen: MethodStatistics, *, elapsed_s: float) -> pb.Method
 
 def _admission(admission: Admission) -> pb.AdmissionStatus:
     return pb.AdmissionStatus(
-        pending_token_count=admission.pending_tokens,
-        max_pending_token_count=admission.max_pending_tokens,
+        pending_token_count=admission.calls.pending,
+        max_pending_token_count=admission.calls.limit,
         stream_count=admission.stream_count,
         max_stream_count=admission.max_streams,
         waiting_batch_count=admission.waiting_batch_count,
-        refused_call_count=admission.refused_call_count,
+        refused_call_count=admission.calls.refused_count,
         refused_stream_count=admission.refused_stream_count,
         tokens_per_second=admission.tokens_per_s or 0.0,
     )

@@ -42,7 +42,7 @@ class TeiInfoServicer(pb_grpc.InfoServicer):
             model_dtype="float32",
             model_type=pb.MODEL_TYPE_EMBEDDING,
             max_input_length=min(space.code.max_tokens, space.text.max_tokens),
-            max_batch_tokens=self._admission.max_pending_tokens,
+            max_batch_tokens=self._admission.calls.limit,
             max_client_batch_size=1,
         )
 

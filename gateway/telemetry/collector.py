@@ -127,8 +127,8 @@ class GatewayCollector:
 
     def _admission(self) -> Iterator[Metric]:
         admission = self.admission
-        yield _gauge("duovec_admission_pending_tokens", "Tokens of unary calls in work.", admission.pending_tokens)
-        yield _gauge("duovec_admission_max_pending_tokens", "Their limit.", admission.max_pending_tokens)
+        yield _gauge("duovec_admission_pending_tokens", "Tokens of unary calls in work.", admission.calls.pending)
+        yield _gauge("duovec_admission_max_pending_tokens", "Their limit.", admission.calls.limit)
         yield _gauge("duovec_admission_streams", "Streams that are open.", admission.stream_count)
         yield _gauge("duovec_admission_max_streams", "Their limit.", admission.max_streams)
         yield _gauge("duovec_admission_bulk_tokens", "Tokens of batches of streams in work.", admission.bulk_tokens)
@@ -138,7 +138,7 @@ class GatewayCollector:
         refusals = CounterMetricFamily(
             "duovec_admission_refusals", "Refused since there was too much.", labels=("kind",)
         )
-        refusals.add_metric(("call",), admission.refused_call_count)
+        refusals.add_metric(("call",), admission.calls.refused_count)
         refusals.add_metric(("stream",), admission.refused_stream_count)
         yield refusals
 

@@ -3,10 +3,16 @@
 The ids of the tiny vocabulary: [UNK] 0, [CLS] 1, [SEP] 2, a 3, b 4, c 5, query 6, ":" 7, <eos> 8; the limit is 8.
 """
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Regex, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer as HubTokenizer
 
 from gateway.embedding.space import InputType, Space
 from gateway.embedding.tokenizer import Tokenizer, Tokens
@@ -125,3 +131,80 @@ def test_a_tokenizer_without_the_appended_token_is_refused(space: Space) -> None
     with pytest.raises(StartupError) as caught:
         Tokenizer(replace(space.code, append_eos="<|im_end|>"))
     assert str(caught.value) == f"{space.code.tokenizer_path}: no token '<|im_end|>', which the spec appends"
+
+
+def word_piece() -> HubTokenizer:
+    """As BERT cuts."""
+    tokenizer = HubTokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    return tokenizer
+
+
+def byte_level() -> HubTokenizer:
+    """As Qwen2 cuts: punctuation keeps the line ends behind it, words the blank before them."""
+    words = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    pattern = words + r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    tokenizer = HubTokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(pattern), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    return tokenizer
+
+
+def sentence_piece() -> HubTokenizer:
+    """As XLM-RoBERTa cuts."""
+    tokenizer = HubTokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+    return tokenizer
+
+
+@pytest.mark.parametrize("make", [word_piece, byte_level, sentence_piece])
+async def test_of_a_long_text_the_beginning_alone_has_the_ids_of_the_whole(
+    space: Space, make: Callable[[], HubTokenizer]
+) -> None:
+    """For each way of cutting words, on real code of all lengths: the ids are those of the whole text, cut."""
+    sources = [path.read_text(encoding="utf-8") for path in sorted(Path(json.__file__).parent.glob("*.py"))]
+    hub = make()
+    trainer: Any = {
+        word_piece: trainers.WordPieceTrainer(vocab_size=2000, special_tokens=["[UNK]"]),
+        byte_level: trainers.BpeTrainer(vocab_size=2000),
+        sentence_piece: trainers.UnigramTrainer(vocab_size=2000, unk_token="<unk>", special_tokens=["<unk>"]),
+    }[make]
+    hub.train_from_iterator(sources, trainer)
+    path = space.text.tokenizer_path
+    hub.save(str(path))
+    limit = 64
+    encoder = replace(space.text, max_tokens=limit, prompts=dict.fromkeys(InputType, ""))
+    # Indented by so much that the beginning has about as many tokens as the limit.
+    texts = [
+        source[start:].replace("\n", "\n" + " " * pad)
+        for source in sources
+        for start in range(0, 2000, 211)
+        for pad in range(0, 200, 8)
+    ]
+    rows = await Tokenizer(encoder).tokenize(texts, InputType.PASSAGE)
+    begun = 0
+    for text, row in zip(texts, rows, strict=True):
+        whole = hub.encode(text).ids
+        assert row.ids_T.tolist() == whole[:limit]
+        assert (row.excess is None) == (len(whole) <= limit)
+        begun += row.excess is not None and row.excess.endswith("characters")
+    assert len(texts) / 4 < begun < len(texts)
+
+
+async def test_a_long_text_of_few_tokens_is_read_beyond_its_beginning(bert: Tokenizer) -> None:
+    """Eight tokens at most and 64 characters at first, nearly all of them blanks."""
+    tokens = await one(bert, "a b" + " " * 100 + "c a")
+    assert tokens.ids_T.tolist() == [1, 3, 4, 5, 3, 2]
+    assert tokens.excess is None
+
+
+async def test_many_texts_are_tokenized_in_slices(bert: Tokenizer) -> None:
+    """The order stays."""
+    texts = ["a b c"[: 1 + 2 * (number % 3)] for number in range(40_000)]
+    rows = await bert.tokenize(texts, InputType.PASSAGE)
+    assert [len(row.ids_T) for row in rows] == [3 + number % 3 for number in range(40_000)]

@@ -20,6 +20,7 @@ from gateway.http import protocol
 from gateway.http.door import Call, Door
 from gateway.http.listening import HttpListener
 from gateway.http.server import HttpServer
+from gateway.rpc.intake import Intake
 from gateway.rpc.quotas import Quotas
 from gateway.rpc.tls import TlsFiles
 from gateway.store.access import Quota
@@ -64,7 +65,7 @@ async def running(
     site = Site()
     observer = Observer(site.statistics, tracing=None, log_requests=False)
     principals = None  # no route of these needs a key
-    door = Door(principals, Quotas(Quota()), observer, timeout_s=timeout_s, max_body_bytes=max_body_bytes)  # type: ignore[arg-type]
+    door = Door(principals, Quotas(Quota()), observer, Intake(), timeout_s=timeout_s, max_body_bytes=max_body_bytes)  # type: ignore[arg-type]
     app = Starlette(
         routes=[door.route("/work", site.work, verb="POST", needs_key=False)],
         exception_handlers={HTTPException: door.refuse},

@@ -2,22 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import pytest
 
 from gateway.embedding import meter as meter_module
 from gateway.embedding.meter import TokenMeter
 from gateway.errors import Overloaded
-from gateway.rpc import admission as admission_module
-from gateway.rpc.admission import BULK_TOKENS, Admission
+from gateway.rpc import room as room_module
+from gateway.rpc.admission import BULK_TOKENS, SEARCH_TOKENS, Admission
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time that the modules see, as the one element of a list."""
     now = [1000.0]
-    for module in (admission_module, meter_module):
+    for module in (room_module, meter_module):
         monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     return now
 
@@ -44,69 +44,24 @@ def test_tokens_up_to_the_limit_are_admitted(admission: Admission) -> None:
     assert repr(admission) == "<Admission tokens=0/1000 streams=0/2 bulk_tokens=0>"
 
 
-def test_one_token_too_many_is_refused(admission: Admission) -> None:
-    """The message has what is in work, what was asked, the limit and the time: 200 too many at 100 a second."""
-    with admission.tokens(900):
-        error = refused(admission, 300)
-    assert str(error) == "900 tokens are in work and 300 more exceed the limit of 1,000; retry in 2.00 s"
-    assert error.retry_after_s == pytest.approx(2.0)
-
-
 def test_before_anything_was_measured_the_delay_is_a_second() -> None:
     admission = Admission(TokenMeter(), max_pending_tokens=1000, max_streams=1)
-    with admission.tokens(1000):
+    with admission.tokens(500), admission.tokens(500):
         assert refused(admission, 1).retry_after_s == 1.0
 
 
-def test_the_delay_has_bounds(admission: Admission) -> None:
-    """However little is missing, and however much."""
-    with admission.tokens(1000):
-        assert refused(admission, 1).retry_after_s == 0.05
-        assert refused(admission, 100_000).retry_after_s == 30.0
+def test_before_the_first_rush_the_delay_is_by_the_speed_of_the_encoders(admission: Admission) -> None:
+    """The message has what is in work, what was asked, the limit and the time: 500 go first, at 100 a second."""
+    with admission.tokens(500), admission.tokens(400):
+        error = refused(admission, 300)
+    assert str(error) == "900 tokens are in work and 300 more exceed the limit of 1,000; retry in 5.00 s"
+    assert error.retry_after_s == pytest.approx(5.0)
 
 
-def test_a_call_beyond_the_limit_goes_alone(admission: Admission) -> None:
-    """It would never fit."""
-    with admission.tokens(5000):
-        refused(admission, 1)
-    with admission.tokens(1):
-        refused(admission, 5000)
-
-
-def test_a_full_house_refuses_before_anything_is_tokenized(admission: Admission) -> None:
-    with admission.tokens(999):
-        admission.check()
-        with admission.tokens(1), pytest.raises(Overloaded):
-            admission.check()
-
-
-def test_a_failed_call_gives_its_room_back(admission: Admission) -> None:
-    with pytest.raises(KeyError), admission.tokens(1000):
-        raise KeyError
-    with admission.tokens(1000):
+def test_a_search_is_a_small_call_whatever_the_limit() -> None:
+    admission = Admission(TokenMeter(), max_pending_tokens=1024, max_streams=1)
+    with admission.tokens(100_000), admission.tokens(SEARCH_TOKENS):
         pass
-
-
-def test_who_is_refused_and_comes_back_at_the_told_time_is_admitted(admission: Admission, clock: list[float]) -> None:
-    """Fifty at once: were all told the time of the first, most would be refused again."""
-    begun, pending = clock[0], ExitStack()
-    pending.enter_context(admission.tokens(1000))
-    waiting = sorted((begun + refused(admission, 100).retry_after_s, number) for number in range(25))
-    assert [number for _, number in waiting] == list(range(25))
-    pending.close()
-    # The encoders finish 100 tokens a second: what was in work first, then each in its turn.
-    running: list[tuple[float, ExitStack]] = []
-    for number in range(10):
-        stack = ExitStack()
-        stack.enter_context(admission.tokens(100))
-        running.append((begun + number + 1, stack))
-    for due, number in waiting:
-        clock[0] = due
-        while running and running[0][0] <= due + 1e-9:
-            running.pop(0)[1].close()
-        stack = ExitStack()
-        stack.enter_context(admission.tokens(100))  # raises where the promise was false
-        running.append((begun + 11 + number, stack))
 
 
 def test_one_stream_too_many_is_refused(admission: Admission) -> None:

@@ -16,6 +16,7 @@ from duovec.v1 import codebase_service_pb2_grpc as codebase_grpc
 from duovec.v1 import embedding_service_pb2 as embedding_pb
 from duovec.v1 import embedding_service_pb2_grpc as embedding_grpc
 from gateway import errors
+from gateway.rpc.intake import Intake, IntakeInterceptor
 from gateway.rpc.interceptors import ErrorInterceptor, status_of
 
 HIDDEN = "internal error; the server's log has the details"
@@ -194,7 +195,7 @@ def limit_s() -> float:
 @pytest.fixture
 async def channel(servicer: Servicer, limit_s: float) -> AsyncIterator[grpc.aio.Channel]:
     """A channel to a real server whose calls may take `limit_s` seconds."""
-    server = grpc.aio.server(interceptors=[ErrorInterceptor(timeout_s=limit_s)])
+    server = grpc.aio.server(interceptors=[ErrorInterceptor(timeout_s=limit_s), IntakeInterceptor(Intake())])
     codebase_grpc.add_CodebaseServiceServicer_to_server(servicer, server)
     embedding_grpc.add_EmbeddingServiceServicer_to_server(servicer, server)
     server.add_generic_rpc_handlers((ForeignHandlers(),))

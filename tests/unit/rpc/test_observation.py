@@ -20,6 +20,7 @@ from duovec.v1 import codebase_service_pb2_grpc as codebase_grpc
 from duovec.v1 import embedding_service_pb2 as embedding_pb
 from duovec.v1 import embedding_service_pb2_grpc as embedding_grpc
 from gateway import errors
+from gateway.rpc.intake import Intake, IntakeInterceptor
 from gateway.rpc.interceptors import ErrorInterceptor
 from gateway.rpc.observation import ObservingInterceptor
 from gateway.telemetry import stages
@@ -96,7 +97,7 @@ def spans() -> Spans:
 async def channel(servicer: Servicer, statistics: RequestStatistics, spans: Spans) -> AsyncIterator[grpc.aio.Channel]:
     """A channel to a real server whose calls may take 5 s."""
     observing = ObservingInterceptor(Observer(statistics, tracing=spans, log_requests=False))
-    server = grpc.aio.server(interceptors=[observing, ErrorInterceptor(timeout_s=5)])
+    server = grpc.aio.server(interceptors=[observing, ErrorInterceptor(timeout_s=5), IntakeInterceptor(Intake())])
     codebase_grpc.add_CodebaseServiceServicer_to_server(servicer, server)
     embedding_grpc.add_EmbeddingServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
