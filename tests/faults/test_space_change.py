@@ -182,7 +182,7 @@ def publish_another(site: Site) -> None:
     command = [str(Path(sys.executable).with_name("duovec-export")), "publish", "--encoder", ENCODER]
     command += ["--checkpoint", str(write_adapters(site.repository.parent / "shuffled", shuffled=True))]
     command += ["--repository", str(site.repository), "--triton-url", site.triton.url]
-    command += ["--runtime", "onnxruntime", "--precision", "fp32", "--gate-pairs", "20", "--gate-longest", "64"]
+    command += ["--runtime", "onnxruntime", "--precision", "fp32", "--gate-pairs", "20", "--gate-longest", "16"]
     subprocess.run(command, check=True)
 
 

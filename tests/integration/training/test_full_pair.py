@@ -26,6 +26,7 @@ from typer.testing import CliRunner
 
 from duovec.v1 import space_service_pb2 as pb
 from export.cli.main import app as export_app
+from export.gate import gate
 from export.repository import EncoderFolder
 from export.source import task_folder
 from export.spec import load_pair
@@ -48,7 +49,7 @@ SNIPPETS = [
     "class Stack:\n    pass\n",
     "for line in open(path):\n    print(line)\n",
 ]
-QUICK = ("--gate-pairs", "20", "--gate-longest", "64")
+QUICK = ("--gate-pairs", "20", "--gate-longest", "16")
 # What makes seconds of hours, and lets two steps be seen; everything else is the recipe's own.
 _SMALL = {
     "query_tokens": 16,
@@ -68,6 +69,14 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         CODE.name: make_qwen2(tmp_path_factory.mktemp("qwen2"), layers=1),
         TEXT.name: make_jina(tmp_path_factory.mktemp("jina"), TEXT, layers=1),
     }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_neighbours() -> Iterator[None]:
+    """For speed: a row of the gate has 15 neighbours, not 63."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(gate, "NEIGHBOURS", 15)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,21 @@
-"""Encoders built once for the whole session: the compact text encoder, and the full pair's with few layers."""
+"""Encoders built once for the whole session: the compact text encoder, the full pair's with few layers, a small one."""
 
 import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
+from small_checkpoint import NAME, write_checkpoint, write_spec
 from tiny_models import make_jina, make_qwen2
 
 from export.adapters import Adapters, LayerAdapter
+from export.build import BuildRequest, build
 from export.encoder import Encoder, build_encoder
 from export.onnx_export import export_onnx
+from export.repository import EncoderFolder
+from export.serving import Precision, Runtime, Serving
 from export.source import Checkpoint, open_checkpoint, write_tokenizer
-from export.spec import EncoderSpec, Words, load_builtin
+from export.spec import EncoderSpec, Words, load_builtin, load_spec
 
 
 @pytest.fixture(scope="session")
@@ -69,3 +73,19 @@ def qwen2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def jina_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of Jina's architecture with two layers and five task adapters."""
     return make_jina(tmp_path_factory.mktemp("jina"), load_builtin("jina-embeddings-v3"))
+
+
+@pytest.fixture(scope="session")
+def small_candidate(tmp_path_factory: pytest.TempPathFactory) -> tuple[EncoderFolder, BuildRequest, Checkpoint]:
+    """A candidate of the small checkpoint, fp32 on onnxruntime, whose graph costs half as much to trace.
+
+    Who changes a file of it puts it back.
+    """
+    root = tmp_path_factory.mktemp("small")
+    spec = load_spec(write_spec(root / "small.toml"))
+    checkpoint = open_checkpoint(spec, write_checkpoint(root / "checkpoint", seed=1))
+    folder = EncoderFolder(root, NAME)
+    request = BuildRequest(spec, Serving(Runtime.ONNXRUNTIME, Precision.FP32, 1), 18)
+    with folder.building():
+        build(folder, request, checkpoint)
+    return folder, request, checkpoint

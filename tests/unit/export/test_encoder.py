@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from export.adapters import Adapters, save_adapters
+from export.build import BuildRequest
 from export.encoder import BuildOptions, Encoder, build_encoder
 from export.errors import ExportError
-from export.onnx_export import export_onnx
 from export.python_backend.host import open_session
+from export.repository import EncoderFolder
 from export.source import Checkpoint
 from export.spec import EncoderSpec
 
@@ -45,15 +46,18 @@ def test_mixed_tasks_equal_each_task_merged_alone(
 
 
 def test_exported_graph_applies_the_task_of_each_row(
-    text_spec: EncoderSpec, checkpoint: Checkpoint, random_adapters: Adapters, tmp_path: Path
+    small_candidate: tuple[EncoderFolder, BuildRequest, Checkpoint],
 ) -> None:
-    """The ONNX file chooses adapters as the torch module does."""
-    encoder = encoder_of(text_spec, checkpoint, random_adapters, tmp_path)
-    export_onnx(encoder, text_spec, tmp_path)
-    session = open_session("onnxruntime", tmp_path / "model.onnx", "fp32", 2)
+    """The ONNX file chooses adapters, here random ones, as the torch module does."""
+    folder, request, checkpoint = small_candidate
+    candidate = folder.candidate()
+    assert candidate is not None
+    session = open_session("onnxruntime", candidate.folder / "model.onnx", "fp32", 2)
     given = session.run({"input_ids": IDS.numpy(), "attention_mask": MASK.numpy(), "task_id": TASKS.numpy()})
+    encoder, _ = build_encoder(request.spec, checkpoint)
     with torch.no_grad():
         np.testing.assert_allclose(given, encoder(IDS, MASK, TASKS).numpy(), atol=1e-5)
+    assert float((given[0] * given[2]).sum()) < 0.99
 
 
 def test_vectors_are_unit_and_an_empty_row_is_not_a_vector(built: tuple[Encoder, Adapters]) -> None:

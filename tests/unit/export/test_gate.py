@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from export.adapters import Adapters, save_adapters
+from export.build import BuildRequest
 from export.encoder import BuildOptions, Encoder, build_encoder
 from export.errors import ExportError
 from export.gate import gate
@@ -26,6 +27,7 @@ from export.gate.settings import GateSettings
 from export.gate.tolerances import TOLERANCES, failures_of
 from export.onnx_export import export_onnx
 from export.python_backend.host import open_session
+from export.repository import EncoderFolder
 from export.serving import Precision, Runtime, Serving
 from export.source import Checkpoint, write_tokenizer
 from export.spec import EncoderSpec
@@ -99,21 +101,22 @@ def test_report_survives_the_manifest(report: GateReport) -> None:
 
 
 def test_wrong_pooling_is_refused_by_its_shape(
-    text_spec: EncoderSpec, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_candidate: tuple[EncoderFolder, BuildRequest, Checkpoint], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """First-token pooling agrees at no shape; the error carries the report."""
+    _, request, checkpoint = small_candidate
 
     def first_token(self: Encoder, hidden_BSH: Tensor, attention_mask: Tensor) -> Tensor:
         return hidden_BSH[:, 0]
 
     monkeypatch.setattr(Encoder, "pool", first_token)
-    encoder, _ = build_encoder(text_spec, checkpoint)
-    export_onnx(encoder, text_spec, tmp_path)
+    encoder, _ = build_encoder(request.spec, checkpoint)
+    export_onnx(encoder, request.spec, tmp_path)
     write_tokenizer(checkpoint, tmp_path / "tokenizer.json")
     with pytest.raises(
-        GateFailure, match=r"compact-text in onnxruntime fp32: a vector differs .* at batch 1, length 16: cosine 0\.\d+"
+        GateFailure, match=r"small-text in onnxruntime fp32: a vector differs .* at batch 1, length 16: cosine 0\.\d+"
     ) as failure:
-        run_gate(text_spec, checkpoint, tmp_path, FP32, settings=FEW)
+        run_gate(request.spec, checkpoint, tmp_path, FP32, settings=FEW)
     assert not failure.value.report.passed
     assert failure.value.report.min_cosine < 0.99
     assert "\n" not in str(failure.value)

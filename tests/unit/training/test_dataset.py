@@ -33,10 +33,10 @@ def _row(number: int, **changes: object) -> Row:
 
 def test_rows_are_read_as_they_were_mined(tmp_path: Path) -> None:
     """Every column arrives in its field."""
-    rows = load_rows(write_data(tmp_path), "test")
-    mined = rows_of("tempfile")[0]
+    rows = load_rows(write_data(tmp_path), "dev")
+    mined = rows_of("textwrap")[0]
     assert (rows[0].query, rows[0].positive, rows[0].unit) == (mined["query"], mined["positive"], mined["unit"])
-    assert rows[0].origin == f"tempfile.py:{mined['start_line']}-{mined['end_line']}"
+    assert rows[0].origin == f"textwrap.py:{mined['start_line']}-{mined['end_line']}"
     assert len(data_digest(tmp_path)) == 64
 
 
