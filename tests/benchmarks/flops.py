@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer as HubTokenizer
 
-from export.python_backend.host import WIDTH_STEP, group_by_length
+from export.python_backend.host import group_by_length, padded_width
 from export.spec import load_builtin
 from gateway.embedding.space import Encoder, Space
 from tests.benchmarks.flops_products import KINDS, Batch, OpenVinoProducts, Products, TorchProducts, products_of
@@ -57,7 +57,7 @@ def square_flops_per_s(dtype: torch.dtype, precision: str) -> dict[str, float]:
 def micro_batches(encoder: Encoder, lengths_B: Any) -> list[Batch]:
     """What the Python backend makes of rows of these lengths."""
     return [
-        (len(group), min(-(-int(lengths_B[group[-1]]) // WIDTH_STEP) * WIDTH_STEP, encoder.max_tokens))
+        (len(group), min(padded_width(int(lengths_B[group[-1]])), encoder.max_tokens))
         for group in group_by_length(lengths_B, encoder.token_budget)
     ]
 

@@ -123,6 +123,13 @@ def test_unknown_runtime_and_precision_are_refused(tmp_path: Path) -> None:
         host.open_session("openvino", tmp_path / "model.onnx", "fp16", 1)
 
 
+def test_few_widths_hold_every_row_and_short_rows_are_padded_by_little() -> None:
+    """A micro-batch of identifiers would be half padding in the steps of real code."""
+    widths = [host.padded_width(length) for length in range(1, 513)]
+    assert all(length <= width < length + 16 for length, width in enumerate(widths, 1))
+    assert sorted(set(widths)) == [8, 16, 24, *range(32, 513, 16)]
+
+
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_a_version_runs_as_its_own_manifest_says(tmp_path: Path, runtime: str) -> None:
     """Runtime and precision come from the version folder; the vector is numpy's."""
