@@ -88,8 +88,8 @@ class Settings(BaseSettings):
     """Longest time for a call whose caller set no deadline, and for a batch of a stream, seconds."""
     max_pending_tokens: Annotated[int, Field(ge=1024, le=2**30)] = 262_144
     """Tokens of both encoders that calls and queries may have in work at once; above it: RESOURCE_EXHAUSTED. An eighth
-    is kept for searches and small calls. The two cores that run the compact pair at 20,000 tokens a second need 13 s for
-    these, a fifth of the deadline."""
+    is kept for searches and small calls. The two cores that run the compact pair at 20,000 tokens a second need 13 s
+    for these, a fifth of the deadline."""
     max_streams: Annotated[int, Field(ge=1, le=1024)] = 32
     """Streams that may be open at once; above it: RESOURCE_EXHAUSTED."""
     quota_requests_per_s: Annotated[float, Field(ge=0, le=1e6)] = 0

@@ -1,8 +1,7 @@
 """How much of the encoders' own speed is left behind gRPC, Triton and the database: a table, and one JSON line.
 
-The bound runs both encoders in one process, with the runtime and the micro-batches of the published model: one after the
-other, both at the same time with two threads each, and as many of each as Triton has, with their threads; the fastest
-counts.
+The bound runs both encoders in one process, with the runtime and the micro-batches of the published model: one after
+the other, both at the same time with two threads each, and as many of each as Triton has, with one; the fastest counts.
 
 Usage: python -m tests.benchmarks.throughput [--chunks 1500]   (starts its own stack; needs the compact
 pair in .duovec)
@@ -108,7 +107,7 @@ class Bound:
             list(pool.map(lambda pair: pair[0].embed([pair[1]]), zip(self._hosts, rows, strict=True)))
 
     def as_published(self, rows: Sequence[Rows]) -> None:
-        """Each encoder's instances with one thread each, all in threads; they take the rows of every length in turns."""
+        """Each encoder's instances with one thread each; they take the rows of every length in turns."""
         work = []
         for hosts, one in zip(self._published, rows, strict=True):
             order_B = np.argsort(one.lengths, kind="stable")
