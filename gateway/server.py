@@ -128,11 +128,12 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
         tracing = await stack.enter_async_context(_tracing(settings.otlp_endpoint))
         principals = PrincipalStore(database)
         observer = Observer(statistics, tracing=tracing, log_requests=settings.log_requests)
+        intake = Intake()
         interceptors = (
             ObservingInterceptor(observer),
             ErrorInterceptor(timeout_s=timeout_s),
             AuthenticationInterceptor(principals, quotas, timeout_s=timeout_s),
-            IntakeInterceptor(intake := Intake()),
+            IntakeInterceptor(intake),
         )
         server = grpc.aio.server(interceptors=interceptors, options=_options(settings))
         admission = Admission(
@@ -155,7 +156,9 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
             facts, lag = BackgroundFacts(triton, system, serving), LoopLag()
             for watch in (facts.watch_triton(), facts.watch_database(), lag.run()):
                 await stack.enter_async_context(running(watch))
-            collector = GatewayCollector(statistics, triton, serving, admission, database, log, monitor, facts, lag)
+            collector = GatewayCollector(
+                statistics, triton, serving, admission, intake, database, log, monitor, facts, lag
+            )
             metrics_port = stack.enter_context(metrics_served(settings.metrics_listen, collector))
             logger.info("metrics on port %d of %s", metrics_port, settings.metrics_listen)
         http = None

@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from gateway.embedding.fleet import TritonFleet
 from gateway.rpc.admission import BULK_TOKENS, Admission
 from gateway.rpc.health import HealthMonitor
+from gateway.rpc.intake import Intake
 from gateway.spaces.serving import Serving
 from gateway.store.pool import Database
 from gateway.store.search_log import SearchLog
@@ -32,6 +33,7 @@ class GatewayCollector:
     triton: TritonFleet
     serving: Serving
     admission: Admission
+    intake: Intake
     database: Database
     log: SearchLog | None
     health: HealthMonitor
@@ -129,6 +131,8 @@ class GatewayCollector:
         admission = self.admission
         yield _gauge("duovec_admission_pending_tokens", "Tokens of unary calls in work.", admission.calls.pending)
         yield _gauge("duovec_admission_max_pending_tokens", "Their limit.", admission.calls.limit)
+        yield _gauge("duovec_admission_request_bytes", "Of unary requests in work.", self.intake.in_work.pending)
+        yield _gauge("duovec_admission_max_request_bytes", "Their limit.", self.intake.in_work.limit)
         yield _gauge("duovec_admission_streams", "Streams that are open.", admission.stream_count)
         yield _gauge("duovec_admission_max_streams", "Their limit.", admission.max_streams)
         yield _gauge("duovec_admission_bulk_tokens", "Tokens of batches of streams in work.", admission.bulk_tokens)
@@ -140,6 +144,7 @@ class GatewayCollector:
         )
         refusals.add_metric(("call",), admission.calls.refused_count)
         refusals.add_metric(("stream",), admission.refused_stream_count)
+        refusals.add_metric(("memory",), self.intake.in_work.refused_count)
         yield refusals
 
     def _store(self) -> Iterator[Metric]:
