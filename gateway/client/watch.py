@@ -13,9 +13,10 @@ from gateway.client.chunking import DEFAULT_MAX_CHARS
 from gateway.client.client import AsyncClient, Client, dual_function
 from gateway.client.errors import ClientError
 from gateway.client.files import NEVER_ENTERED, find_changed
-from gateway.client.index_run import IndexRun, StoredVersions
+from gateway.client.index_run import IndexRun
 from gateway.client.indexer import index_files, index_tree
 from gateway.client.report import IndexReport
+from gateway.client.stored_versions import StoredVersions
 
 # An editor writes a file in several steps, and a checkout thousands: what comes within a step is one change, but not
 # for longer than the second number.
