@@ -96,7 +96,12 @@ class IndexRun:
         self._max_chars = max_chars
         self.offload = client._connection.transport.offload
         self._stream: ItemStream[index_pb.IndexChunksRequest, index_pb.IndexChunksResponse] = ItemStream(
-            client._connection, INDEX_CHUNKS, self._on_reply, window=window, stall_timeout_s=stall_timeout_s
+            client._connection,
+            INDEX_CHUNKS,
+            self._on_reply,
+            window=window,
+            stall_timeout_s=stall_timeout_s,
+            on_pause=self.progress.waiting,
         )
         self._sending: dict[str, _FileState] = {}
         self._deletions: list[_Selector] = []

@@ -50,6 +50,7 @@ class ItemStream(Generic[RequestT, Reply]):
         *,
         window: int = 512,
         stall_timeout_s: float = 600.0,
+        on_pause: Callable[[ClientError, float], None] | None = None,
     ) -> None:
         """Prepare; the call begins with the first item.
 
@@ -61,12 +62,14 @@ class ItemStream(Generic[RequestT, Reply]):
             stall_timeout_s: How long to wait for any reply before giving up, seconds. Beside many other indexers a
                 batch waits minutes for its turn; a service that is gone is noticed sooner, by gRPC. A service that
                 refuses and says when to come back is asked again as long.
+            on_pause: Told why nothing is sent, and for how many seconds.
         """
         self._connection = connection
         self._rpc = rpc
         self._on_reply = on_reply
         self._window = window
         self._stall_timeout_s = stall_timeout_s
+        self._on_pause = on_pause
         self._unanswered: dict[str, RequestT] = {}
         self._unanswered_bytes = 0
         self._to_send: deque[str] = deque()
@@ -196,7 +199,7 @@ class ItemStream(Generic[RequestT, Reply]):
 
     def _pause(self, refusal: ClientError) -> None:
         """Send nothing for as long as the service asks for, and for longer each time while nothing succeeds."""
-        now = time.monotonic()
+        now, before = time.monotonic(), self._resume_at
         if now >= self._resume_at:
             self._pauses += 1
             self._resume_at = now + backoff_s(self._pauses, None)
@@ -204,6 +207,8 @@ class ItemStream(Generic[RequestT, Reply]):
         # Of many that ask for the same the first has its jitter; the longest of as many jitters would be none.
         if asked_s is not None and now + asked_s > self._resume_at:
             self._resume_at = now + backoff_s(self._pauses, asked_s)
+        if self._on_pause is not None and self._resume_at != before:
+            self._on_pause(refusal, self._resume_at - now)
 
     def _patience_s(self, refusal: ClientError) -> float:
         """How long to bear it: who says when to come back is there, and means it."""

@@ -256,6 +256,25 @@ def test_progress_counts_every_file_once(client: Client, tree: Path) -> None:
     assert (recorder.found, recorder.done, recorder.chunks) == (4, 4, 4)
 
 
+def test_progress_is_told_of_a_pause_and_may_end_the_run(service: FakeService, client: Client, tree: Path) -> None:
+    """A wait of minutes had better say why; and whoever gave up meanwhile is heard."""
+
+    class Impatient(NoProgress):
+        told: list[tuple[str, float]] = []  # noqa: RUF012 - of one test
+
+        def waiting(self, refusal: ClientError, seconds: float) -> None:
+            self.told.append((refusal.reason, seconds))
+            if len(self.told) == 2:
+                raise ClientError("the caller gave up", code=grpc.StatusCode.CANCELLED)
+
+    service.full = 9
+    with pytest.raises(IndexingFailed, match="the caller gave up"):
+        index_tree(client, tree, "x", progress=Impatient())
+    assert [reason for reason, _ in Impatient.told] == ["OVERLOADED"] * 2
+    assert all(0.1 <= seconds <= 0.4 for _, seconds in Impatient.told)
+    assert service.streams == 2
+
+
 def test_an_unreachable_service_names_the_next_step(tree: Path) -> None:
     with Client("127.0.0.1:1") as client, pytest.raises(ClientError, match="is `duovec up` running") as failure:
         index_tree(client, tree, "x")
