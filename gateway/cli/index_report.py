@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.cli.terminal import harmless
+from gateway.client.errors import ClientError
 from gateway.client.report import IndexReport
 
 
@@ -70,7 +71,13 @@ class IndexBar:
     def chunk_done(self) -> None:
         """Count a chunk."""
         self._chunk_count += 1
-        self._bar.update(self._task, chunk_count=self._chunk_count)
+        self._bar.update(self._task, description="indexing", chunk_count=self._chunk_count)
+
+    def waiting(self, refusal: ClientError, seconds: float) -> None:
+        """Say why nothing goes on; what takes less than a second needs no saying."""
+        if seconds >= 1:
+            why = escape(harmless(refusal.reason or refusal.code.name))
+            self._bar.update(self._task, description=f"waiting: {why}")
 
 
 def print_report(report: IndexReport) -> None:

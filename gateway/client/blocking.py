@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from gateway.client.errors import ClientError, from_rpc_error
 from gateway.client.rpc import Metadata, Reply, Rpc
 from gateway.client.target import Target
-from gateway.client.transport import STREAM_TIMEOUT_S, serialize, silence, stream_ended
+from gateway.client.transport import STREAM_TIMEOUT_S, serialize, stream_ended
 from gateway.wire import client_options
 
 _CLOSE_TIMEOUT_S = 10.0
@@ -93,12 +93,12 @@ class BlockingStream(Generic[Reply]):
         """As `Stream.has_event`."""
         return not self._events.empty()
 
-    async def next_event(self, timeout_s: float) -> Reply | ClientError:
+    async def next_event(self, timeout_s: float) -> Reply | ClientError | None:
         """As `Stream.next_event`."""
         try:
             return self._events.get(timeout=timeout_s)
         except queue.Empty:
-            return silence(timeout_s)
+            return None
 
     async def close(self, *, at_once: bool) -> None:
         """As `Stream.close`."""

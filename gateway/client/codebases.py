@@ -111,9 +111,9 @@ class Codebases(Part[Mode]):
         """Embed and store chunks as they come, and yield each with what became of it, in the order of the replies.
 
         Chunks are sent ahead of their replies. When the connection breaks, a new one is made, and what was not
-        answered is sent again; a chunk that is refused for now is, too. Whoever was interrupted sends all again: what
-        is stored is answered DISPOSITION_UNCHANGED, and costs no forward pass. `index_tree` does all that is to be
-        done for a folder.
+        answered is sent again; a chunk that is refused for now is, too, for two minutes. Whoever was interrupted sends
+        all again: what is stored is answered DISPOSITION_UNCHANGED, and costs no forward pass. `index_tree` does all
+        that is to be done for a folder.
 
         Args:
             codebase_id: The codebase, which exists.
@@ -124,7 +124,8 @@ class Codebases(Part[Mode]):
             stall_timeout_s: How long to wait for any reply before giving up, seconds.
 
         Raises:
-            ClientError: The stream failed for good. What a single chunk failed by is yielded.
+            ClientError: The stream failed for good, or nothing came through for two minutes. What a single chunk failed
+                by is yielded.
         """
 
         async def requests() -> AsyncIterator[index_pb.IndexChunksRequest]:

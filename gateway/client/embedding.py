@@ -93,7 +93,7 @@ class Embedding(Part[Mode]):
         """Embed any number of texts as they come, with the full throughput of the service.
 
         Texts are sent ahead of their vectors; when the connection breaks, a new one is made, and what was not answered
-        is sent again.
+        is sent again; a text that is refused for now is, too, for two minutes.
 
         Args:
             texts: With AsyncClient an asynchronous iterable, too; read only as far as there is room on the way.
@@ -108,8 +108,8 @@ class Embedding(Part[Mode]):
             The number of a text, from 0, with its vector_D (2560), or with what it failed by, as they come.
 
         Raises:
-            ClientError: The stream failed for good; SPACE_MISMATCH where another space became active meanwhile, so that
-                all vectors are of one.
+            ClientError: The stream failed for good, or nothing came through for two minutes; SPACE_MISMATCH where
+                another space became active meanwhile, so that all vectors are of one.
         """
 
         async def requests() -> AsyncIterator[embedding_pb.StreamEmbedRequest]:

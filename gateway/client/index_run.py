@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -17,10 +17,8 @@ from gateway.client.codebases import INDEX_CHUNKS
 from gateway.client.errors import ClientError
 from gateway.client.files import SkippedFile
 from gateway.client.report import ChunkFailure, IndexReport, NoProgress, Progress
+from gateway.client.stored_versions import StoredVersion, StoredVersions, pack, unpack
 from gateway.client.stream import ItemStream
-
-StoredVersions = dict[str, list[index_pb.FileVersion]]
-"""What the server has of each path, as far as it is known."""
 
 _Selector = index_pb.DeleteChunksRequest.FileSelector
 _SELECTORS_PER_CALL = 1000
@@ -62,7 +60,8 @@ class IndexRun:
 
     Attributes:
         report: What was done so far.
-        stored: What the server has, kept up to date with what this run does.
+        stored: What the server has. Where it was handed in, it is kept up to date with what this run does; else a file
+            that is done is forgotten, and a new one not noted.
         offload: Calls a function without holding up others.
     """
 
@@ -90,13 +89,19 @@ class IndexRun:
         """
         self.report = IndexReport(codebase_id)
         self.stored = stored if stored is not None else {}
+        self._is_stored_kept = stored is not None
         self.progress = progress or NoProgress()
         self._client = client
         self._codebase_id = codebase_id
         self._max_chars = max_chars
         self.offload = client._connection.transport.offload
         self._stream: ItemStream[index_pb.IndexChunksRequest, index_pb.IndexChunksResponse] = ItemStream(
-            client._connection, INDEX_CHUNKS, self._on_reply, window=window, stall_timeout_s=stall_timeout_s
+            client._connection,
+            INDEX_CHUNKS,
+            self._on_reply,
+            window=window,
+            stall_timeout_s=stall_timeout_s,
+            on_pause=self.progress.waiting,
         )
         self._sending: dict[str, _FileState] = {}
         self._deletions: list[_Selector] = []
@@ -189,7 +194,9 @@ class IndexRun:
 
     async def _list_stored(self) -> None:
         async for version in self._client.list_files(self._codebase_id):
-            self.stored.setdefault(version.path, []).append(version)
+            is_complete = version.stored_chunk_count == version.file_chunk_count
+            packed = pack([StoredVersion(version.file_sha256, version.file_chunk_count, is_complete)])
+            self.stored[version.path] = self.stored.get(version.path, b"") + packed
 
     async def _create_codebase(self) -> None:
         try:
@@ -207,23 +214,24 @@ class IndexRun:
     async def _index_file(self, path: str, source: bytes) -> None:
         self.report.files_scanned += 1
         file_sha256 = hashlib.sha256(source).digest()
-        same = [version for version in self.stored.get(path, ()) if version.file_sha256 == file_sha256]
-        if any(_is_complete(version) for version in same):
+        stored = unpack(self.stored.get(path, b""))
+        same = [version for version in stored if version.file_sha256 == file_sha256]
+        if any(version.is_complete for version in same):
             self.report.files_unchanged += 1
-            await self._delete_old(path, same[:1])
+            await self._delete_old(path, same[0])
             self.progress.file_done(path)
             return
         chunks = await self.offload(chunk_messages, path, source, file_sha256, max_chars=self._max_chars)
-        if any(version.file_chunk_count != len(chunks) for version in same):
+        if any(version.chunk_count != len(chunks) for version in same):
             # Left by an interrupted run that cut the file otherwise: the two would never make a complete version.
             # An old version that is complete stays findable until the new one is.
-            old = [version for version in self.stored[path] if version not in same and _is_complete(version)]
+            old = [version for version in stored if version not in same and version.is_complete]
             selector = _Selector(path=path, keep_file_sha256=old[0].file_sha256 if old else b"")
             self.report.chunks_deleted += await self._client.delete_files(self._codebase_id, [selector])
-            self.stored[path] = old[:1]
+            self.stored[path] = pack(old[:1])
         if not chunks:
             self.report.files_without_chunks += 1
-            await self._delete_old(path, [])
+            await self._delete_old(path, None)
             self.progress.file_done(path)
             return
         self._sending[path] = _FileState(file_sha256, len(chunks), waiting=len(chunks))
@@ -238,23 +246,17 @@ class IndexRun:
             self.report.files_incomplete += 1
         else:
             self.report.files_changed += 1
-            version = index_pb.FileVersion(
-                path=path,
-                file_sha256=state.file_sha256,
-                stored_chunk_count=state.chunk_count,
-                file_chunk_count=state.chunk_count,
-            )
-            await self._delete_old(path, [version])
+            await self._delete_old(path, StoredVersion(state.file_sha256, state.chunk_count, is_complete=True))
         self.progress.file_done(path)
 
-    async def _delete_old(self, path: str, kept: Sequence[index_pb.FileVersion]) -> None:
+    async def _delete_old(self, path: str, kept: StoredVersion | None) -> None:
         """Delete all versions of a file but the one that is kept, if any."""
-        keep_file_sha256 = kept[0].file_sha256 if kept else b""
-        if any(version.file_sha256 != keep_file_sha256 for version in self.stored.get(path, ())):
+        keep_file_sha256 = kept.file_sha256 if kept else b""
+        if any(version.file_sha256 != keep_file_sha256 for version in unpack(self.stored.get(path, b""))):
             self._deletions.append(_Selector(path=path, keep_file_sha256=keep_file_sha256))
             await self._delete(at_least=_SELECTORS_PER_CALL)
-        if kept:
-            self.stored[path] = list(kept)
+        if kept and self._is_stored_kept:
+            self.stored[path] = pack([kept])
         else:
             self.stored.pop(path, None)
 
@@ -262,10 +264,6 @@ class IndexRun:
         if len(self._deletions) >= at_least:
             deletions, self._deletions = self._deletions, []
             self.report.chunks_deleted += await self._client.delete_files(self._codebase_id, deletions)
-
-
-def _is_complete(version: index_pb.FileVersion) -> bool:
-    return version.stored_chunk_count == version.file_chunk_count
 
 
 def _code_name(code: int) -> str:

@@ -1,6 +1,6 @@
 """Brings a codebase on the server into line with a source tree, sending only what changed."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import grpc
@@ -9,8 +9,9 @@ from gateway.client.chunking import DEFAULT_MAX_CHARS
 from gateway.client.client import AsyncClient, dual_function
 from gateway.client.errors import ClientError
 from gateway.client.files import FileTree, find_files, read_source
-from gateway.client.index_run import IndexingFailed, IndexRun, StoredVersions
+from gateway.client.index_run import IndexingFailed, IndexRun
 from gateway.client.report import IndexReport, Progress
+from gateway.client.stored_versions import StoredVersions
 
 __all__ = ["IndexingFailed", "index_files", "index_tree"]
 
@@ -40,7 +41,7 @@ async def index_tree(
         window: Chunks at most on the way.
         stall_timeout_s: How long to wait for any reply to a chunk, seconds.
         progress: Told of what happens.
-        stored: An empty dictionary, which is filled with what the server has in the end.
+        stored: An empty dictionary, which is filled with what the server has in the end; None forgets what is done.
 
     Returns:
         What was done; chunks that failed one by one are in it and raise nothing.
@@ -78,7 +79,8 @@ async def index_files(run: IndexRun, tree: FileTree, *, gone: Iterable[str]) -> 
     Args:
         run: Where to; its `stored` is known.
         tree: The files.
-        gone: Paths that are deleted unless the tree has them, or they could not be looked at.
+        gone: Paths that are deleted unless the tree has them, or they could not be looked at; read at the end, so that
+            it may be what is stored then.
 
     Raises:
         ClientError: The service failed.
@@ -87,19 +89,21 @@ async def index_files(run: IndexRun, tree: FileTree, *, gone: Iterable[str]) -> 
     for skipped in tree.skipped:
         run.skip(skipped)
     unreadable = [skipped.path for skipped in tree.skipped if skipped.reason == "unreadable"]
-    kept: set[str] = set()
+    unusable: list[str] = []
     for path in tree.paths:
         source = await run.offload(read_source, tree, path)
-        if await run.take(path, source):
-            kept.add(path)
-        elif not isinstance(source, bytes) and source.reason == "unreadable":
-            unreadable.append(path)
+        if not await run.take(path, source):
+            unusable.append(path)
+            if not isinstance(source, bytes) and source.reason == "unreadable":
+                unreadable.append(path)
     await run.drain()
-    await run.remove(list(_lost(set(gone) - kept, unreadable)))
+    kept = set(tree.paths)
+    kept.difference_update(unusable)
+    await run.remove(list(_lost((path for path in gone if path not in kept), unreadable)))
     await run.finish()
 
 
-def _lost(paths: Collection[str], unreadable: list[str]) -> Iterator[str]:
+def _lost(paths: Iterable[str], unreadable: list[str]) -> Iterator[str]:
     """Of paths those that are gone: what could not be looked at is not taken for gone."""
     for path in paths:
         if not any(path == lost or (lost.endswith("/") and path.startswith(lost)) for lost in unreadable):

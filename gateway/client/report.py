@@ -4,6 +4,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Protocol
 
+from gateway.client.errors import ClientError
+
 
 class Progress(Protocol):
     """Told of what happens, in the thread that indexes."""
@@ -17,6 +19,9 @@ class Progress(Protocol):
     def chunk_done(self) -> None:
         """A chunk was answered."""
 
+    def waiting(self, refusal: ClientError, seconds: float) -> None:
+        """The service is full or away; nothing is sent for so long."""
+
 
 class NoProgress:
     """A Progress that tells nobody."""
@@ -28,6 +33,9 @@ class NoProgress:
         """Ignore."""
 
     def chunk_done(self) -> None:
+        """Ignore."""
+
+    def waiting(self, refusal: ClientError, seconds: float) -> None:
         """Ignore."""
 
 

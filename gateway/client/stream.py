@@ -3,7 +3,7 @@
 import itertools
 import math
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, Generic, TypeVar
 
@@ -13,17 +13,23 @@ from google.rpc import status_pb2
 
 from gateway.client.backoff import backoff_s
 from gateway.client.connection import Connection
-from gateway.client.errors import ClientError
+from gateway.client.errors import ClientError, from_status
 from gateway.client.rpc import Reply, Rpc
-from gateway.client.transport import Stream
+from gateway.client.transport import Stream, silence
 from gateway.wire import MAX_REQUEST_BYTES
 
 _WINDOW_BYTES = 8 * 1024 * 1024
 """Of unanswered items, unless a single one has more: ten windows of ordinary chunks, or a few of the largest."""
-# Items that failed because the service was overloaded or lost a dependency for a moment.
-_TRANSIENT_CODES = frozenset({grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], grpc.StatusCode.UNAVAILABLE.value[0]})
-_MAX_REPEATS = 3
-
+_PATIENCE_S = 120.0
+"""How long nothing may come through before a stream is given up, and an item that alone is refused: twice what a server
+takes at most for a batch, and longer than Triton, PostgreSQL or the gateway need to be started again."""
+_FIRST_PATIENCE_S = 20.0
+"""The same before anything was answered: most likely nobody is there."""
+# Items that failed because the service was overloaded, lost a dependency for a moment, or did not end a batch in time.
+_TRANSIENT_CODES = frozenset(
+    code.value[0]
+    for code in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+)
 
 RequestT = TypeVar("RequestT", bound=Message)
 _T = TypeVar("_T")
@@ -32,9 +38,10 @@ _T = TypeVar("_T")
 class ItemStream(Generic[RequestT, Reply]):
     """Sends items ahead of their replies, up to a window, and resends what was not answered when the call breaks.
 
-    An item that is refused for now (RESOURCE_EXHAUSTED, UNAVAILABLE) is sent again up to three times. One may be
-    answered twice by the server; the caller sees one reply an item, and the server takes a repeated item for what it
-    is.
+    An item that is refused for now (RESOURCE_EXHAUSTED, UNAVAILABLE, DEADLINE_EXCEEDED) is sent again, after a pause of
+    the whole stream: as long as the service asks for, and longer each time while nothing succeeds. Where an item is
+    refused for two minutes, it fails by that if others succeeded meanwhile; else the stream does. One may be answered
+    twice by the server; the caller sees one reply an item, and the server takes a repeated item for what it is.
     """
 
     def __init__(
@@ -45,7 +52,7 @@ class ItemStream(Generic[RequestT, Reply]):
         *,
         window: int = 512,
         stall_timeout_s: float = 600.0,
-        max_reconnects: int = 8,
+        on_pause: Callable[[ClientError, float], None] | None = None,
     ) -> None:
         """Prepare; the call begins with the first item.
 
@@ -55,23 +62,30 @@ class ItemStream(Generic[RequestT, Reply]):
             on_reply: Called with each item and its reply.
             window: Items at most that are sent and not answered; fewer where they have more than 8 MiB together.
             stall_timeout_s: How long to wait for any reply before giving up, seconds. Beside many other indexers a
-                batch waits minutes for its turn; a service that is gone is noticed sooner, by gRPC.
-            max_reconnects: New calls in a row without a single reply, before giving up; eight take 16 s at least, as
-                long as a gateway that drains and comes back.
+                batch waits minutes for its turn; a service that is gone is noticed sooner, by gRPC. A service that
+                refuses and says when to come back is asked again as long.
+            on_pause: Told why nothing is sent, and for how many seconds.
         """
         self._connection = connection
         self._rpc = rpc
         self._on_reply = on_reply
         self._window = window
         self._stall_timeout_s = stall_timeout_s
-        self._max_reconnects = max_reconnects
+        self._on_pause = on_pause
         self._unanswered: dict[str, RequestT] = {}
         self._unanswered_bytes = 0
+        self._to_send: deque[str] = deque()
+        """Of the unanswered, those that are not on their way."""
         self._call: Stream[Reply] | None = None
         self._numbers = itertools.count()
-        self._failures = 0
-        self._repeats: Counter[str] = Counter()
-        self._paused_at = -math.inf
+        self._resume_at = -math.inf
+        self._pauses = 0
+        """Since an item was answered for good."""
+        self._lost_since: float | None = None
+        """When a call broke, while no other has brought a reply since."""
+        self._was_answered = False
+        self._refused_since: dict[str, float] = {}
+        self._succeeded_at = -math.inf
 
     async def send(self, request: RequestT) -> None:
         """Send an item, after waiting for room in the window.
@@ -93,11 +107,10 @@ class ItemStream(Generic[RequestT, Reply]):
             return
         while self._is_full(size_bytes) or (self._call and self._call.has_event()):
             await self.receive()
-        if self._call is None:
-            self._call = self._connection.open(self._rpc)
         self._unanswered[item_id] = request
         self._unanswered_bytes += size_bytes
-        await self._call.send(request)
+        self._to_send.append(item_id)
+        await self._send_due()
 
     @property
     def is_waiting(self) -> bool:
@@ -122,42 +135,91 @@ class ItemStream(Generic[RequestT, Reply]):
 
     async def receive(self) -> None:
         """Wait until something happens; raises ClientError as `send` does."""
-        assert self._call is not None  # noqa: S101 - for mypy: something was sent, so there is a call
-        event: Any = await self._call.next_event(self._stall_timeout_s)
-        if isinstance(event, ClientError):
-            await self._reconnect(event)
+        while self._call is None:
+            await self._connection.transport.sleep(max(0.0, self._resume_at - time.monotonic()))
+            await self._send_due()
+        await self._send_due()
+        pause_s = max(0.0, self._resume_at - time.monotonic()) if self._to_send else math.inf
+        event: Any = await self._call.next_event(min(pause_s, self._stall_timeout_s))
+        if event is None:
+            if not self._to_send:
+                raise silence(self._stall_timeout_s)
+        elif isinstance(event, ClientError):
+            await self._lose(event)
+        else:
+            await self._take(event)
+
+    async def _send_due(self) -> None:
+        """Send what is to be sent, through a new call where there is none; during a pause do nothing."""
+        if not self._to_send or time.monotonic() < self._resume_at:
             return
-        request = self._unanswered.pop(event.item_id, None)
+        if self._call is None:
+            self._call = self._connection.open(self._rpc)
+        while self._to_send:
+            request = self._unanswered.get(self._to_send.popleft())
+            if request is not None:
+                await self._call.send(request)
+
+    async def _take(self, reply: Any) -> None:
+        item_id, now = reply.item_id, time.monotonic()
+        request = self._unanswered.get(item_id)
         if request is None:
             return
-        self._failures = 0
-        if event.error.code in _TRANSIENT_CODES and self._repeats[event.item_id] < _MAX_REPEATS:
-            await self._repeat(event.item_id, request)
-            return
-        self._repeats.pop(event.item_id, None)
+        self._lost_since = None
+        self._was_answered = True
+        if reply.error.code in _TRANSIENT_CODES:
+            refusal = from_status(reply.error)
+            since = self._refused_since.setdefault(item_id, now)
+            if now - since <= self._patience_s(refusal):
+                self._pause(refusal)
+                self._to_send.append(item_id)
+                return
+            if self._succeeded_at < since:
+                raise refusal
+        else:
+            self._pauses = 0
+            if not reply.error.code:
+                self._succeeded_at = now
+        self._refused_since.pop(item_id, None)
+        del self._unanswered[item_id]
         self._unanswered_bytes -= request.ByteSize()
-        await self._on_reply(request, event)
+        await self._on_reply(request, reply)
 
-    async def _repeat(self, item_id: str, request: RequestT) -> None:
-        """Send an item again that was refused for now, after a pause that is shared by all refused at once."""
-        self._repeats[item_id] += 1
-        pause_s = backoff_s(self._repeats[item_id] + 1, None)
-        if time.monotonic() - self._paused_at > pause_s:
-            await self._connection.transport.sleep(pause_s)
-            self._paused_at = time.monotonic()
-        self._unanswered[item_id] = request
-        assert self._call is not None  # noqa: S101 - for mypy: its reply came through it
-        await self._call.send(request)
-
-    async def _reconnect(self, error: ClientError) -> None:
-        self._failures += 1
-        if not error.may_pass or self._failures > self._max_reconnects:
-            raise error
+    async def _lose(self, error: ClientError) -> None:
+        """Have a new call opened for what the broken one left unanswered."""
         await self.close()
-        await self._connection.transport.sleep(backoff_s(self._failures, error.retry_delay_s))
-        self._call = self._connection.open(self._rpc)
-        for request in self._unanswered.values():
-            await self._call.send(request)
+        if not self._unanswered:
+            # Such as an idle one, whose place the service gave to another.
+            return
+        now = time.monotonic()
+        if self._lost_since is None:
+            self._lost_since = now
+        # A deadline is the call's own, whatever is left to send.
+        may_pass = error.may_pass or error.code == grpc.StatusCode.DEADLINE_EXCEEDED
+        patience_s = self._patience_s(error)
+        if not self._was_answered and error.retry_delay_s is None:
+            patience_s = _FIRST_PATIENCE_S
+        if not may_pass or now - self._lost_since > patience_s:
+            raise error
+        self._pause(error)
+        self._to_send = deque(self._unanswered)
+
+    def _pause(self, refusal: ClientError) -> None:
+        """Send nothing for as long as the service asks for, and for longer each time while nothing succeeds."""
+        now, before = time.monotonic(), self._resume_at
+        if now >= self._resume_at:
+            self._pauses += 1
+            self._resume_at = now + backoff_s(self._pauses, None)
+        asked_s = refusal.retry_delay_s
+        # Of many that ask for the same the first has its jitter; the longest of as many jitters would be none.
+        if asked_s is not None and now + asked_s > self._resume_at:
+            self._resume_at = now + backoff_s(self._pauses, asked_s)
+        if self._on_pause is not None and self._resume_at != before:
+            self._on_pause(refusal, self._resume_at - now)
+
+    def _patience_s(self, refusal: ClientError) -> float:
+        """How long to bear it: who says when to come back is there, and means it."""
+        return _PATIENCE_S if refusal.retry_delay_s is None else max(_PATIENCE_S, self._stall_timeout_s)
 
 
 async def exchange(

@@ -8,7 +8,6 @@ from pathlib import Path, PurePosixPath
 import grpc
 
 from duovec.v1 import codebase_service_pb2 as codebase_pb
-from duovec.v1 import index_service_pb2 as index_pb
 from duovec.v1 import revision_pb2 as revision_pb
 from gateway.client.chunking import DEFAULT_MAX_CHARS
 from gateway.client.client import AsyncClient, dual_function
@@ -17,6 +16,10 @@ from gateway.client.files import NEVER_ENTERED, FileTree, SkippedFile, find_chan
 from gateway.client.git import Changes, Commit, TrackedFile, WorkTree
 from gateway.client.index_run import IndexRun
 from gateway.client.report import IndexReport, Progress
+from gateway.client.stored_versions import StoredVersion, pack
+
+_UNKNOWN = pack([StoredVersion(bytes(32), 1, is_complete=False)])
+"""A version of which nothing is known but that the server may have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ async def sync_tree(
         if plan.because:
             await run.load_stored()
         else:
-            run.stored.update((path, [_unknown(path)]) for path in plan.touched if unusable_name(path) is None)
+            run.stored.update((path, _UNKNOWN) for path in plan.touched if unusable_name(path) is None)
         run.progress.files_found(len(plan.files) + len(plan.on_disk.paths))
         kept = set()
         with closing(_sources(plan)) as sources:
@@ -198,11 +201,6 @@ def _sources(plan: _Plan) -> Generator[tuple[str, bytes | SkippedFile]]:
         yield skipped.path, skipped
     for path in plan.on_disk.paths:
         yield path, read_source(plan.on_disk, path)
-
-
-def _unknown(path: str) -> index_pb.FileVersion:
-    """A version of which nothing is known but that the server may have it."""
-    return index_pb.FileVersion(path=path, file_sha256=bytes(32), file_chunk_count=1)
 
 
 def _is_entered(path: str) -> bool:

@@ -10,7 +10,7 @@ from gateway.client.errors import ClientError
 from gateway.client.rpc import Metadata, Reply, Rpc
 
 STREAM_TIMEOUT_S = 24 * 3600.0
-"""Deadline of a call of many messages."""
+"""Deadline of a call of many messages; what it leaves unanswered goes on in another."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -26,8 +26,8 @@ class Stream(Protocol, Generic[_Reply_co]):
     def has_event(self) -> bool:
         """Whether `next_event` would give something at once."""
 
-    async def next_event(self, timeout_s: float) -> _Reply_co | ClientError:
-        """Wait for a reply, or for the error that ended the call; a silence of so many seconds is one, too."""
+    async def next_event(self, timeout_s: float) -> _Reply_co | ClientError | None:
+        """Wait for a reply, or for the error that ended the call; None where nothing came in so many seconds."""
 
     async def close(self, *, at_once: bool) -> None:
         """End the call: now, or after the replies to what was sent."""
@@ -55,7 +55,7 @@ class Transport(Protocol):
 
 
 def silence(timeout_s: float) -> ClientError:
-    """The event that nothing came in so many seconds."""
+    """Nothing came in so many seconds."""
     return ClientError(
         f"nothing was answered in {timeout_s:g} s: the service hangs or is overloaded",
         code=grpc.StatusCode.DEADLINE_EXCEEDED,

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import grpc
 from watchfiles import Change, watch
 
 from gateway.client.backoff import backoff_s
@@ -12,9 +13,10 @@ from gateway.client.chunking import DEFAULT_MAX_CHARS
 from gateway.client.client import AsyncClient, Client, dual_function
 from gateway.client.errors import ClientError
 from gateway.client.files import NEVER_ENTERED, find_changed
-from gateway.client.index_run import IndexRun, StoredVersions
+from gateway.client.index_run import IndexRun
 from gateway.client.indexer import index_files, index_tree
 from gateway.client.report import IndexReport
+from gateway.client.stored_versions import StoredVersions
 
 # An editor writes a file in several steps, and a checkout thousands: what comes within a step is one change, but not
 # for longer than the second number.
@@ -79,7 +81,8 @@ def watch_tree(
             else:
                 report = _index_some(client, root, codebase_id, stored, pending, max_chars)
         except ClientError as error:
-            if not error.may_pass:
+            # A run that was not in time for once changes nothing for the next.
+            if not error.may_pass and error.code != grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise
             # What of it was stored is not known.
             failures, compare_all = failures + 1, True

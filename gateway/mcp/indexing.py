@@ -96,6 +96,9 @@ class _Progress:
     def chunk_done(self) -> None:
         self._tell()
 
+    def waiting(self, refusal: ClientError, seconds: float) -> None:
+        self._tell()
+
     def _tell(self) -> None:
         if self._stopped.is_set():
             raise ClientError("the caller gave up", code=grpc.StatusCode.CANCELLED)

@@ -1,6 +1,7 @@
 import io
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import typer
 from client.fake_service import FakeService, serving
+from terminal_screen import TerminalScreen
 from typer.testing import CliRunner
 
 from duovec.v1 import chunk_pb2
@@ -67,6 +69,16 @@ def test_index_exits_with_1_when_a_chunk_failed(service: FakeService, tree: Path
     result = runner.invoke(app, ["index", str(tree)])
     assert result.exit_code == 1
     assert "failed: a.py:2: the chunk is bad [INTERNAL]" in result.stderr
+
+
+def test_index_says_in_a_terminal_why_it_waits(service: FakeService, tree: Path, endpoint: str) -> None:
+    """For a place among the streams, say, which may take minutes."""
+    service.full = 6  # the last pause is of 3.2 s at least
+    command = [str(Path(sys.executable).with_name("duovec")), "index", str(tree), "--codebase", "x"]
+    with TerminalScreen(command, cwd=tree, environment={"DUOVEC_ENDPOINT": endpoint}) as terminal:
+        terminal.until(lambda text: "waiting: OVERLOADED" in text)
+        text = terminal.until(lambda text: "x (created)" in text)
+    assert "waiting" not in text
 
 
 def test_search_takes_the_only_codebase(tree: Path) -> None:

@@ -3,7 +3,8 @@
 # ruff: noqa: N802 - the methods are named after the RPCs.
 
 import contextlib
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import Any
 
@@ -45,8 +46,13 @@ class FakeService(
     Attributes:
         stored: Chunks by codebase and (path, hash, ordinal).
         received: Every chunk that came, repeated ones too.
+        received_at: When each came.
+        opened_at: When each stream came.
         break_after: The stream breaks once after so many chunks.
         break_always: Every stream breaks at once.
+        full: So many streams are refused, as there are too many; they are to come back in 0.1 s.
+        idle_after: A stream whose last chunk was answered is ended once so many were.
+        refuse: Gives of a chunk what it is refused by, and None of one that is stored.
         refuse_deletes: DeleteChunks is PERMISSION_DENIED.
         refuse_searches: Search is INTERNAL.
         matching: Search gives only chunks that contain the query, by path.
@@ -68,7 +74,12 @@ class FakeService(
     def __init__(self) -> None:
         self.stored: dict[str, dict[Key, chunk_pb2.Chunk]] = {}
         self.received: list[chunk_pb2.Chunk] = []
+        self.received_at: list[float] = []
+        self.opened_at: list[float] = []
         self.streams = 0
+        self.full = 0
+        self.idle_after: int | None = None
+        self.refuse: Callable[[chunk_pb2.Chunk], status_pb2.Status | None] = lambda chunk: None
         self.deletes: list[Any] = []
         self.break_after: int | None = None
         self.fail_items: dict[str, int] = {}
@@ -98,6 +109,10 @@ class FakeService(
 
     def IndexChunks(self, requests: Any, context: Any) -> Iterator[Any]:
         self.streams += 1
+        self.opened_at.append(time.monotonic())
+        if self.full:
+            self.full -= 1
+            abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "32 streams are open", "OVERLOADED", delay_s=0.1)
         if self.break_always:
             context.abort(grpc.StatusCode.UNAVAILABLE, "restarting")
         for count, request in enumerate(requests):
@@ -106,11 +121,14 @@ class FakeService(
                 context.abort(grpc.StatusCode.UNAVAILABLE, "restarting")
             chunk = request.chunk
             self.received.append(chunk)
+            self.received_at.append(time.monotonic())
             if self.silent:
                 continue
             reply = index_service_pb2.IndexChunksResponse(item_id=request.item_id)
             code = next((code for text, code in self.fail_items.items() if text in chunk.content), None)
-            if code is not None:
+            if (refusal := self.refuse(chunk)) is not None:
+                reply.error.CopyFrom(refusal)
+            elif code is not None:
                 if self.fail_once:
                     self.fail_items.clear()
                 reply.error.CopyFrom(status_pb2.Status(code=code, message="the chunk is bad"))
@@ -125,6 +143,9 @@ class FakeService(
                     f"DISPOSITION_{disposition}"
                 )
             yield reply
+            if count + 1 == self.idle_after:
+                self.idle_after = None
+                abort(context, grpc.StatusCode.UNAVAILABLE, "nothing came for 300 s", "STREAM_IDLE")
 
     def ListFiles(self, request: Any, context: Any) -> Any:
         self.unlisted -= 1
@@ -287,6 +308,13 @@ def abort(
     context: Any, code: grpc.StatusCode, message: str, reason: str, field: str = "", delay_s: float = 0.0
 ) -> None:
     """End a call with details, as the real service does."""
+    context.abort_with_status(rpc_status.to_status(status(code, message, reason, field, delay_s)))
+
+
+def status(
+    code: grpc.StatusCode, message: str, reason: str, field: str = "", delay_s: float = 0.0
+) -> status_pb2.Status:
+    """What a call, or an item of one, failed by."""
     details: list[Any] = [error_details_pb2.ErrorInfo(reason=reason, domain="duovec")]
     if field:
         details.append(error_details_pb2.BadRequest(field_violations=[{"field": field, "description": message}]))
@@ -299,8 +327,7 @@ def abort(
         any_message = AnyMessage()
         any_message.Pack(detail)
         packed.append(any_message)
-    status = status_pb2.Status(code=code.value[0], message=message, details=packed)
-    context.abort_with_status(rpc_status.to_status(status))
+    return status_pb2.Status(code=code.value[0], message=message, details=packed)
 
 
 @contextlib.contextmanager

@@ -142,16 +142,14 @@ def test_a_broken_stream_is_resumed(service: FakeService, client: Client, tree: 
 def test_a_stream_that_keeps_breaking_is_given_up(
     service: FakeService, client: Client, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.client.backoff.random.uniform", lambda low, high: low)
-    pauses: list[float] = []
-    monkeypatch.setattr("gateway.client.stream.time.sleep", pauses.append)
+    """After a while, in which new calls come ever more slowly."""
+    monkeypatch.setattr("gateway.client.stream._PATIENCE_S", 0.7)
     service.break_always = True
     with pytest.raises(IndexingFailed, match=r"0 chunks are stored; run again to resume") as failure:
         index_tree(client, tree, "x")
     assert failure.value.code == grpc.StatusCode.UNAVAILABLE
-    assert service.streams == 9
-    # A gateway that restarts drains for up to 10 s, and starts in about 3 s.
-    assert sum(pauses) > 15
+    assert service.opened_at[-1] - service.opened_at[0] > 0.7
+    assert 3 <= service.streams <= 6
 
 
 def test_silence_is_given_up_with_no_more_than_the_window_on_the_way(
@@ -256,6 +254,25 @@ def test_progress_counts_every_file_once(client: Client, tree: Path) -> None:
     recorder = Recorder()
     index_tree(client, tree, "x", progress=recorder)
     assert (recorder.found, recorder.done, recorder.chunks) == (4, 4, 4)
+
+
+def test_progress_is_told_of_a_pause_and_may_end_the_run(service: FakeService, client: Client, tree: Path) -> None:
+    """A wait of minutes had better say why; and whoever gave up meanwhile is heard."""
+
+    class Impatient(NoProgress):
+        told: list[tuple[str, float]] = []  # noqa: RUF012 - of one test
+
+        def waiting(self, refusal: ClientError, seconds: float) -> None:
+            self.told.append((refusal.reason, seconds))
+            if len(self.told) == 2:
+                raise ClientError("the caller gave up", code=grpc.StatusCode.CANCELLED)
+
+    service.full = 9
+    with pytest.raises(IndexingFailed, match="the caller gave up"):
+        index_tree(client, tree, "x", progress=Impatient())
+    assert [reason for reason, _ in Impatient.told] == ["OVERLOADED"] * 2
+    assert all(0.1 <= seconds <= 0.4 for _, seconds in Impatient.told)
+    assert service.streams == 2
 
 
 def test_an_unreachable_service_names_the_next_step(tree: Path) -> None:

@@ -33,6 +33,8 @@ class CutCable:
     def chunk_done(self) -> None:
         raise ClientError("the cable was cut", code=grpc.StatusCode.UNAVAILABLE)
 
+    def waiting(self, refusal: ClientError, seconds: float) -> None: ...
+
 
 @pytest.fixture
 def service() -> FakeService:
@@ -217,6 +219,8 @@ def test_two_syncs_at_once_end_with_one_told(service: FakeService, client: Clien
         def file_done(self, path: str) -> None: ...
 
         def chunk_done(self) -> None: ...
+
+        def waiting(self, refusal: ClientError, seconds: float) -> None: ...
 
     sync_tree(client, repository.folder, "x")
     repository.commit({"a.py": "def a():\n    return 10\n"})

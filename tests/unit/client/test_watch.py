@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 
 from gateway.client.client import Client
@@ -12,7 +13,7 @@ from gateway.client.errors import ClientError
 from gateway.client.report import IndexReport
 from gateway.client.watch import watch_tree
 
-from .fake_service import FakeService, serving
+from .fake_service import FakeService, serving, status
 
 TIMEOUT_S = 30
 
@@ -156,6 +157,20 @@ def test_a_service_that_goes_away_is_waited_for(service: FakeService, tree: Path
             watcher.end()
     finally:
         watcher.stop.set()
+
+
+def test_a_service_that_is_not_in_time_is_waited_for(
+    service: FakeService, tree: Path, watching: Callable[[], Watcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Triton that hangs, say, until somebody starts it anew."""
+    monkeypatch.setattr("gateway.client.stream._PATIENCE_S", 0.3)
+    watcher = watching()
+    watcher.next()
+    service.refuse = lambda chunk: status(grpc.StatusCode.DEADLINE_EXCEEDED, "not in its time", "DEADLINE_EXCEEDED")
+    (tree / "a.py").write_text("def a():\n    return 10\n")
+    assert watcher.away.get(timeout=TIMEOUT_S).code == grpc.StatusCode.DEADLINE_EXCEEDED
+    service.refuse = lambda chunk: None
+    assert watcher.next().chunks_embedded == 1
 
 
 def test_what_does_not_pass_ends_the_watch(service: FakeService, tree: Path, watching: Callable[[], Watcher]) -> None:
