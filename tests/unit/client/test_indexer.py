@@ -143,7 +143,7 @@ def test_a_stream_that_keeps_breaking_is_given_up(
     service: FakeService, client: Client, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a while, in which new calls come ever more slowly."""
-    monkeypatch.setattr("gateway.client.stream._PATIENCE_S", 0.7)
+    monkeypatch.setattr("gateway.client.stream._FIRST_PATIENCE_S", 0.7)
     service.break_always = True
     with pytest.raises(IndexingFailed, match=r"0 chunks are stored; run again to resume") as failure:
         index_tree(client, tree, "x")
