@@ -117,8 +117,9 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
         self, requests: AsyncIterator[pb.IndexChunksRequest], context: Context
     ) -> AsyncIterator[pb.IndexChunksResponse]:
         """Embed and store chunks as they come, with a reply for every item after its commit."""
-        with self._admission.stream():
-            first = await anext(aiter(requests), None)
+        async with self._admission.stream() as stream:
+            received = stream.reading(requests)
+            first = await anext(received, None)
             if first is None:
                 return
             codebase_id = validation.codebase_id(first.codebase_id)
@@ -133,9 +134,10 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
 
             try:
                 async for response in in_batches(
-                    _chain(first, requests), answer, size_bytes=pb.IndexChunksRequest.ByteSize
+                    _chain(first, received), answer, size_bytes=pb.IndexChunksRequest.ByteSize
                 ):
                     yield response
+                    stream.answered()
             finally:
                 self._on_indexed()
 
