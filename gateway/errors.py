@@ -205,7 +205,7 @@ class QuotaExceeded(Overloaded):
 
 
 class BackendUnavailable(DuovecError):
-    """A dependency is down; the call may be repeated."""
+    """Not at this moment, mostly since a dependency is down; the call may be repeated."""
 
 
 class TritonUnavailable(BackendUnavailable):
@@ -218,6 +218,12 @@ class DatabaseUnavailable(BackendUnavailable):
     """PostgreSQL cannot be reached."""
 
     reason = "DATABASE_UNAVAILABLE"
+
+
+class StreamIdle(BackendUnavailable):
+    """The stream had nothing in work when another needed its place: what is left goes in a new one."""
+
+    reason = "STREAM_IDLE"
 
 
 class DeadlineExceeded(DuovecError):

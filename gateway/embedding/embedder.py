@@ -25,6 +25,11 @@ from gateway.embedding.vectors import Vectors
 from gateway.errors import BackendFault, BadVector, TextTooLong, TritonUnavailable
 from gateway.telemetry.stages import Stage, stage
 
+# More than any tokenizer puts around a text: beginning, end, and a space before it.
+_FRAME_TOKENS = 8
+# How many bytes of UTF-8 one that is not ASCII can become by normalization (NFKC): unicode.org/faq/normalization.html.
+_NORMALIZED_BYTES = 11
+
 EncoderOutput = tuple[NDArray[np.float32], dict[int, BadVector]]
 
 
@@ -123,6 +128,13 @@ class Embedder:
             if error := tokenizer.excess(rows[index], field):
                 return error
         return None
+
+    def may_exceed(self, passage: str) -> bool:
+        """Whether an encoder may be unable to read a text to its end; where not, that is sure without tokenizing it."""
+        return any(
+            _most_tokens(encoder.prompts[InputType.PASSAGE] + passage) > encoder.max_tokens
+            for encoder in (self.space.code, self.space.text)
+        )
 
     def half(self, role: Role) -> HalfEmbedder:
         """What embeds by one of the encoders alone."""
@@ -294,3 +306,11 @@ class Embedder:
         """Check again before the next vector."""
         for encoder in (self.space.code, self.space.text):
             self._encoders.doubt(encoder)
+
+
+def _most_tokens(text: str) -> int:
+    """Tokens that a text can have at most: each is of a byte of it at least, after normalization."""
+    size_bytes = len(text.encode())
+    # A character beyond ASCII has two bytes at least, one of them beyond its count.
+    foreign_bytes = 2 * (size_bytes - len(text))
+    return size_bytes + (_NORMALIZED_BYTES - 1) * foreign_bytes + _FRAME_TOKENS

@@ -1,17 +1,16 @@
 """How all who ask an encoder share its requests, and how bulk work makes room for those who wait for an answer."""
 
 import asyncio
-import contextvars
 import math
 import time
-from bisect import insort
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.embedding.row_pool import Batch, Row, RowPool
 from gateway.embedding.space import Encoder, InputType
 from gateway.errors import TritonUnavailable
 from gateway.telemetry.stages import Stage, stage
@@ -78,66 +77,6 @@ class Callers:
         return BESIDE_CALLERS if called else ALONE
 
 
-@dataclass(eq=False, slots=True)
-class _Batch:
-    """What one caller waits for; whose turn is earliest goes first."""
-
-    vectors_BD: NDArray[np.float32]
-    left: int
-    turn: float
-    deadline: float
-    begun: asyncio.Future[None]
-    done: asyncio.Future[None]
-    context: contextvars.Context = field(default_factory=contextvars.copy_context)
-
-
-@dataclass(eq=False, slots=True)
-class _Row:
-    ids_T: NDArray[np.int64]
-    batch: _Batch
-    index: int
-
-
-class _Pool:
-    """Rows that wait for one version of an encoder with one task, by length.
-
-    Each time the batch whose turn it is goes on, from its shortest row, and the rows of others that are as long or a
-    little longer go with it: neighbours in length make micro-batches with little padding.
-    """
-
-    def __init__(self, encoder: Encoder, input_type: InputType) -> None:
-        self.encoder = encoder
-        self.input_type = input_type
-        self.rows: list[_Row] = []
-
-    @property
-    def turn(self) -> float:
-        """The earliest of its batches."""
-        return min(row.batch.turn for row in self.rows)
-
-    def add(self, rows: Sequence[NDArray[np.int64]], batch: _Batch) -> None:
-        for index, ids_T in enumerate(rows):
-            insort(self.rows, _Row(ids_T, batch, index), key=_length)
-
-    def discard(self, batch: _Batch) -> None:
-        self.rows = [row for row in self.rows if row.batch is not batch]
-
-    def take(self, budgets: int) -> list[_Row]:
-        """Take the rows of so many micro-batches, cut as the backend cuts them: what is over would make a small one."""
-        start = min(range(len(self.rows)), key=lambda index: self.rows[index].batch.turn)
-        end, in_group = start, 0
-        while end < len(self.rows) and end - start < self.encoder.max_batch_size:
-            if in_group and (in_group + 1) * _length(self.rows[end]) > self.encoder.token_budget:
-                budgets -= 1
-                in_group = 0
-                if not budgets:
-                    break
-            in_group += 1
-            end += 1
-        taken, self.rows[start:end] = self.rows[start:end], []
-        return taken
-
-
 class Lane:
     """The work of one encoder that is as urgent: the rows of all batches together, a few requests at a time."""
 
@@ -155,8 +94,8 @@ class Lane:
         self._infer = infer
         self._quantum = quantum
         self._postponed_s = postponed_s
-        self._pools: dict[tuple[int, InputType], _Pool] = {}
-        self._running: dict[asyncio.Task[None], list[_Row]] = {}
+        self._pools: dict[tuple[int, InputType], RowPool] = {}
+        self._running: dict[asyncio.Task[None], list[Row]] = {}
 
     async def encode(
         self, encoder: Encoder, rows: Sequence[NDArray[np.int64]], input_type: InputType, timeout_s: float
@@ -175,8 +114,11 @@ class Lane:
         loop = asyncio.get_running_loop()
         now = loop.time()
         turn = now + self._postponed_s(sum(len(ids_T) for ids_T in rows))
-        batch = _Batch(vectors_BD, len(rows), turn, now + timeout_s, loop.create_future(), loop.create_future())
-        self._pools.setdefault((encoder.version, input_type), _Pool(encoder, input_type)).add(rows, batch)
+        batch = Batch(vectors_BD, len(rows), turn, now + timeout_s, loop.create_future(), loop.create_future())
+        key = (encoder.version, input_type)
+        if key not in self._pools:
+            self._pools[key] = RowPool(encoder, input_type)
+        self._pools[key].add(rows, batch)
         self._start()
         try:
             with stage(Stage.QUEUE, "wait for a turn"):
@@ -184,7 +126,7 @@ class Lane:
             with stage(Stage.INFER, f"encode {encoder.name}"):
                 await batch.done
         finally:
-            self._leave(batch)
+            self._leave(batch, key)
         return vectors_BD
 
     def _start(self) -> None:
@@ -194,7 +136,7 @@ class Lane:
             if len(self._running) >= self._quantum().in_flight_of(pool.encoder.instances):
                 break
             taken = pool.take(self._quantum().budgets)
-            if not pool.rows:
+            if not pool:
                 del self._pools[key]
             # In no caller's task: another caller's rows must not go when it does. Its trace shows the request.
             task = asyncio.create_task(self._run(pool, taken), context=taken[0].batch.context)
@@ -204,7 +146,7 @@ class Lane:
                 if not row.batch.begun.done():
                     row.batch.begun.set_result(None)
 
-    async def _run(self, pool: _Pool, taken: list[_Row]) -> None:
+    async def _run(self, pool: RowPool, taken: list[Row]) -> None:
         timeout_s = max(row.batch.deadline for row in taken) - asyncio.get_running_loop().time()
         try:
             vectors_BD = await self._infer(pool.encoder, [row.ids_T for row in taken], pool.input_type, timeout_s)
@@ -228,17 +170,12 @@ class Lane:
                     row.batch.done.set_exception(TritonUnavailable("the channel to Triton was closed"))
         self._start()
 
-    def _leave(self, batch: _Batch) -> None:
+    def _leave(self, batch: Batch, key: tuple[int, InputType]) -> None:
         """A batch is done, or its caller has gone: nothing more is asked for it. What was asked for goes on."""
         batch.begun.cancel()
         if not batch.done.cancel() and not batch.done.cancelled():
             batch.done.exception()  # whoever was cancelled meanwhile has not seen it
-        if batch.left:
-            for key, pool in list(self._pools.items()):
-                pool.discard(batch)
-                if not pool.rows:
-                    del self._pools[key]
-
-
-def _length(row: _Row) -> int:
-    return len(row.ids_T)
+        if batch.left and (pool := self._pools.get(key)) is not None:
+            pool.discard(batch)
+            if not pool:
+                del self._pools[key]

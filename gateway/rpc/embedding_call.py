@@ -1,7 +1,7 @@
 """What embedding does for a call, or for a batch of a stream, by whichever door it came."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -12,7 +12,7 @@ from gateway.embedding.triton import Priority
 from gateway.embedding.vectors import Vectors
 from gateway.errors import DuovecError, TextTooLong
 from gateway.rpc import validation
-from gateway.rpc.admission import Admission
+from gateway.rpc.admission import Admission, OpenStream
 from gateway.rpc.quotas import Quotas
 from gateway.spaces.serving import Serving
 from gateway.store.principals import PrincipalStore
@@ -142,7 +142,7 @@ class EmbeddingCalls:
             raise bad_vector
         return Embedded(served.fingerprint, tokenized, vectors)
 
-    def stream(self) -> AbstractContextManager[None]:
+    def stream(self) -> AbstractAsyncContextManager[OpenStream]:
         """Hold room for one stream; see `Admission.stream`."""
         return self._admission.stream()
 

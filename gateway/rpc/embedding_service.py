@@ -66,9 +66,11 @@ class EmbeddingServicer(pb_grpc.EmbeddingServiceServicer):
         self, requests: AsyncIterator[pb.StreamEmbedRequest], context: Context
     ) -> AsyncIterator[pb.StreamEmbedResponse]:
         """Embed texts as they come, with a reply for every item."""
-        with self._calls.stream():
-            async for response in in_batches(requests, self._answer, size_bytes=pb.StreamEmbedRequest.ByteSize):
+        async with self._calls.stream() as stream:
+            received = stream.reading(requests)
+            async for response in in_batches(received, self._answer, size_bytes=pb.StreamEmbedRequest.ByteSize):
                 yield response
+                stream.answered()
 
     async def _answer(self, requests: Sequence[pb.StreamEmbedRequest]) -> list[pb.StreamEmbedResponse]:
         await self._calls.check_key()

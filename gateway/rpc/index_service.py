@@ -1,30 +1,25 @@
 """IndexService: chunks in, stored with their vectors."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import grpc
 
 from duovec.v1 import index_service_pb2 as pb
 from duovec.v1 import index_service_pb2_grpc as pb_grpc
-from gateway.embedding.embedder import Embedder, TokenizedTexts
-from gateway.embedding.space import InputType
-from gateway.embedding.triton import Priority
-from gateway.errors import DuovecError, InvalidInput, NotFound, SpaceMismatch
+from gateway.errors import InvalidInput, NotFound, SpaceMismatch
 from gateway.rpc import paging, validation
 from gateway.rpc.admission import Admission
+from gateway.rpc.chunk_indexing import ChunkIndexer, Indexed, Item
 from gateway.rpc.chunk_messages import chunk_message
 from gateway.rpc.interceptors import status_of
 from gateway.rpc.quotas import Quotas
 from gateway.rpc.streaming import in_batches
 from gateway.spaces.filling import BesideFiller
-from gateway.spaces.serving import ServedSpace, Serving
+from gateway.spaces.serving import Serving
 from gateway.store.access import Role
 from gateway.store.chunks import ChunkStore
 from gateway.store.codebases import CodebaseStore
-from gateway.store.rows import ChunkRow, PendingChunk, StoredChunk
 from gateway.store.space_vectors import SpaceVectorStore
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -32,49 +27,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 MAX_SELECTORS = 1000
 MAX_NEIGHBORS = 20
 
-# Four times what ordinary code has for both encoders, so that only what they cut is counted by characters.
-_CHARS_PER_TOKEN = 8
-
 _DISPOSITIONS = {
     "EMBEDDED": pb.IndexedChunk.DISPOSITION_EMBEDDED,
     "REUSED": pb.IndexedChunk.DISPOSITION_REUSED,
     "UNCHANGED": pb.IndexedChunk.DISPOSITION_UNCHANGED,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Item:
-    """A valid chunk on its way."""
-
-    item_id: str
-    row: ChunkRow
-    passage: str
-    truncate: bool
-    space: str
-    """Fingerprint of the space that its caller relies on; empty for any."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """Items as an embedder reads them: the one that was active when they came."""
-
-    items: Sequence[_Item]
-    embedder: Embedder
-    tokenized: TokenizedTexts
-
-    @property
-    def work_tokens(self) -> int:
-        """What it costs: a text that the encoders read only the beginning of is held, and stored, to its end."""
-        characters = sum(len(item.passage) for item in self.items)
-        return max(self.tokenized.token_count, characters // _CHARS_PER_TOKEN)
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What became of it."""
-
-    stored: StoredChunk
-    truncated: bool
 
 
 class IndexServicer(pb_grpc.IndexServiceServicer):
@@ -106,10 +63,11 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
         """
         self._serving = serving
         self._chunks = chunks
-        self._beside = BesideFiller(vectors, serving)
+        self._indexer = ChunkIndexer(
+            serving, chunks, BesideFiller(vectors, serving), admission, quotas, timeout_s=timeout_s
+        )
         self._codebases = codebases
         self._admission = admission
-        self._quotas = quotas
         self._timeout_s = timeout_s
         self._on_indexed = on_indexed
 
@@ -117,8 +75,9 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
         self, requests: AsyncIterator[pb.IndexChunksRequest], context: Context
     ) -> AsyncIterator[pb.IndexChunksResponse]:
         """Embed and store chunks as they come, with a reply for every item after its commit."""
-        with self._admission.stream():
-            first = await anext(aiter(requests), None)
+        async with self._admission.stream() as stream:
+            received = stream.reading(requests)
+            first = await anext(received, None)
             if first is None:
                 return
             codebase_id = validation.codebase_id(first.codebase_id)
@@ -133,9 +92,10 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
 
             try:
                 async for response in in_batches(
-                    _chain(first, requests), answer, size_bytes=pb.IndexChunksRequest.ByteSize
+                    _chain(first, received), answer, size_bytes=pb.IndexChunksRequest.ByteSize
                 ):
                     yield response
+                    stream.answered()
             finally:
                 self._on_indexed()
 
@@ -143,7 +103,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
         self, codebase_id: str, codebase_key: int, requests: Sequence[pb.IndexChunksRequest]
     ) -> list[pb.IndexChunksResponse]:
         responses: list[pb.IndexChunksResponse] = []
-        items: list[_Item] = []
+        items: list[Item] = []
         for request in requests:
             try:
                 item = _item(codebase_id, request)
@@ -151,24 +111,9 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
                 items.append(item)
             except (InvalidInput, SpaceMismatch) as exc:
                 responses.append(pb.IndexChunksResponse(item_id=request.item_id, error=status_of(exc)))
-        if not items:
-            return responses
-        embedder = self._serving.active.embedder
-        batch = _Batch(items, embedder, await _tokenize(embedder, items))
-        await self._quotas.wait(batch.tokenized.token_count)
-        try:
-            async with self._admission.turn(batch.work_tokens), self._serving.writing():
-                async with asyncio.timeout(self._timeout_s):
-                    outcomes = await self._serving.call(lambda space: self._store(space, codebase_key, batch))
-                # What is new gets its vectors in the spaces beside the active one, too.
-                await self._beside.fill(_new_chunks(codebase_key, items, outcomes), timeout_s=self._timeout_s)
-        except NotFound:
-            # The codebase is being deleted: no item of the stream can be stored any more.
-            raise
-        except (DuovecError, TimeoutError) as exc:
-            outcomes = [exc] * len(items)
+        outcomes = await self._indexer.index(codebase_key, items)
         for item, outcome in zip(items, outcomes, strict=True):
-            if isinstance(outcome, _Outcome):
+            if isinstance(outcome, Indexed):
                 indexed = pb.IndexedChunk(
                     chunk_id=outcome.stored.chunk_id,
                     disposition=_DISPOSITIONS[outcome.stored.disposition],
@@ -178,68 +123,6 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
             else:
                 responses.append(pb.IndexChunksResponse(item_id=item.item_id, error=status_of(outcome)))
         return responses
-
-    async def _store(self, space: ServedSpace, codebase_key: int, batch: _Batch) -> list[_Outcome | Exception]:
-        """Store a batch: what is there stays, what has a vector gets it, the rest is embedded."""
-        items, tokenized = batch.items, batch.tokenized
-        if batch.embedder is not space.embedder:
-            tokenized = await _tokenize(space.embedder, items)
-        outcomes: list[_Outcome | Exception | None] = [None] * len(items)
-        rows = [item.row for item in items]
-        existing = await self._chunks.find_existing(codebase_key, space.space_key, rows, timeout_s=self._timeout_s)
-        reused: list[int] = []
-        new: list[int] = []
-        for index, item in enumerate(items):
-            if error := space.mismatch(item.space):
-                # Another space was activated since the item was looked at.
-                outcomes[index] = error
-                continue
-            excess = space.embedder.excess(tokenized, index, "chunk.content")
-            if excess is not None and not item.truncate:
-                outcomes[index] = excess
-            elif index in existing.unchanged:
-                stored = StoredChunk(existing.unchanged[index], "UNCHANGED")
-                outcomes[index] = _Outcome(stored, tokenized.is_truncated(index))
-            elif item.row.text_sha256 in existing.reusable:
-                reused.append(index)
-            else:
-                new.append(index)
-        ids = await self._chunks.insert_reused(
-            codebase_key, space.space_key, [rows[index] for index in reused], timeout_s=self._timeout_s
-        )
-        for index, chunk_id in zip(reused, ids, strict=True):
-            if chunk_id is None:
-                # The chunk that had this text was deleted meanwhile.
-                new.append(index)
-            else:
-                outcomes[index] = _Outcome(StoredChunk(chunk_id, "REUSED"), tokenized.is_truncated(index))
-        # Of texts that are the same in this batch one is embedded.
-        embedded_at: dict[bytes, int] = {}
-        for index in new:
-            embedded_at.setdefault(rows[index].text_sha256, index)
-        unique = list(embedded_at.values())
-        if unique:
-            vectors = await space.embedder.encode(
-                tokenized.select(unique), priority=Priority.BULK, timeout_s=self._timeout_s
-            )
-            position = {rows[index].text_sha256: at for at, index in enumerate(unique)}
-            good = []
-            for index in new:
-                bad_vector = vectors.errors.get(position[rows[index].text_sha256])
-                if bad_vector is None:
-                    good.append(index)
-                else:
-                    outcomes[index] = bad_vector
-            chunk_ids = await self._chunks.insert(
-                codebase_key,
-                space.space_key,
-                [rows[index] for index in good],
-                vectors.vectors_BV[[position[rows[index].text_sha256] for index in good]],
-                timeout_s=self._timeout_s,
-            )
-            for index, chunk_id in zip(good, chunk_ids, strict=True):
-                outcomes[index] = _Outcome(StoredChunk(chunk_id, "EMBEDDED"), tokenized.is_truncated(index))
-        return [outcome for outcome in outcomes if outcome is not None]
 
     async def ListFiles(self, request: pb.ListFilesRequest, context: Context) -> pb.ListFilesResponse:  # noqa: N802
         """List the stored versions of files."""
@@ -302,28 +185,14 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
         return await self._codebases.get_key(validation.codebase_id(codebase_id), role=role, timeout_s=self._timeout_s)
 
 
-async def _tokenize(embedder: Embedder, items: Sequence[_Item]) -> TokenizedTexts:
-    return await embedder.tokenize([item.passage for item in items], InputType.PASSAGE)
-
-
-def _new_chunks(
-    codebase_key: int, items: Sequence[_Item], outcomes: Sequence[_Outcome | Exception]
-) -> list[PendingChunk]:
-    return [
-        PendingChunk(outcome.stored.chunk_id, codebase_key, item.row.symbol, item.row.content, item.row.text_sha256)
-        for item, outcome in zip(items, outcomes, strict=True)
-        if isinstance(outcome, _Outcome) and outcome.stored.disposition != "UNCHANGED"
-    ]
-
-
-def _item(codebase_id: str, request: pb.IndexChunksRequest) -> _Item:
+def _item(codebase_id: str, request: pb.IndexChunksRequest) -> Item:
     validation.label("item_id", request.item_id, limit=validation.MAX_ITEM_ID_CHARS, required=True)
     if request.codebase_id != codebase_id:
         raise InvalidInput(
             "codebase_id", f"is {request.codebase_id[:80]!r} in a stream of {codebase_id!r}; open a stream a codebase"
         )
     row, passage = validation.chunk("chunk", request.chunk)
-    return _Item(request.item_id, row, passage, request.truncate, request.space)
+    return Item(request.item_id, row, passage, request.truncate, request.space)
 
 
 async def _chain(

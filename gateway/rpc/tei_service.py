@@ -66,14 +66,15 @@ class TeiEmbedServicer(pb_grpc.EmbedServicer):
         self, requests: AsyncIterator[pb.EmbedRequest], context: Context
     ) -> AsyncIterator[pb.EmbedResponse]:
         """Embed texts as they come, with a reply for each, in order; a bad one ends the stream."""
-        with self._calls.stream():
+        async with self._calls.stream() as stream:
             # One batch at a time: replies carry no name, their order says whose they are.
             async for outcome in in_batches(
-                requests, self._answer, size_bytes=pb.EmbedRequest.ByteSize, batches_in_flight=1
+                stream.reading(requests), self._answer, size_bytes=pb.EmbedRequest.ByteSize, batches_in_flight=1
             ):
                 if isinstance(outcome, DuovecError):
                     raise outcome
                 yield outcome
+                stream.answered()
 
     async def _answer(self, requests: Sequence[pb.EmbedRequest]) -> list[pb.EmbedResponse | DuovecError]:
         await self._calls.check_key()

@@ -40,6 +40,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_QUOTA_EXCEEDED: _ClassVar[ErrorReason]
     ERROR_REASON_REVISION_CHANGED: _ClassVar[ErrorReason]
     ERROR_REASON_MODEL_NOT_FOUND: _ClassVar[ErrorReason]
+    ERROR_REASON_STREAM_IDLE: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_INVALID_INPUT: ErrorReason
 ERROR_REASON_TEXT_TOO_LONG: ErrorReason
@@ -74,3 +75,4 @@ ERROR_REASON_TRAINING_RUN_ENDED: ErrorReason
 ERROR_REASON_QUOTA_EXCEEDED: ErrorReason
 ERROR_REASON_REVISION_CHANGED: ErrorReason
 ERROR_REASON_MODEL_NOT_FOUND: ErrorReason
+ERROR_REASON_STREAM_IDLE: ErrorReason

@@ -81,6 +81,9 @@ class Embedder:
     def excess(self, tokenized: Texts, index: int, field: str) -> None:
         return None
 
+    def may_exceed(self, passage: str) -> bool:
+        return False
+
     async def encode(self, tokenized: Texts, **options: Any) -> Vectors:
         self.call_count += 1
         if self.hangs:

@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
+from gateway.embedding import embedder as embedder_module
 from gateway.embedding.embedder import Embedder, QueryVector
 from gateway.embedding.space import Encoder, InputType, Space
 from gateway.embedding.triton import Priority
@@ -223,3 +226,39 @@ async def test_a_query_without_a_usable_vector_is_an_error(embedder: Embedder, t
     triton.errors["text"] = {0: BadVector("norm 0.0")}
     with pytest.raises(BadVector, match=r"^norm 0\.0$"):
         await embed_query(embedder, "a")
+
+
+NASTY = [
+    "",
+    "plain text",
+    "\x00\x07\t\r\n ",
+    "naïve",
+    "한국어",
+    "\u1f82\u0390\u0130",
+    "\ufdfa" * 5,
+    "😀👩‍👩‍👧",
+    "\U0001d160",
+    "ﬃ²",
+]
+
+
+@pytest.mark.parametrize("normalizer", [normalizers.NFKC(), normalizers.NFKD(), normalizers.BertNormalizer()])
+@pytest.mark.parametrize("text", NASTY)
+def test_a_text_that_is_short_enough_by_its_bytes_has_no_more_tokens(text: str, normalizer: Any) -> None:
+    """By a tokenizer that has a token for each byte, and none for two, after all that normalization makes of them."""
+    alphabet = {byte: number for number, byte in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(models.BPE(vocab=alphabet, merges=[]))
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    assert len(tokenizer.encode(text).ids) <= embedder_module._most_tokens(text)
+
+
+def test_a_text_that_may_exceed_a_limit_is_one_that_may(embedder: Embedder) -> None:
+    """The encoders read 8 tokens, and eight more are what may stand around a text."""
+    assert embedder.may_exceed("a")
+    limits = {"max_tokens": 100}
+    embedder.space = replace(
+        embedder.space, code=replace(embedder.space.code, **limits), text=replace(embedder.space.text, **limits)
+    )
+    assert not embedder.may_exceed("a" * 92)
+    assert embedder.may_exceed("a" * 93)

@@ -2,22 +2,23 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
 from gateway.embedding import meter as meter_module
 from gateway.embedding.meter import TokenMeter
-from gateway.errors import Overloaded
+from gateway.errors import Overloaded, StreamIdle
+from gateway.rpc import admission as admission_module
 from gateway.rpc import room as room_module
-from gateway.rpc.admission import BULK_TOKENS, SEARCH_TOKENS, Admission
+from gateway.rpc.admission import BULK_TOKENS, IDLE_S, SEARCH_TOKENS, Admission, OpenStream
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time that the modules see, as the one element of a list."""
     now = [1000.0]
-    for module in (room_module, meter_module):
+    for module in (admission_module, room_module, meter_module):
         monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     return now
 
@@ -64,20 +65,76 @@ def test_a_search_is_a_small_call_whatever_the_limit() -> None:
         pass
 
 
-def test_one_stream_too_many_is_refused(admission: Admission) -> None:
-    """The message has the open streams and the limit."""
-    with admission.stream(), admission.stream():
-        with pytest.raises(Overloaded) as caught, admission.stream():
-            pass
+async def test_one_stream_too_many_is_refused(admission: Admission, clock: list[float]) -> None:
+    """The message has the open streams and the limit; none of them was idle for long enough."""
+    async with admission.stream(), admission.stream():
+        clock[0] += 0.9 * IDLE_S
+        with pytest.raises(Overloaded) as caught:
+            await anext(place(admission))
         assert str(caught.value) == "2 streams are open, the limit is 2; retry in 1 s"
         assert caught.value.retry_after_s == 1.0
 
 
-def test_a_failed_stream_releases_its_place(admission: Admission) -> None:
+async def test_a_failed_stream_releases_its_place(admission: Admission) -> None:
     for _ in range(3):
-        with pytest.raises(KeyError), admission.stream():
-            raise KeyError
+        with pytest.raises(KeyError):
+            async with admission.stream():
+                raise KeyError
     assert repr(admission) == "<Admission tokens=0/1000 streams=0/2 bulk_tokens=0>"
+
+
+async def place(admission: Admission, *items: str) -> AsyncIterator[OpenStream]:
+    """A stream that takes items and has them in work, or waits for more, until it is ended or closed."""
+
+    async def sent() -> AsyncIterator[str]:
+        for item in items:
+            yield item
+
+    async with admission.stream() as stream:
+        async for _ in stream.reading(sent()):
+            pass
+        yield stream
+        await asyncio.Event().wait()
+
+
+async def test_a_stream_that_was_idle_longest_gives_its_place_away(admission: Admission, clock: list[float]) -> None:
+    """Streams that send nothing would else keep everybody out for as long as they are open."""
+    longer, idle = place(admission), place(admission)
+    await anext(longer)
+    clock[0] += 1
+    stream = await anext(idle)
+    waiting = [asyncio.create_task(anext(held)) for held in (longer, idle)]
+    await asyncio.sleep(0)
+    clock[0] += IDLE_S
+    async with admission.stream():
+        with pytest.raises(StreamIdle, match="nothing came for 10 s or longer.*open a new one"):
+            await waiting[0]
+        assert repr(admission) == "<Admission tokens=0/1000 streams=2/2 bulk_tokens=0>"
+        assert not waiting[1].done()
+        assert stream.idle_s == IDLE_S
+    assert admission.refused_stream_count == 0
+    waiting[1].cancel()
+    await asyncio.gather(waiting[1], return_exceptions=True)
+    assert admission.stream_count == 0
+
+
+async def test_a_stream_with_an_item_in_work_keeps_its_place(admission: Admission, clock: list[float]) -> None:
+    """However long its batch stands in line; it is idle from the last reply on."""
+    async with AsyncExitStack() as stack:
+        for _ in range(2):
+            working = place(admission, "a", "b")
+            stack.push_async_callback(working.aclose)  # type: ignore[attr-defined]
+            stream = await anext(working)
+        clock[0] += 10 * IDLE_S
+        with pytest.raises(Overloaded):
+            await anext(place(admission))
+        stream.answered()
+        with pytest.raises(Overloaded):
+            await anext(place(admission))
+        stream.answered()
+        assert stream.idle_s == 0
+        clock[0] += IDLE_S
+        assert stream.idle_s == IDLE_S
 
 
 class Line:

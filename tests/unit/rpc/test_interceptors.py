@@ -56,6 +56,7 @@ CASES = [
     (errors.BackendUnavailable("down"), code_pb2.UNAVAILABLE, "INTERNAL", "down"),
     (errors.TritonUnavailable("no Triton"), code_pb2.UNAVAILABLE, "TRITON_UNAVAILABLE", "no Triton"),
     (errors.DatabaseUnavailable("no database"), code_pb2.UNAVAILABLE, "DATABASE_UNAVAILABLE", "no database"),
+    (errors.StreamIdle("nothing came"), code_pb2.UNAVAILABLE, "STREAM_IDLE", "nothing came"),
     (errors.DeadlineExceeded("too late"), code_pb2.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", "too late"),
     (errors.BackendFault("secret"), code_pb2.INTERNAL, "INTERNAL", HIDDEN),
     (errors.BadVector("norm 0.0"), code_pb2.INTERNAL, "BAD_VECTOR", "norm 0.0; nothing was stored"),
