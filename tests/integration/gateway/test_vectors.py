@@ -196,7 +196,7 @@ async def test_a_stream_answers_every_item(
         replies = {reply.item_id: reply async for reply in call}
     assert len(replies) == 66
     assert "text: is empty" in replies["blank"].error.message
-    assert replies["long"].error.message.startswith("text: 3002 tokens")
+    assert replies["long"].error.message.startswith("text: 15000 characters")
     for index in range(64):
         vector_V = np.frombuffer(replies[str(index)].embedding.vector.float32_le, "<f4")
         assert float(vector_V @ expected_BV[index]) > 0.9999
