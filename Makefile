@@ -65,6 +65,7 @@ bench: $(VENV)/installed
 	@$(BIN)/duovec-export publish --pair compact --repository "$(DATA_DIR)/model_repository" --if-missing
 	$(BIN)/python -m tests.benchmarks.service
 	$(BIN)/python -m tests.benchmarks.throughput
+	$(BIN)/python -m tests.benchmarks.growth
 	$(BIN)/python -m tests.benchmarks.interference
 	$(BIN)/python -m tests.benchmarks.cache
 	$(BIN)/python -m tests.benchmarks.observation
@@ -106,7 +107,9 @@ sbom: $(VENV)/installed
 	done
 
 # torch first, as this machine has it, for CPUs or CUDA; then exactly what is locked. A module is compiled when it is first
-# imported: most of 27,000 never are, and all of them took longer than anything else here.
+# imported: most of 27,000 never are, and all of them took longer than anything else here. And it is kept compiled,
+# whatever the environment says: torch alone would be compiled by each of hundreds of processes.
+unexport PYTHONDONTWRITEBYTECODE
 PIP_INSTALL := $(BIN)/pip install --quiet --no-compile
 
 $(VENV)/installed: pyproject.toml requirements/dev.txt
