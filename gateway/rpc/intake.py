@@ -6,14 +6,15 @@ parsed, where too many bytes are in work.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Any
 
 import grpc
 
 from gateway.errors import InvalidInput
 from gateway.rpc.handlers import Stream, Unary, is_own, parsed
+from gateway.rpc.places import PlacesByOwner
 from gateway.rpc.room import Held, Room
 from gateway.store.caller import current_principal_key
 
@@ -23,6 +24,8 @@ RECEIVED_AT_ONCE = 32
 """Requests: with the most that one may have 256 MB."""
 RECEIVED_AT_ONCE_OF_ONE = 16
 """Of a single principal, who may send them slowly: the other half is for others."""
+RECEIVED_WITHIN_S = 30.0
+"""One request, from its turn on."""
 BYTES_IN_WORK = 128 * 1024 * 1024
 """Of all unary requests; parsed, each takes as much once more."""
 
@@ -44,16 +47,13 @@ class Intake:
         """Args: bytes_in_work: Of all. at_once, at_once_of_one: Requests being received, of all and of one caller."""
         self.in_work = Room(bytes_in_work, "bytes of requests", small=bytes_in_work // 64)
         self._places = asyncio.Semaphore(at_once)
-        self._at_once_of_one = at_once_of_one
-        self._places_of: dict[int | None, asyncio.Semaphore] = {}
-        self._users_of: dict[int | None, int] = {}
+        self._places_of_callers = PlacesByOwner(at_once_of_one)
 
     @asynccontextmanager
     async def receiving(self) -> AsyncIterator[None]:
         """Receive one request of the caller in the block, in its turn."""
-        with self._places_of_caller() as own:
-            async with own, self._places:
-                yield
+        async with self._places_of_callers.one(current_principal_key()), self._places:
+            yield
 
     def hold(self, byte_count: int) -> AbstractContextManager[Held]:
         """Hold room for one request that was received.
@@ -62,18 +62,6 @@ class Intake:
             Overloaded: There is none.
         """
         return self.in_work.hold(byte_count)
-
-    @contextmanager
-    def _places_of_caller(self) -> Iterator[asyncio.Semaphore]:
-        key = current_principal_key()
-        places = self._places_of.setdefault(key, asyncio.Semaphore(self._at_once_of_one))
-        self._users_of[key] = self._users_of.get(key, 0) + 1
-        try:
-            yield places
-        finally:
-            self._users_of[key] -= 1
-            if not self._users_of[key]:
-                del self._users_of[key], self._places_of[key]
 
 
 class IntakeInterceptor(grpc.aio.ServerInterceptor):
@@ -103,7 +91,7 @@ class IntakeInterceptor(grpc.aio.ServerInterceptor):
 
     def _unary(self, method: Unary, parse: Callable[[bytes], Any]) -> Unary:
         async def call(requests: AsyncIterator[bytes], context: Context) -> Any:
-            async with self._intake.receiving():
+            async with self._intake.receiving(), asyncio.timeout(RECEIVED_WITHIN_S):
                 # The iterator would keep it until the call's objects are collected.
                 data: Any = await context.read()
             if data is grpc.aio.EOF:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
@@ -15,6 +14,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from gateway import errors
 from gateway.rpc.handlers import Stream, Unary, is_own, parsed, wrapped
+from gateway.rpc.places import PlacesByOwner
 from gateway.telemetry import stages
 
 logger = logging.getLogger(__name__)
@@ -36,8 +36,9 @@ _CODES: tuple[tuple[type[errors.DuovecError], "code_pb2.Code"], ...] = (
     (errors.DeadlineExceeded, code_pb2.DEADLINE_EXCEEDED),
 )
 _GRPC_CODES = {code.value[0]: code for code in grpc.StatusCode}
-# Requests without a key, of up to 8 MB each, and how long one may take to come: those of health have some bytes.
-_RECEIVED_AT_ONCE = 16
+# Requests without a key, of up to 8 MB each, and how long one may take to come: those of health have some bytes. Each
+# host has its own places, so that who holds them holds up nobody's probes.
+_RECEIVED_AT_ONCE = 8
 _RECEIVED_WITHIN_S = 5.0
 # The event loop itself keeps no task alive.
 _ending: set[asyncio.Task[None]] = set()
@@ -81,6 +82,7 @@ def reason_of(exc: Exception) -> str:
 
 async def _abort(context: Context, exc: Exception) -> NoReturn:
     status = status_of(exc)
+    _let_go(exc)
     if (recorder := stages.current()) is not None:
         recorder.reason = reason_of(exc)
         packed = AnyMessage()
@@ -95,19 +97,29 @@ async def _abort(context: Context, exc: Exception) -> NoReturn:
 
 
 def _let_go(exc: BaseException) -> None:
-    """Empty the frames that an error came through, which have ended.
+    """Forget the frames that an error came through.
 
     gRPC's objects keep the error of a call in a cycle, and frames of ours would keep requests of megabytes with it
-    until Python's collector comes by, which may be after hundreds of calls.
+    until Python's collector comes by, which may be after hundreds of calls. The frames themselves are left alone: calls
+    that share a request to Triton share its error, and another one may still work in them.
     """
-    traceback.clear_frames(exc.__traceback__)
+    seen: BaseException | None = exc
+    while seen is not None and (seen.__traceback__ or seen is exc):
+        seen.__traceback__ = None
+        seen = seen.__cause__ or seen.__context__
+
+
+def _host(context: Context) -> str:
+    """Of the peer: `ipv4:127.0.0.1:50000` without its port."""
+    return (context.peer() or "").rpartition(":")[0]
 
 
 class _Public:
     """Calls the services that are not ours, which need no key, with what parses; gRPC itself would answer UNKNOWN."""
 
     def __init__(self) -> None:
-        self._places = asyncio.Semaphore(_RECEIVED_AT_ONCE)
+        self._receiving = PlacesByOwner(_RECEIVED_AT_ONCE)
+        self._streams = PlacesByOwner(_RECEIVED_AT_ONCE)
 
     def wrapped(self, handler: Any) -> Any:
         """A handler that gRPC gives a stream of unparsed requests, whatever its method has."""
@@ -120,17 +132,18 @@ class _Public:
                 _let_go(exc)
                 raise
 
-        async def unary_stream(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
-            async for response in handler.unary_stream(await self._one(parse, context), context):
-                yield response
+        async def unary_stream(requests: AsyncIterator[bytes], context: Context) -> Any:
+            # That of health writes its replies to the context.
+            return await handler.unary_stream(await self._one(parse, context), context)
 
         async def parsed(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
             async for data in requests:
                 yield await self._parsed(parse, data, context)
 
         async def stream_stream(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
-            async for response in handler.stream_stream(parsed(requests, context), context):
-                yield response
+            async with self._streams.one(_host(context)):
+                async for response in handler.stream_stream(parsed(requests, context), context):
+                    yield response
 
         serialize = handler.response_serializer
         if handler.unary_unary:
@@ -140,7 +153,7 @@ class _Public:
 
     async def _one(self, parse: Callable[[bytes], Any], context: Context) -> Any:
         try:
-            async with asyncio.timeout(_RECEIVED_WITHIN_S), self._places:
+            async with asyncio.timeout(_RECEIVED_WITHIN_S), self._receiving.one(_host(context)):
                 data: Any = await context.read()
         except TimeoutError as exc:
             await _abort(context, exc)
@@ -203,10 +216,10 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             try:
                 async with asyncio.timeout(self._timeout_s):
                     return await method(request, context)
-            except BaseException as exc:
+            except asyncio.CancelledError as exc:
                 _let_go(exc)
-                if not isinstance(exc, Exception):
-                    raise
+                raise
+            except Exception as exc:  # noqa: BLE001 - the outermost edge
                 await _abort(context, exc)
 
         return call
@@ -217,10 +230,10 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                 async for response in method(requests, context):
                     with _read_within(self._timeout_s, context):
                         yield response
-            except BaseException as exc:
+            except asyncio.CancelledError as exc:
                 _let_go(exc)
-                if not isinstance(exc, Exception):
-                    raise
+                raise
+            except Exception as exc:  # noqa: BLE001 - the outermost edge
                 await _abort(context, exc)
 
         return call

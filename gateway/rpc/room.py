@@ -11,6 +11,7 @@ _MIN_RETRY_S, _MAX_RETRY_S = 0.05, 30.0
 _UNMEASURED_RETRY_S = 1.0
 _HALF_LIFE_S = 10.0
 """Of the time in which the room was half full: what was seen in the last rush is the best guess for the next one."""
+_LEAST_RUSH_S = 1.0
 _SHARE_OF_LARGE = 7 / 8
 """What is left is for small calls: a search must not wait for hundreds of texts."""
 
@@ -42,8 +43,8 @@ class Room:
 
     Attributes:
         pending: What is in work.
-        limit: Its limit. Large calls have seven eighths of it; one that has more goes when no other large one is in
-            work, and counts as so much.
+        limit: Its limit. Large calls have seven eighths of it. One that is alone among them goes whatever it has, and
+            whatever small ones hold, and counts as seven eighths at most.
         refused_count: Calls refused so far.
     """
 
@@ -70,6 +71,7 @@ class Room:
         self._pending_of_large = 0
         self._promises: deque[tuple[float, int]] = deque()
         self._promised = 0
+        self._promised_to_large = 0
         # For how long it was half full, and how much went away then: who is alone does not show what many get.
         self._busy_s = 0.0
         self._gone = 0.0
@@ -78,7 +80,8 @@ class Room:
     @property
     def rate(self) -> float | None:
         """How much goes away in a second of a rush, beside all other work; None while that is unknown."""
-        return self._gone / self._busy_s if self._gone and self._busy_s else self._guess_rate()
+        # A single call that fails at once would make it thousands of times the truth.
+        return self._gone / self._busy_s if self._gone and self._busy_s >= _LEAST_RUSH_S else self._guess_rate()
 
     @contextmanager
     def hold(self, count: int) -> Iterator[Held]:
@@ -98,15 +101,20 @@ class Room:
 
     def change(self, held: Held, count: int) -> None:
         """Let one call hold another count than before; errors as of `hold`."""
-        if count > self._small:
-            others = self._pending_of_large - self._large(self._held.get(held, 0))
-            limit = self._limit_of_large
-        else:
-            others, limit = self.pending - self._held.get(held, 0), self.limit
-        if others + min(count, limit) > limit:
-            self._refuse(held, others, count, limit)
+        before = self._held.get(held, 0)
+        others, others_of_large = self.pending - before, self._pending_of_large - self._large(before)
+        counted = min(count, self._limit_of_large)
+        if count <= self._small:
+            if count and others + count > self.limit:
+                self._refuse(held, others, count, self.limit)
+        # Where it is the only large one it goes beside any number of small ones, which might never end.
+        elif others_of_large:
+            if others_of_large + counted > self._limit_of_large:
+                self._refuse(held, others_of_large, count, self._limit_of_large)
+            if others + counted > self.limit:
+                self._refuse(held, others, count, self.limit)
         held.count = count
-        self._take(held, min(count, limit))
+        self._take(held, counted)
 
     def _large(self, count: int) -> int:
         return count if count > self._small else 0
@@ -136,34 +144,41 @@ class Room:
         self.refused_count += 1
         now = time.monotonic()
         while self._promises and self._promises[0][0] <= now:
-            self._promised -= self._promises.popleft()[1]
+            past = self._promises.popleft()[1]
+            self._promised -= past
+            self._promised_to_large -= self._large(past)
         rate = self.rate
         delay_s = _UNMEASURED_RETRY_S
         if rate is not None:
-            delay_s = self._freed(held, others + self._promised + min(count, limit) - limit, now, rate) / rate
+            # Small calls have a part of their own, which those who were promised the other one do not take.
+            promised = self._promised if self._large(count) else self._promised - self._promised_to_large
+            excess = others + promised + min(count, limit) - limit
+            delay_s = self._freed(held, excess, now, rate, of_large=limit != self.limit) / rate
         delay_s = min(max(delay_s, _MIN_RETRY_S), _MAX_RETRY_S)
         # In order of their times: each is told a later one, but for those at the bounds.
         due = max(now + delay_s, self._promises[-1][0] if self._promises else 0.0)
         self._promises.append((due, min(count, limit)))
         self._promised += min(count, limit)
+        self._promised_to_large += self._large(min(count, limit))
         raise Overloaded(
             f"{others:,} {self._unit} are in work and {count:,} more exceed the limit of "
             f"{limit:,}; retry in {delay_s:.2f} s",
             retry_after_s=delay_s,
         )
 
-    def _freed(self, held: Held, excess: int, now: float, rate: float) -> float:
+    def _freed(self, held: Held, excess: int, now: float, rate: float, *, of_large: bool) -> float:
         """How much must still be worked off until `excess` is free: calls free what they hold when they end.
 
         They are taken to end in the order in which they came, as if one was worked at after the other.
         """
-        done, worked_off = None, 0.0
+        done, worked_off, freed = None, 0.0, 0
         for other, count in self._held.items():
             if other is held or not count:
                 continue
             if done is None:
                 done = min((now - other.begun_at) * rate, 0.9 * count)
             worked_off += count
-            if worked_off >= excess:
-                break
-        return max(worked_off, excess) - (done or 0.0)
+            freed += self._large(count) if of_large else count
+            if freed >= excess:
+                return worked_off - done
+        return worked_off + excess - freed - (done or 0.0)

@@ -10,6 +10,8 @@ from typing import Any
 import grpc
 import pytest
 from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 from duovec.v1 import codebase_service_pb2 as codebase_pb
 from duovec.v1 import codebase_service_pb2_grpc as codebase_grpc
@@ -310,3 +312,89 @@ async def test_an_unknown_method_is_unimplemented(channel: grpc.aio.Channel) -> 
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await channel.unary_unary("/duovec.v1.CodebaseService/Rename")(b"")
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+class Together(codebase_grpc.CodebaseServiceServicer):
+    """Fails all calls at once by one error; one of them goes on in spite of it."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.waiting: list[asyncio.Future[None]] = []
+
+    async def GetCodebase(self, request: Any, context: Any) -> codebase_pb.GetCodebaseResponse:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.waiting.append(waiter)
+        if len(self.waiting) == self.count:
+            error = errors.TritonUnavailable("no Triton")
+            for each in self.waiting:
+                each.set_exception(error)
+        # As the two encoders of a call are awaited: the other is cancelled, and takes a moment.
+        try:
+            await self._wait(waiter, int(request.codebase_id))
+        except errors.TritonUnavailable:
+            if request.codebase_id != "0":
+                raise
+            await asyncio.sleep(0.3)
+        return codebase_pb.GetCodebaseResponse()
+
+    async def _wait(self, waiter: "asyncio.Future[None]", steps: int) -> None:
+        try:
+            await waiter
+        finally:
+            for _ in range(steps):
+                await asyncio.sleep(0)
+
+
+async def test_calls_that_share_an_error_do_not_end_each_other() -> None:
+    """One request to Triton is of many calls; who can do without its answer does, whatever becomes of the others."""
+    count = 12
+    server = grpc.aio.server(interceptors=[ErrorInterceptor(timeout_s=20), IntakeInterceptor(Intake())])
+    codebase_grpc.add_CodebaseServiceServicer_to_server(Together(count), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        get = codebase_grpc.CodebaseServiceStub(channel).GetCodebase
+        calls = [get(codebase_pb.GetCodebaseRequest(codebase_id=str(number)), timeout=10) for number in range(count)]
+        codes = [await call.code() for call in calls]
+    await server.stop(None)
+    assert codes == [grpc.StatusCode.OK] + [grpc.StatusCode.UNAVAILABLE] * (count - 1)
+
+
+@pytest.fixture
+async def health_channel() -> AsyncIterator[grpc.aio.Channel]:
+    """To a server that has health and reflection behind the interceptors, as the gateway."""
+    server = grpc.aio.server(interceptors=[ErrorInterceptor(timeout_s=20), IntakeInterceptor(Intake())])
+    servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    reflection.enable_server_reflection((health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield channel
+    await server.stop(None)
+
+
+async def test_health_is_checked_and_watched_and_services_are_listed(health_channel: grpc.aio.Channel) -> None:
+    """All three shapes of methods that are not ours."""
+    stub = health_pb2_grpc.HealthStub(health_channel)
+    serving = health_pb2.HealthCheckResponse.SERVING
+    assert (await stub.Check(health_pb2.HealthCheckRequest(), timeout=10)).status == serving
+    watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=10)
+    assert (await watch.read()).status == serving
+    watch.cancel()
+    listing = reflection_pb2_grpc.ServerReflectionStub(health_channel).ServerReflectionInfo(
+        iter([reflection_pb2.ServerReflectionRequest(list_services="")]), timeout=10
+    )
+    names = {service.name for service in (await listing.read()).list_services_response.service}
+    assert names == {health.SERVICE_NAME, reflection.SERVICE_NAME}
+
+
+async def test_a_request_without_a_key_that_does_not_come_is_given_up(
+    health_channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its place is another's then."""
+    monkeypatch.setattr("gateway.rpc.interceptors._RECEIVED_WITHIN_S", 0.2)
+    silent = [health_channel.stream_unary("/grpc.health.v1.Health/Check")(timeout=20) for _ in range(20)]
+    codes = {await call.code() for call in silent}
+    assert codes == {grpc.StatusCode.DEADLINE_EXCEEDED}
+    await health_pb2_grpc.HealthStub(health_channel).Check(health_pb2.HealthCheckRequest(), timeout=10)

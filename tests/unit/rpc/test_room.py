@@ -138,3 +138,26 @@ def test_a_guess_is_corrected(room: Room) -> None:
         held.correct(5000)  # the only large one
         assert room.pending == 875
     assert room.pending == 0
+
+
+def test_what_holds_nothing_is_never_refused(room: Room) -> None:
+    """A request without a body, such as a probe's."""
+    with ExitStack() as stack:
+        for _ in range(5):
+            stack.enter_context(room.hold(200))
+        with room.hold(0), room.hold(500):
+            told(room, 1)
+
+
+def test_one_call_that_fails_at_once_says_nothing_of_the_rate(room: Room, clock: list[float]) -> None:
+    with room.hold(800):
+        clock[0] += 0.005
+    assert room.rate == 1000.0
+
+
+def test_small_calls_do_not_wait_for_what_large_ones_were_promised(room: Room) -> None:
+    """One caller who does not wait would make everybody wait for half a minute."""
+    with room.hold(875), room.hold(120):
+        for _ in range(100):
+            told(room, 800)
+        assert told(room, 10) < 2
