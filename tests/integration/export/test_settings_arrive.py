@@ -77,10 +77,10 @@ async def recording(folder: EncoderFolder, triton: Triton) -> EncoderFolder:
 
 
 async def test_threads_token_budget_and_instances_arrive(recording: EncoderFolder, triton: Triton) -> None:
-    """What the runtime was given, before and after, in widths of 16; versions that come get the same."""
+    """What the runtime was given, before and after, in widths of 8; versions that come get the same."""
     seen(recording)
     embed(triton, 2)
-    assert seen(recording) == [[1, 4, 16]]
+    assert seen(recording) == [[1, 4, 8]]
 
     def set_up() -> None:
         with TritonControl(triton.url) as control:
@@ -91,7 +91,7 @@ async def test_threads_token_budget_and_instances_arrive(recording: EncoderFolde
     assert caller.failures == []
     seen(recording)
     embed(triton, 2)
-    assert seen(recording) == [[2, 2, 16], [2, 2, 16]]
+    assert seen(recording) == [[2, 2, 8], [2, 2, 8]]
     config = recording.config()
     assert config is not None
     async with asyncio.timeout(30):
@@ -107,4 +107,4 @@ async def test_a_triton_that_starts_reads_them(recording: EncoderFolder, triton:
     await triton.start()
     seen(recording)
     embed(triton, 2)
-    assert seen(recording) == [[1, 1, 16]] * 4
+    assert seen(recording) == [[1, 1, 8]] * 4

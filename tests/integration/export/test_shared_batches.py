@@ -80,4 +80,4 @@ async def test_a_query_shares_no_batch_with_an_index_run(held: Path, triton: Tri
         wait.unlink()
         await asyncio.gather(first, *others)
     runs = [json.loads(line) for line in record.read_text().splitlines()]
-    assert sorted(runs) == [[1, 16], [1, 16], [4, 32]]
+    assert sorted(runs) == [[1, 8], [1, 8], [4, 24]]

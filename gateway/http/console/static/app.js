@@ -116,12 +116,15 @@ async function begin(error = null) {
   bindGlobalKeys();
   if (!apiKey() || error) {
     document.title = "Sign in – duovec";
+    main.removeAttribute("aria-busy");
     openLogin(main, { error, onSignedIn: begun });
     return;
   }
+  main.setAttribute("aria-busy", "true");
   try {
     await signIn();
   } catch (failure) {
+    main.removeAttribute("aria-busy");
     if (!(failure instanceof ApiError)) throw failure;
     if (failure.isAboutTheKey) signOut(failure);
     else replace(main, errorBox(failure, { retry: () => begin() }));
