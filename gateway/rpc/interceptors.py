@@ -136,13 +136,13 @@ class _Public:
             # That of health writes its replies to the context.
             return await handler.unary_stream(await self._one(parse, context), context)
 
-        async def parsed(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+        async def read(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
             async for data in requests:
                 yield await self._parsed(parse, data, context)
 
         async def stream_stream(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
             async with self._streams.one(_host(context)):
-                async for response in handler.stream_stream(parsed(requests, context), context):
+                async for response in handler.stream_stream(read(requests, context), context):
                     yield response
 
         serialize = handler.response_serializer

@@ -20,13 +20,11 @@ class Held:
     """What one call holds of a room.
 
     Attributes:
-        count: As it was asked for.
-        begun_at: When, of the monotonic clock.
+        begun_at: Since when, of the monotonic clock.
     """
 
-    def __init__(self, room: "Room", count: int) -> None:
+    def __init__(self, room: "Room") -> None:
         self._room = room
-        self.count = count
         self.begun_at = time.monotonic()
 
     def correct(self, count: int) -> None:
@@ -91,7 +89,7 @@ class Room:
             Overloaded: There is none; says when there will be, judging by how fast room became free in the last rush,
                 by what the calls in work hold, and by what others were told.
         """
-        held = Held(self, 0)
+        held = Held(self)
         self.change(held, count)
         try:
             yield held
@@ -113,7 +111,6 @@ class Room:
                 self._refuse(held, others_of_large, count, self._limit_of_large)
             if others + counted > self.limit:
                 self._refuse(held, others, count, self.limit)
-        held.count = count
         self._take(held, counted)
 
     def _large(self, count: int) -> int:
