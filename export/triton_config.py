@@ -95,7 +95,8 @@ def build_config(
 
 def _add_batching(config: ModelConfig, deployment: Deployment) -> None:
     batching = config.dynamic_batching
-    batching.max_queue_delay_microseconds = MAX_QUEUE_DELAY_US
+    # The gateway has put rows together already for a host; each query would wait for others in vain.
+    batching.max_queue_delay_microseconds = 0 if deployment.runtime.backend == "python" else MAX_QUEUE_DELAY_US
     if deployment.runtime is Runtime.TENSORRT:
         # What the profiles are tuned for; on any other backend a preferred size only holds requests up.
         batching.preferred_batch_size.append(deployment.max_batch_size)

@@ -15,20 +15,15 @@ from numpy.typing import NDArray
 
 from gateway.embedding.space import VECTOR_DIM
 from gateway.embedding.vectors import Vectors
+from gateway.embedding.write_behind import WriteBehind
 from gateway.errors import BadVector
-from gateway.telemetry import stages
 
 logger = logging.getLogger(__name__)
 
 # A look-up takes about a millisecond, a forward pass a few: whoever waits longer for the cache is better off without.
 _READ_TIMEOUT_S = 0.25
-_WRITE_TIMEOUT_S = 5.0
 # After a failure the cache is left alone for a while, so that a slow database is not waited for by every call.
 _PAUSE_S = 1.0
-# Writes go on behind the replies, over few of the database's connections. What comes while this many vectors wait, of
-# 10 kB each, is not stored: memory stays bounded.
-_WRITES_AT_ONCE = 2
-_MAX_WAITING_VECTORS = 4096
 # Of a vector that was stored in float32; what differs by more was not stored by us.
 _NORM_TOLERANCE = 1e-4
 
@@ -71,11 +66,11 @@ class CacheCounters:
     """What became of texts since the gateway started; each counts in one of the first three.
 
     Attributes:
-        hit_count: Read from the cache.
+        hit_count: Read from the cache, or on the way there.
         miss_count: Run through the encoders.
         shared_count: Got what another text of the same call, or another call of the same owner, was waiting for.
         read_failure_count: Look-ups that failed or took too long; their texts are misses.
-        write_failure_count: Batches of vectors that could not be stored, or were too many to be.
+        write_failure_count: Writes that failed, and calls whose vectors were too many to wait for one.
     """
 
     hit_count: int = 0
@@ -107,9 +102,7 @@ class CachedEncoding:
         self.counters = CacheCounters()
         self._cache = cache
         self._in_flight: dict[_Key, _Flight] = {}
-        self._writes: set[asyncio.Task[None]] = set()
-        self._write_slots = asyncio.Semaphore(_WRITES_AT_ONCE)
-        self._waiting_count = 0
+        self._writer = WriteBehind(cache.write, on_failure=self._write_failed)
         self._paused_until = 0.0
 
     @property
@@ -134,10 +127,15 @@ class CachedEncoding:
             return await compute(range(len(digests)))
         keys: list[_Key] = [(owner, input_type, digest) for digest in digests]
         first: dict[_Key, int] = {}
+        landed: set[int] = set()
         for position, key in enumerate(keys):
-            if key not in self._in_flight:
+            flight = self._in_flight.get(key)
+            if flight is None:
                 first.setdefault(key, position)
-        self.counters.shared_count += len(keys) - len(first)
+            elif flight.task.done():
+                landed.add(position)
+        self.counters.hit_count += len(landed)
+        self.counters.shared_count += len(keys) - len(first) - len(landed)
         if first:
             self._start(input_type, first, compute)
         flights = {key: self._in_flight[key] for key in keys}
@@ -154,17 +152,17 @@ class CachedEncoding:
                 if flight.waiter_count == 0 and not flight.task.done():
                     self._forget(flight, flight.keys)
                     flight.task.cancel()
-        return _collect(keys, flights)
+        return _collect(keys, flights, landed)
 
     async def close(self) -> None:
-        """Wait for what is still being written."""
-        await asyncio.gather(*self._writes)
+        """Write what waits to be written."""
+        await self._writer.close()
 
     def _start(self, input_type: str, first: dict[_Key, int], compute: Compute) -> None:
         """Look the texts up in a task of its own, which acts with the key of this caller."""
         flight = _Flight(frozenset(first))
         flight.task = asyncio.create_task(self._fly(flight, input_type, first, compute))
-        flight.task.add_done_callback(lambda _: self._land(flight, input_type))
+        flight.task.add_done_callback(lambda _: self._land(flight))
         self._in_flight |= dict.fromkeys(first, flight)
 
     async def _fly(
@@ -181,7 +179,7 @@ class CachedEncoding:
             outcomes |= {key: fresh.errors.get(row, fresh.vectors_BV[row]) for row, key in enumerate(missing)}
         return outcomes
 
-    def _land(self, flight: _Flight, input_type: str) -> None:
+    def _land(self, flight: _Flight) -> None:
         """Keep what is new; its texts stay in flight until it is written, so that nobody embeds them meanwhile."""
         fresh: dict[_Key, NDArray[np.float32]] = {}
         if not flight.task.cancelled() and flight.task.exception() is None:
@@ -193,14 +191,13 @@ class CachedEncoding:
         self._forget(flight, flight.keys - fresh.keys())
         if not fresh:
             return
-        if self._waiting_count + len(fresh) > _MAX_WAITING_VECTORS or time.monotonic() < self._paused_until:
+        owner, input_type, _ = next(iter(fresh))
+        by_digest = {digest: vector_V for (_, _, digest), vector_V in fresh.items()}
+        if time.monotonic() < self._paused_until or not self._writer.add(
+            owner, input_type, by_digest, on_end=lambda: self._forget(flight, fresh)
+        ):
             self.counters.write_failure_count += 1
             self._forget(flight, fresh)
-            return
-        self._waiting_count += len(fresh)
-        writing = asyncio.create_task(self._write(flight, input_type, fresh))
-        self._writes.add(writing)
-        writing.add_done_callback(self._writes.discard)
 
     def _forget(self, flight: _Flight, keys: "frozenset[_Key] | Mapping[_Key, object]") -> None:
         for key in keys:
@@ -223,25 +220,16 @@ class CachedEncoding:
             logger.error("the embedding cache holds %d vectors that are none; not used", len(found) - len(sound))
         return sound
 
-    async def _write(self, flight: _Flight, input_type: str, fresh: Mapping[_Key, NDArray[np.float32]]) -> None:
-        by_digest = {digest: vector_V for (_, _, digest), vector_V in fresh.items()}
-        stages.record(None)  # nobody waits for it
-        try:
-            async with self._write_slots:
-                await self._cache.write(input_type, by_digest, timeout_s=_WRITE_TIMEOUT_S)
-        except Exception as exc:  # noqa: BLE001 - the caller has the vectors already
-            self._failed("written", exc)
-            self.counters.write_failure_count += 1
-        finally:
-            self._waiting_count -= len(fresh)
-            self._forget(flight, fresh)
+    def _write_failed(self, error: Exception) -> None:
+        self._failed("written", error)
+        self.counters.write_failure_count += 1
 
     def _failed(self, done: str, error: Exception) -> None:
         self._paused_until = time.monotonic() + _PAUSE_S
         logger.warning("the embedding cache could not be %s, the encoders run instead: %r", done, error)
 
 
-def _collect(keys: Sequence[_Key], flights: Mapping[_Key, _Flight]) -> Vectors:
+def _collect(keys: Sequence[_Key], flights: Mapping[_Key, _Flight], landed: set[int]) -> Vectors:
     vectors_BV = np.empty((len(keys), VECTOR_DIM), dtype=np.float32)
     errors: dict[int, BadVector] = {}
     for position, key in enumerate(keys):
@@ -250,7 +238,7 @@ def _collect(keys: Sequence[_Key], flights: Mapping[_Key, _Flight]) -> Vectors:
             errors[position] = outcome
         else:
             vectors_BV[position] = outcome
-    cached = frozenset(position for position, key in enumerate(keys) if key in flights[key].hits)
+    cached = frozenset(position for position, key in enumerate(keys) if position in landed or key in flights[key].hits)
     return Vectors(vectors_BV, errors, cached)
 
 

@@ -190,6 +190,8 @@ class TritonFleet:
         now = time.monotonic()
         serving = sum(member.avoided_until <= now for member in self._some())
         part_count = max(1, min(serving, len(rows) // ROWS_PER_REQUEST)) if priority is Priority.BULK else 1
+        if part_count == 1:
+            return await self._encode_somewhere(encoder, list(rows), input_type, priority, timeout_s)
         # Dealt by length, so that every part takes as long.
         order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
         parts = [order[number::part_count] for number in range(part_count)]

@@ -5,25 +5,25 @@ Shapes: B rows of a request, T tokens of the longest row, D numbers of an encode
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import numpy as np
-import tritonclient.grpc.aio as triton_grpc
 from numpy.typing import NDArray
-from tritonclient.utils import InferenceServerException
+from tritonclient.grpc import service_pb2
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from gateway.concurrency import run_all
 from gateway.embedding.lane import INTERACTIVE, Callers, Lane, caller_postponed_s
 from gateway.embedding.load import BackendStatistics, EncoderLoad
 from gateway.embedding.meter import TokenMeter
 from gateway.embedding.space import Encoder, InputType
-from gateway.embedding.tensors import int64_input, is_of, padded_width, unusable
+from gateway.embedding.tensors import DIGEST, OUTPUT, infer_request, is_of, output, padded_width, unusable
 from gateway.errors import (
     BackendFault,
     BadVector,
@@ -112,7 +112,8 @@ class TritonClient:
         self._url = url
         work = work or Work()
         self.meter, self.loads, self._asked_tokens = work.meter, work.loads, work.asked_tokens
-        self._client = triton_grpc.InferenceServerClient(url, channel_args=client_options())
+        self._channel = grpc.aio.insecure_channel(url, options=client_options())
+        self._triton = GRPCInferenceServiceStub(self._channel)
         self._concurrency = concurrency
         self._slots: dict[tuple[str, Priority], asyncio.Semaphore] = {}
         self._lanes: dict[str, _Lanes] = {}
@@ -121,7 +122,7 @@ class TritonClient:
         self._strayed: dict[tuple[str, int], int] = {}
         self._watching: asyncio.Task[None] | None = None
         self._request_timeout_s = request_timeout_s
-        self._requests: set[asyncio.Task[NDArray[np.float32]]] = set()
+        self._requests: set[asyncio.Task[Any]] = set()
 
     async def close(self) -> None:
         """Close the channel, once what was asked for is answered, or a moment is over."""
@@ -130,15 +131,14 @@ class TritonClient:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
-        await self._client.close()
+        await self._channel.close()
 
     async def _watch_connection(self) -> None:
-        channel: grpc.aio.Channel = self._client._channel  # tritonclient shows it to nobody
-        state = channel.get_state()
+        state = self._channel.get_state()
         while True:
-            await channel.wait_for_state_change(state)
+            await self._channel.wait_for_state_change(state)
             self.lost_count += state is grpc.ChannelConnectivity.READY
-            state = channel.get_state()
+            state = self._channel.get_state()
 
     async def check_ready(self, encoder: Encoder, *, timeout_s: float) -> None:
         """Check that Triton serves this version of an encoder.
@@ -147,10 +147,11 @@ class TritonClient:
             TritonUnavailable: It does not, or it cannot be reached.
         """
         try:
-            ready = await self._client.is_model_ready(encoder.name, str(encoder.version), client_timeout=timeout_s)
-        except InferenceServerException as exc:
+            request = service_pb2.ModelReadyRequest(name=encoder.name, version=str(encoder.version))
+            answer = await self._triton.ModelReady(request, timeout=timeout_s)
+        except grpc.aio.AioRpcError as exc:
             raise self._translated(exc, encoder) from exc
-        if not ready:
+        if not answer.ready:
             raise TritonUnavailable(f"Triton at {self._url} does not serve {encoder.name} version {encoder.version}")
 
     async def statistics(self, encoder: Encoder, *, timeout_s: float) -> BackendStatistics:
@@ -160,10 +161,9 @@ class TritonClient:
             TritonUnavailable: It cannot be reached, or does not serve the encoder.
         """
         try:
-            answer = await self._client.get_inference_statistics(
-                encoder.name, str(encoder.version), client_timeout=timeout_s
-            )
-        except InferenceServerException as exc:
+            request = service_pb2.ModelStatisticsRequest(name=encoder.name, version=str(encoder.version))
+            answer = await self._triton.ModelStatistics(request, timeout=timeout_s)
+        except grpc.aio.AioRpcError as exc:
             raise self._translated(exc, encoder) from exc
         (model,) = answer.model_stats
         spent = model.inference_stats
@@ -265,35 +265,34 @@ class TritonClient:
         timeout_s: float,
         priority: Priority,
     ) -> NDArray[np.float32]:
-        """As `_infer`, but Triton is woken when it seems to sleep over the request.
+        """As `_infer`, in a task of its own; Triton is woken when it seems to sleep over the request.
 
         One request in some hundreds lies in Triton's queue for half a second while nothing runs: its batcher has missed
         that the request came, and looks again after 500 ms, or when another comes. See DECISIONS.md.
         """
-        tokens = sum(len(row) for row in rows)
+        tokens = sum(map(len, rows))
         self._asked_tokens[encoder.name] += tokens
-        load = self.loads[encoder.name]
-        infer = self._sent(self._infer(encoder, rows, input_type, priority, timeout_s, load))
+        request = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._requests.add(request)
+        wake = partial(self._wake, encoder, input_type, timeout_s)
+        waking = asyncio.get_running_loop().call_later(self._patience_s(encoder), wake)
         try:
             with self.meter.working(tokens):
-                done, _ = await asyncio.wait({infer}, timeout=self._patience_s(encoder))
-                if not done:
-                    # Counted nowhere, and what becomes of it is of no interest: nobody asked for it.
-                    one_token = [np.zeros(1, dtype=np.int64)]
-                    wake = self._infer(encoder, one_token, input_type, Priority.INTERACTIVE, timeout_s, EncoderLoad())
-                    self._sent(wake)
-                return await infer
+                return await self._infer(encoder, rows, input_type, priority, timeout_s, self.loads[encoder.name])
         finally:
+            waking.cancel()
+            self._requests.discard(request)
             self._asked_tokens[encoder.name] -= tokens
 
-    def _sent(self, infer: Coroutine[Any, Any, NDArray[np.float32]]) -> asyncio.Task[NDArray[np.float32]]:
-        """Send a request, which goes on when nobody waits for it any more."""
+    def _wake(self, encoder: Encoder, input_type: InputType, timeout_s: float) -> None:
+        """Ask for a single token. Counted nowhere, and what becomes of it is of no interest: nobody asked for it."""
+        one_token = [np.zeros(1, dtype=np.int64)]
+        infer = self._infer(encoder, one_token, input_type, Priority.INTERACTIVE, timeout_s, EncoderLoad())
         request = asyncio.create_task(infer)
         self._requests.add(request)
         request.add_done_callback(self._requests.discard)
-        # Retrieved, or asyncio would log the failure of one that nobody waited for.
+        # Retrieved, or asyncio would log its failure.
         request.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return request
 
     def _patience_s(self, encoder: Encoder) -> float:
         """How long requests may take that were made by now; of the rate of both encoders one has half."""
@@ -310,16 +309,9 @@ class TritonClient:
         timeout_s: float,
         load: EncoderLoad,
     ) -> NDArray[np.float32]:
-        lengths_B = np.array([len(row) for row in rows])
-        width = padded_width(int(lengths_B.max()), encoder.length_buckets)
-        mask_BT = (np.arange(width) < lengths_B[:, None]).astype(np.int64)
-        ids_BT = np.zeros_like(mask_BT)
-        ids_BT[mask_BT.astype(bool)] = np.concatenate(rows)
-        inputs = [int64_input("input_ids", ids_BT), int64_input("attention_mask", mask_BT)]
-        if encoder.task_ids:
-            inputs.append(int64_input("task_id", np.full((len(rows), 1), encoder.task_ids[input_type], dtype=np.int64)))
-        token_count = int(lengths_B.sum())
-        outputs = ["sentence_embedding", "row_digest"] if encoder.names_rows else ["sentence_embedding"]
+        token_count = sum(map(len, rows))
+        width = padded_width(max(map(len, rows)), encoder.length_buckets)
+        request = infer_request(encoder, rows, width, input_type, priority=priority)
         lost_count = self.lost_count
         try:
             with (
@@ -334,27 +326,24 @@ class TritonClient:
                     duovec__width=width,
                 ) as running,
             ):
-                result = await self._client.infer(
-                    encoder.name,
-                    inputs,
-                    model_version=str(encoder.version),
-                    outputs=[triton_grpc.InferRequestedOutput(name) for name in outputs],
-                    priority=priority,
-                    client_timeout=max(timeout_s, self._request_timeout_s),
-                    headers=running.headers,
+                answer = await self._triton.ModelInfer(
+                    request,
+                    timeout=max(timeout_s, self._request_timeout_s),
+                    metadata=tuple((running.headers or {}).items()),
                 )
-        except InferenceServerException as exc:
+        except grpc.aio.AioRpcError as exc:
             if _has_strayed(exc) and not encoder.names_rows:
                 self._strayed[encoder.name, encoder.version] = lost_count
             raise self._translated(exc, encoder) from exc
         try:
-            vectors_BD: NDArray[np.float32] | None = result.as_numpy("sentence_embedding")
+            vectors_BD: NDArray[np.float32] | None = output(answer, OUTPUT)
+            digest_B1 = output(answer, DIGEST) if encoder.names_rows else None
         except ValueError as exc:
             raise BadVector(
                 f"encoder {encoder.name} version {encoder.version} answered bytes that are not its shape: {exc}"
             ) from exc
         task_id = encoder.task_ids.get(input_type, 0)
-        if encoder.names_rows and not is_of(rows, task_id, result.as_numpy("row_digest")):
+        if encoder.names_rows and not is_of(rows, task_id, digest_B1):
             # So may the next one be; or not, where another process gives it, or Triton was started anew.
             raise self._strayed_error(encoder)
         shape = (len(rows), encoder.dimension)
@@ -363,20 +352,20 @@ class TritonClient:
             raise BadVector(f"encoder {encoder.name} version {encoder.version} answered {found} for float32 {shape}")
         return vectors_BD
 
-    def _translated(self, exc: InferenceServerException, encoder: Encoder) -> DuovecError:
-        code, text = exc.status() or "", exc.message() or ""
+    def _translated(self, exc: grpc.aio.AioRpcError, encoder: Encoder) -> DuovecError:
+        code, text = exc.code(), exc.details() or ""
         who = f"encoder {encoder.name} version {encoder.version} at {self._url}"
-        if code == "StatusCode.UNAVAILABLE" and "maximum queue size" in text:
+        if code is grpc.StatusCode.UNAVAILABLE and "maximum queue size" in text:
             # Triton says UNAVAILABLE to a full queue; it is up, and has enough to do.
             return Overloaded(f"the queue of {who} is full", retry_after_s=1.0)
-        if code == "StatusCode.DEADLINE_EXCEEDED":
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineExceeded(f"{who} did not answer in time")
-        if code in {"StatusCode.UNAVAILABLE", "StatusCode.NOT_FOUND", "StatusCode.CANCELLED"} or (
+        if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.CANCELLED} or (
             _has_strayed(exc) or "unknown model" in text or "not ready" in text
         ):
             return TritonUnavailable(f"{who}: {text}")
         return BackendFault(f"{who}: {code} {text}")
 
 
-def _has_strayed(exc: InferenceServerException) -> bool:
-    return any(words in (exc.message() or "") for words in _STRAYED)
+def _has_strayed(exc: grpc.aio.AioRpcError) -> bool:
+    return any(words in (exc.details() or "") for words in _STRAYED)

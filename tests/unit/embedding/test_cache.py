@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from gateway.embedding import cache as cache_module
+from gateway.embedding import write_behind
 from gateway.embedding.cache import CachedEncoding
 from gateway.embedding.vectors import Vectors
 from gateway.errors import BadVector, DatabaseUnavailable, TritonUnavailable, Unauthenticated
@@ -317,7 +318,8 @@ async def test_vectors_that_wait_to_be_written_are_bounded(
     caching: CachedEncoding, cache: MemoryCache, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A database that is slow to write must not fill the memory with vectors."""
-    monkeypatch.setattr(cache_module, "_MAX_WAITING_VECTORS", 32)
+    monkeypatch.setattr(write_behind, "_MAX_WAITING_VECTORS", 32)
+    monkeypatch.setattr(write_behind, "_WRITE_VECTORS", 4)
     cache.write_gate.clear()
     for number in range(20):
         await encoder.embed(caching, [f"{number} a", f"{number} b"])
@@ -327,6 +329,44 @@ async def test_vectors_that_wait_to_be_written_are_bounded(
     cache.write_gate.set()
     await caching.close()
     assert len(cache.rows) == 32
+
+
+async def test_an_owner_s_vectors_are_written_together(
+    caching: CachedEncoding, cache: MemoryCache, encoder: Encoder
+) -> None:
+    """And nobody's with another's; each is one text's, a moment after its call."""
+
+    async def embed_as(owner: str, text: str) -> None:
+        OWNER.set(owner)
+        await encoder.embed(caching, [text])
+
+    for number in range(10):
+        for owner in ("alice", "bob"):
+            await asyncio.create_task(embed_as(owner, f"text {number}"))
+    assert not cache.rows
+    again = await encoder.embed(caching, ["text 3", "new"])
+    assert again.cached == {0}
+    assert caching.counters.hit_count == 1
+    async with asyncio.timeout(30):
+        while len(cache.rows) < 21:
+            await asyncio.sleep(0.01)
+    assert cache.write_count == 2
+    for owner, _, digest in cache.rows:
+        assert owner in ("alice", "bob")
+        np.testing.assert_array_equal(cache.rows[owner, "query", digest], cache.rows["alice", "query", digest])
+    np.testing.assert_array_equal(cache.rows["bob", "query", digest_of("text 3")], vector_of("text 3"))
+
+
+async def test_many_vectors_are_not_waited_with(
+    caching: CachedEncoding, cache: MemoryCache, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_behind, "_LINGER_S", 60.0)
+    await encoder.embed(caching, [f"text {number}" for number in range(write_behind._WRITE_VECTORS)])
+    await encoder.embed(caching, ["one more"])
+    await until_idle()
+    assert len(cache.rows) == write_behind._WRITE_VECTORS
+    await caching.close()
+    assert len(cache.rows) == write_behind._WRITE_VECTORS + 1
 
 
 async def test_thousands_of_calls_embed_every_text_once(caching: CachedEncoding, encoder: Encoder) -> None:
