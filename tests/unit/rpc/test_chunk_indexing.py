@@ -100,13 +100,19 @@ class Store:
 
 
 class Quotas:
-    """Counts what is charged."""
+    """Counts what is charged; who comes while the gate is closed waits for it."""
 
     def __init__(self) -> None:
         self.charged: list[int] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    def would_wait(self, count: int) -> bool:
+        return not self.gate.is_set()
 
     async def wait(self, count: int) -> bool:
         self.charged.append(count)
+        await self.gate.wait()
         return False
 
 
@@ -232,7 +238,7 @@ async def test_what_is_given_up_in_one_batch_is_embedded_by_another(parts: Parts
 
 
 async def test_a_text_that_is_in_work_for_too_long_is_not_waited_for() -> None:
-    """Another principal's batch may wait for its quota for minutes."""
+    """Whatever keeps the batch that has it."""
     parts = Parts(timeout_s=0.05)
 
     async def wait(count: int) -> bool:
@@ -248,6 +254,40 @@ async def test_a_text_that_is_in_work_for_too_long_is_not_waited_for() -> None:
         assert await parts.index(b="same", c="other") == ["EMBEDDED", "EMBEDDED"]
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
+
+
+async def test_a_text_is_not_kept_from_others_while_a_quota_is_waited_for(parts: Parts) -> None:
+    """Their principals have quotas of their own; who waited finds the text there."""
+    parts.quotas.gate.clear()
+    first = parts.start(a="same")
+    for _ in range(20):
+        await asyncio.sleep(0)
+    parts.quotas.would_wait = lambda count: False  # type: ignore[method-assign]
+    second = parts.start(b="same")
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert parts.quotas.charged == [4, 4]
+    parts.quotas.gate.set()
+    async with asyncio.timeout(10):
+        assert await asyncio.gather(first, second) == [["EMBEDDED"], ["EMBEDDED"]]
+
+
+async def test_a_failure_is_of_what_was_to_be_embedded_here_alone(parts: Parts) -> None:
+    """What another batch has in work comes from there."""
+    parts.embedder.gate.clear()
+    first = parts.start(a="same")
+    await parts.until_encoding()
+    parts.embedder.encode, proper = _fails, parts.embedder.encode  # type: ignore[method-assign]
+    second = parts.start(b="same", c="own")
+    for _ in range(20):
+        await asyncio.sleep(0)
+    parts.embedder.encode = proper  # type: ignore[method-assign]
+    parts.embedder.gate.set()
+    assert await asyncio.gather(first, second) == [["EMBEDDED"], ["REUSED", "TritonUnavailable"]]
+
+
+async def _fails(tokenized: Texts, **options: Any) -> Vectors:
+    raise TritonUnavailable("down")
 
 
 async def test_an_unchanged_chunk_costs_a_look_up(parts: Parts) -> None:
