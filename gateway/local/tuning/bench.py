@@ -27,10 +27,8 @@ from gateway.local.triton import Triton
 from gateway.local.tuning.choice import Measured, Settings
 from gateway.local.tuning.scratch import ScratchRepository
 from gateway.local.tuning.workload import Workload
+from gateway.rpc.streaming import BATCH_ITEMS, BATCHES_IN_FLIGHT
 
-BATCH_CHUNKS = 64
-"""As many as a stream embeds at a time (`gateway.rpc.streaming`)."""
-_BATCHES_IN_FLIGHT = 2
 _CONCURRENCY = 8  # of `gateway.settings`
 _CHECKED_ROWS = 32
 _IDLE_PROBES = 15
@@ -60,7 +58,7 @@ class Bench:
         self._triton = Triton(scratch.folder, [], work_dir=work_dir, log_path=work_dir / "triton.log")
         # Vectors of rows that ran alone, by the version's number.
         self._alone: dict[int, list[_Vectors]] = {}
-        self.chunks = BATCH_CHUNKS
+        self.chunks = BATCH_ITEMS
         """Chunks of one measurement; see `calibrate`."""
 
     async def __aenter__(self) -> Self:
@@ -84,9 +82,9 @@ class Bench:
         async with _client(self._triton.url) as client:
             encoders = self._with(settings, 1)
             await self._bulk(client, encoders, 16)  # allocates
-            taken_s = await self._bulk(client, encoders, BATCH_CHUNKS)
+            taken_s = await self._bulk(client, encoders, BATCH_ITEMS)
         batches = max(1, round(seconds / taken_s))
-        self.chunks = min(BATCH_CHUNKS * batches, len(self._workload.code))
+        self.chunks = min(BATCH_ITEMS * batches, len(self._workload.code))
 
     async def measure(self, settings: Settings, *, number: int = 1, times: int = 1) -> Measured:
         """Load both encoders by some settings and measure them.
@@ -114,7 +112,7 @@ class Bench:
         async with _client(self._triton.url) as client:
             bulk_s = await self._bulk(client, encoders, chunks)
         async with _client(self._triton.url) as client:
-            probes, beside, beside_s = await self._bulk_beside_probes(client, encoders, max(BATCH_CHUNKS, chunks // 2))
+            probes, beside, beside_s = await self._bulk_beside_probes(client, encoders, max(BATCH_ITEMS, chunks // 2))
         return Measured(
             settings,
             chunks_per_s=chunks / bulk_s,
@@ -136,7 +134,7 @@ class Bench:
         prober = asyncio.create_task(self._keep_probing(client, encoders, probes))
         try:
             while done < chunks or (len(probes) < _LEAST_PROBES and not prober.done()):
-                some = BATCH_CHUNKS if done else chunks
+                some = BATCH_ITEMS if done else chunks
                 await self._bulk(client, encoders, some, first=done)
                 done += some
         finally:
@@ -173,10 +171,10 @@ class Bench:
     async def _bulk(
         self, client: TritonClient, encoders: tuple[Encoder, Encoder], chunks: int, *, first: int = 0
     ) -> float:
-        """Seconds for some chunks by both encoders, in batches of which two are under way."""
+        """Seconds for some chunks by both encoders, in batches, as many at once as of a stream."""
         total = len(self._workload.code)
         batches = iter(
-            [range(at, min(at + BATCH_CHUNKS, first + chunks)) for at in range(first, first + chunks, BATCH_CHUNKS)]
+            [range(at, min(at + BATCH_ITEMS, first + chunks)) for at in range(first, first + chunks, BATCH_ITEMS)]
         )
 
         async def run() -> None:
@@ -185,7 +183,7 @@ class Bench:
                 await self._both(client, encoders, rows, Priority.BULK)
 
         started = time.perf_counter()
-        await asyncio.gather(*(run() for _ in range(_BATCHES_IN_FLIGHT)))
+        await asyncio.gather(*(run() for _ in range(BATCHES_IN_FLIGHT)))
         return time.perf_counter() - started
 
     async def _both(
