@@ -33,7 +33,7 @@ from export.gate.samples import Pair, retrieval_pairs
 from export.gate.sessions import open_exported
 from export.gate.settings import GateSettings
 from export.gate.tolerances import failures_of, tolerance_of
-from export.python_backend.host import OUTPUT, Session, group_by_length
+from export.python_backend.host import OUTPUT, Session, group_by_length, padded_width
 from export.serving import Serving
 from export.source import Checkpoint
 from export.spec import EncoderSpec
@@ -148,7 +148,7 @@ def measure(
         invariance=invariance,
         retrieval=_retrieval(pairs, searched_ND, given_ND),
         seconds=round(time.monotonic() - started, 1),
-        canary=_canary(built, passages[0], given_ND[len(pairs)]),
+        canary=_canary(built, passages[0], exported.alone(passages[0], serving)),
     )
     return replace(report, failures=failures_of(report))
 
@@ -191,6 +191,14 @@ class _Exported:
                 f"length {batch.length}"
             )
         return vectors_ND.astype(np.float64)
+
+    def alone(self, row: Row, serving: Serving) -> NDArray[np.float64]:
+        """Vector (D,) of a row as it is served by itself: int8 gives another one among others."""
+        length = len(row.ids)
+        if serving.runtime.backend == "python":
+            length = min(padded_width(length), self._spec.max_tokens)
+        vector_D: NDArray[np.float64] = self.batch(Batch(length, (row,)))[0]
+        return vector_D
 
     def rows(self, rows: Sequence[Row], on_step: OnStep) -> Vectors:
         """Vectors (N, D) of rows in the micro-batches that serve them."""

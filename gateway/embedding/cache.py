@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gateway.embedding.space import VECTOR_DIM
 from gateway.embedding.vectors import Vectors
 from gateway.embedding.write_behind import WriteBehind
-from gateway.errors import BadVector
+from gateway.errors import BadVector, Unauthenticated
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,8 @@ class CacheCounters:
         miss_count: Run through the encoders.
         shared_count: Got what another text of the same call, or another call of the same owner, was waiting for.
         read_failure_count: Look-ups that failed or took too long; their texts are misses.
-        write_failure_count: Writes that failed, and calls whose vectors were too many to wait for one.
+        write_failure_count: Writes that failed, and calls whose vectors were given up: too many wait, or the cache has
+            just failed.
     """
 
     hit_count: int = 0
@@ -88,6 +89,13 @@ class _Flight:
     task: "asyncio.Task[dict[_Key, _Outcome]]" = field(init=False)
     hits: set[_Key] = field(default_factory=set)
     waiter_count: int = 0
+
+    def has_failed(self, key: _Key) -> bool:
+        """Whether it has ended without a vector of this text, a moment before it is forgotten."""
+        task = self.task
+        return task.done() and (
+            task.cancelled() or task.exception() is not None or isinstance(task.result()[key], BadVector)
+        )
 
 
 class CachedEncoding:
@@ -130,7 +138,7 @@ class CachedEncoding:
         landed: set[int] = set()
         for position, key in enumerate(keys):
             flight = self._in_flight.get(key)
-            if flight is None:
+            if flight is None or flight.has_failed(key):
                 first.setdefault(key, position)
             elif flight.task.done():
                 landed.add(position)
@@ -225,6 +233,8 @@ class CachedEncoding:
         self.counters.write_failure_count += 1
 
     def _failed(self, done: str, error: Exception) -> None:
+        if isinstance(error, Unauthenticated):  # one caller's key was revoked meanwhile, which ails nobody else
+            return
         self._paused_until = time.monotonic() + _PAUSE_S
         logger.warning("the embedding cache could not be %s, the encoders run instead: %r", done, error)
 

@@ -1,4 +1,4 @@
-"""Tokens of an encoder, made by its own published tokenizer off the event loop.
+"""Tokens of an encoder, made by its own published tokenizer, off the event loop but for a query.
 
 Shapes: T tokens of one text.
 """
@@ -26,7 +26,8 @@ _BORDER = re.compile(r".*[A-Za-z](?= [A-Za-z])", re.DOTALL)
 # Texts are tokenized so many characters at a time, some 10 ms of both cores, so that a query need not wait for a call
 # of megabytes, and that a call which was given up ends.
 _SLICE_CHARS = 64 * 1024
-# So few, a query, take less than the way to a thread and back.
+# So short a text, a query, takes less than the way to a thread and back. One only: several are handed to the library's
+# own threads, and waited for, though those be about slices of others.
 _AT_ONCE_CHARS = 512
 # Of code, by which a call is judged before its tokens are counted.
 _USUAL_CHARS_PER_TOKEN = 4
@@ -131,7 +132,7 @@ class Tokenizer:
         return sum(min(len(text) // _USUAL_CHARS_PER_TOKEN + 1, limit) for text in texts)
 
     async def tokenize(self, texts: Sequence[str], input_type: InputType) -> list[Tokens]:
-        """Tokenize texts, in a thread but for a query; the library releases the GIL and uses every core.
+        """Tokenize texts, in a thread but for a short one; the library releases the GIL and uses every core.
 
         Args:
             texts: Any number of texts.
@@ -140,7 +141,7 @@ class Tokenizer:
         Returns:
             Tokens of each text, in order, at most `max_tokens` each.
         """
-        if sum(map(len, texts)) <= _AT_ONCE_CHARS:
+        if len(texts) == 1 and len(self._encoder.prompts[input_type]) + len(texts[0]) <= _AT_ONCE_CHARS:
             return self._tokenize(texts, input_type)
         rows: list[Tokens] = []
         for some in self._slices(texts):

@@ -146,11 +146,8 @@ class TritonClient:
         Raises:
             TritonUnavailable: It does not, or it cannot be reached.
         """
-        try:
-            request = service_pb2.ModelReadyRequest(name=encoder.name, version=str(encoder.version))
-            answer = await self._triton.ModelReady(request, timeout=timeout_s)
-        except grpc.aio.AioRpcError as exc:
-            raise self._translated(exc, encoder) from exc
+        request = service_pb2.ModelReadyRequest(name=encoder.name, version=str(encoder.version))
+        answer = await self._ask(self._triton.ModelReady, request, encoder, timeout_s)
         if not answer.ready:
             raise TritonUnavailable(f"Triton at {self._url} does not serve {encoder.name} version {encoder.version}")
 
@@ -160,11 +157,8 @@ class TritonClient:
         Raises:
             TritonUnavailable: It cannot be reached, or does not serve the encoder.
         """
-        try:
-            request = service_pb2.ModelStatisticsRequest(name=encoder.name, version=str(encoder.version))
-            answer = await self._triton.ModelStatistics(request, timeout=timeout_s)
-        except grpc.aio.AioRpcError as exc:
-            raise self._translated(exc, encoder) from exc
+        request = service_pb2.ModelStatisticsRequest(name=encoder.name, version=str(encoder.version))
+        answer = await self._ask(self._triton.ModelStatistics, request, encoder, timeout_s)
         (model,) = answer.model_stats
         spent = model.inference_stats
         return BackendStatistics(
@@ -326,15 +320,12 @@ class TritonClient:
                     duovec__width=width,
                 ) as running,
             ):
-                answer = await self._triton.ModelInfer(
-                    request,
-                    timeout=max(timeout_s, self._request_timeout_s),
-                    metadata=tuple((running.headers or {}).items()),
-                )
-        except grpc.aio.AioRpcError as exc:
-            if _has_strayed(exc) and not encoder.names_rows:
+                time_s = max(timeout_s, self._request_timeout_s)
+                answer = await self._ask(self._triton.ModelInfer, request, encoder, time_s, running.headers)
+        except TritonUnavailable as exc:
+            if _has_strayed(str(exc)) and not encoder.names_rows:
                 self._strayed[encoder.name, encoder.version] = lost_count
-            raise self._translated(exc, encoder) from exc
+            raise
         try:
             vectors_BD: NDArray[np.float32] | None = output(answer, OUTPUT)
             digest_B1 = output(answer, DIGEST) if encoder.names_rows else None
@@ -352,6 +343,24 @@ class TritonClient:
             raise BadVector(f"encoder {encoder.name} version {encoder.version} answered {found} for float32 {shape}")
         return vectors_BD
 
+    async def _ask(
+        self, call: Any, request: Any, encoder: Encoder, timeout_s: float, headers: dict[str, str] | None = None
+    ) -> Any:
+        """Make one call.
+
+        Raises:
+            DuovecError: As the public methods, for whatever gRPC raises.
+        """
+        try:
+            answer = await call(request, timeout=timeout_s, metadata=tuple((headers or {}).items()))
+        except grpc.aio.AioRpcError as exc:
+            raise self._translated(exc, encoder) from exc
+        except grpc.aio.UsageError as exc:
+            raise TritonUnavailable(f"the channel to Triton at {self._url} is closed") from exc
+        if answer is None:  # what gRPC makes of bytes that do not parse
+            raise BackendFault(f"Triton at {self._url} answered no message of its protocol")
+        return answer
+
     def _translated(self, exc: grpc.aio.AioRpcError, encoder: Encoder) -> DuovecError:
         code, text = exc.code(), exc.details() or ""
         who = f"encoder {encoder.name} version {encoder.version} at {self._url}"
@@ -361,11 +370,11 @@ class TritonClient:
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineExceeded(f"{who} did not answer in time")
         if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.CANCELLED} or (
-            _has_strayed(exc) or "unknown model" in text or "not ready" in text
+            _has_strayed(text) or "unknown model" in text or "not ready" in text
         ):
             return TritonUnavailable(f"{who}: {text}")
         return BackendFault(f"{who}: {code} {text}")
 
 
-def _has_strayed(exc: grpc.aio.AioRpcError) -> bool:
-    return any(words in (exc.details() or "") for words in _STRAYED)
+def _has_strayed(text: str) -> bool:
+    return any(words in text for words in _STRAYED)

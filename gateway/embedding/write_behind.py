@@ -74,7 +74,8 @@ class WriteBehind:
             batch = self._open[key] = _Batch()
             task = asyncio.create_task(self._write_soon(key, batch))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            # Not at the task's own end: one that is cancelled before it begins has none.
+            task.add_done_callback(lambda done: self._ended(done, key, batch))
         batch.vectors.update(vectors)
         batch.count += len(vectors)
         batch.on_end.append(on_end)
@@ -88,7 +89,8 @@ class WriteBehind:
         """Write at once what waits, and wait for that."""
         for batch in self._open.values():
             batch.is_due.set()
-        await asyncio.gather(*self._tasks)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def _write_soon(self, key: tuple[Hashable, str], batch: _Batch) -> None:
         stages.record(None)  # on nobody's account
@@ -101,11 +103,13 @@ class WriteBehind:
                 await self._write(key[1], batch.vectors, timeout_s=_WRITE_TIMEOUT_S)
         except Exception as exc:  # noqa: BLE001 - the callers have the vectors already
             self._on_failure(exc)
-        finally:
-            self._close_batch(key, batch)
-            self._waiting_count -= batch.count
-            for end in batch.on_end:
-                end()
+
+    def _ended(self, task: asyncio.Task[None], key: tuple[Hashable, str], batch: _Batch) -> None:
+        self._tasks.discard(task)
+        self._close_batch(key, batch)
+        self._waiting_count -= batch.count
+        for end in batch.on_end:
+            end()
 
     def _close_batch(self, key: tuple[Hashable, str], batch: _Batch) -> None:
         if self._open.get(key) is batch:

@@ -9,12 +9,13 @@ from functools import partial
 from gateway.embedding.embedder import NO_TEXTS, TokenizedTexts
 from gateway.embedding.space import InputType
 from gateway.embedding.triton import Priority
-from gateway.errors import DuovecError, NotFound, SpaceMismatch
+from gateway.errors import DuovecError, NotFound
 from gateway.rpc.admission import Admission
 from gateway.rpc.quotas import Quotas
 from gateway.rpc.texts_in_work import TextKey, TextsInWork
 from gateway.spaces.filling import BesideFiller
 from gateway.spaces.serving import ServedSpace, Serving
+from gateway.store.caller import current_principal_key
 from gateway.store.chunks import ChunkStore
 from gateway.store.rows import ChunkRow, PendingChunk, StoredChunk
 
@@ -100,7 +101,7 @@ class ChunkIndexer:
         self._look_ups = asyncio.Semaphore(_LOOK_UPS_AT_ONCE)
 
     async def index(self, codebase_key: int, items: Sequence[Item]) -> list[Indexed | Exception]:
-        """Index a batch; of texts that are the same, in this batch or in others, one is embedded.
+        """Index a batch; of texts that are the same, in this batch or in others of the principal, one is embedded.
 
         What another batch embeds is waited for once the rest is stored, and embedded here after all where that fails
         or takes longer than the budget of a batch.
@@ -131,44 +132,29 @@ class ChunkIndexer:
         return [outcomes[index] for index in range(len(items))]
 
     async def _index(self, space: ServedSpace, codebase_key: int, items: Sequence[Item], *, shares: bool) -> Outcomes:
-        """Index what nobody else has in work, or all; where that fails, those items have."""
+        """Index what nobody else has in work, or all."""
         keys = [_key(codebase_key, space.space_key, item) for item in items]
         with self._in_work.claimed(keys if shares else ()) as claimed:
             # Claimed before they are looked up: what is stored between the two would be embedded again.
-            mine = {index: items[index] for index, key in enumerate(keys) if not shares or key in claimed}
-            try:
-                return await self._index_claimed(space, codebase_key, mine, claimed)
-            except (NotFound, SpaceMismatch):
-                raise
-            except (DuovecError, TimeoutError) as exc:
-                return dict.fromkeys(mine, exc)
-
-    async def _index_claimed(
-        self, space: ServedSpace, codebase_key: int, items: Mapping[int, Item], claimed: set[TextKey]
-    ) -> Outcomes:
-        """Index items whose texts nobody else has in work, and give each claim up as soon as others may have it."""
-        plan = await self._plan(space, codebase_key, items)
-        new = {_key(codebase_key, space.space_key, items[index]) for index in plan.new}
-        self._in_work.release(claimed, claimed - new)
-        if not plan.reused and not plan.new:
-            return plan.outcomes
-        texts = {items[index].row.text_sha256: plan.rows[items[index].row.text_sha256] for index in plan.new}
-        embedded = plan.tokenized.select(list(texts.values()))
-        if embedded.token_count:
-            if self._quotas.would_wait(embedded.token_count):
-                # Others of the codebase have quotas of their own, and need not wait for this one's.
+            indices = [index for index, key in enumerate(keys) if not shares or key in claimed]
+            plan = await self._plan(space, codebase_key, {index: items[index] for index in indices})
+            self._in_work.release(claimed, claimed - {keys[index] for index in plan.new})
+            if not plan.reused and not plan.new:
+                return plan.outcomes
+            texts = {items[index].row.text_sha256: plan.rows[items[index].row.text_sha256] for index in plan.new}
+            embedded = plan.tokenized.select(list(texts.values()))
+            if embedded.token_count:
+                await self._quotas.wait(embedded.token_count)
+            # What it costs: a text that the encoders read only the beginning of is held, and stored, to its end.
+            characters = sum(len(items[index].passage) for index in plan.reused + plan.new)
+            work_tokens = max(embedded.token_count, characters // _CHARS_PER_TOKEN)
+            async with self._admission.turn(work_tokens), self._serving.writing():
+                async with asyncio.timeout(self._timeout_s):
+                    stored = await self._reuse(space, codebase_key, items, plan)
+                    stored |= await self._embed(space, codebase_key, items, plan, embedded, list(texts))
                 self._in_work.release(claimed, set(claimed))
-            await self._quotas.wait(embedded.token_count)
-        # What it costs: a text that the encoders read only the beginning of is held, and stored, to its end.
-        characters = sum(len(items[index].passage) for index in plan.reused + plan.new)
-        work_tokens = max(embedded.token_count, characters // _CHARS_PER_TOKEN)
-        async with self._admission.turn(work_tokens), self._serving.writing():
-            async with asyncio.timeout(self._timeout_s):
-                stored = await self._reuse(space, codebase_key, items, plan)
-                stored |= await self._embed(space, codebase_key, items, plan, embedded, list(texts))
-            self._in_work.release(claimed, set(claimed))
-            # What is new gets its vectors in the spaces beside the active one, too.
-            await self._beside.fill(_pending(codebase_key, items, stored), timeout_s=self._timeout_s)
+                # What is new gets its vectors in the spaces beside the active one, too.
+                await self._beside.fill(_pending(codebase_key, items, stored), timeout_s=self._timeout_s)
         return plan.outcomes | stored
 
     async def _plan(self, space: ServedSpace, codebase_key: int, items: Mapping[int, Item]) -> _Plan:
@@ -213,7 +199,7 @@ class ChunkIndexer:
                 plan.new.append(index)
         return plan
 
-    async def _reuse(self, space: ServedSpace, codebase_key: int, items: Mapping[int, Item], plan: _Plan) -> Outcomes:
+    async def _reuse(self, space: ServedSpace, codebase_key: int, items: Sequence[Item], plan: _Plan) -> Outcomes:
         rows = [items[index].row for index in plan.reused]
         ids = await self._chunks.insert_reused(codebase_key, space.space_key, rows, timeout_s=self._timeout_s)
         return {
@@ -227,7 +213,7 @@ class ChunkIndexer:
         self,
         space: ServedSpace,
         codebase_key: int,
-        items: Mapping[int, Item],
+        items: Sequence[Item],
         plan: _Plan,
         tokenized: TokenizedTexts,
         texts: Sequence[bytes],
@@ -252,10 +238,10 @@ class ChunkIndexer:
 
 
 def _key(codebase_key: int, space_key: int, item: Item) -> TextKey:
-    return (codebase_key, space_key, item.row.text_sha256)
+    return (current_principal_key(), codebase_key, space_key, item.row.text_sha256)
 
 
-def _pending(codebase_key: int, items: Mapping[int, Item], outcomes: Outcomes) -> list[PendingChunk]:
+def _pending(codebase_key: int, items: Sequence[Item], outcomes: Outcomes) -> list[PendingChunk]:
     return [
         PendingChunk(outcome.stored.chunk_id, codebase_key, row.symbol, row.content, row.text_sha256)
         for index, outcome in outcomes.items()

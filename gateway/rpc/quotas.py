@@ -90,11 +90,6 @@ class Quotas:
         if bucket is not None:
             _take_or_refuse(bucket, token_count, f"{token_count:,} tokens exceed your quota of {limit:,.0f} a minute")
 
-    def would_wait(self, token_count: int) -> bool:
-        """Whether `wait` would, at this moment."""
-        bucket = self._token_bucket(self._token_limit())
-        return bucket is not None and (bucket.line.locked() or bucket.delay_s(token_count, monotonic()) > 0)
-
     async def wait(self, token_count: int) -> bool:
         """Count the tokens of a stream's batch, as `spend`, after waiting in line with the caller's other streams.
 

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 from gateway.telemetry.stages import Stage, stage
 
-TextKey = tuple[int, int, bytes]
-"""Codebase, space, and SHA-256 of the text."""
+TextKey = tuple[int | None, int, int, bytes]
+"""Principal, codebase, space, and SHA-256 of the text. Who waits for a quota holds nobody up whose quota is another."""
 
 
 class TextsInWork:

@@ -5,8 +5,9 @@ Makes the peers' environments in .duovec/benchmarks/peers, starts its own stack,
 results/peers.json; --quick only shows that it runs, and keeps nothing.
 
 Every way turns the same texts into vectors of both encoders. A peer, and the bound, runs them one after the other or
-both at the same time, whichever is faster. All take turns, so that the machine's moods hit all alike; medians. A peer
-whose vectors differ from duovec's is timed, and not compared.
+both at the same time, whichever is faster. All take turns, so that the machine's moods hit all alike; medians. A way
+whose vectors differ from those of sentence-transformers in fp32 is timed, and not compared: so is duovec with int8
+encoders, which are published for it.
 """
 
 import argparse
@@ -17,8 +18,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,14 @@ LEAST_COSINE = 0.99
 NATURAL = "natural"
 # Texts of exactly so many tokens, special ones included.
 FIXED = {8: 256, 32: 256, 128: 96, 512: 32}
+
+
+@dataclass
+class Served:
+    """A pair of encoders that is served, and itself."""
+
+    bound: Bound
+    stack: Stack
 
 
 @dataclass
@@ -205,57 +214,78 @@ def report(ways: dict[str, Way], texts: dict[str, list[str]], tokens: dict[str, 
     return figures
 
 
-def run(peers: dict[str, Peer], bound: Bound, tokenizer: HubTokenizer, stack: Stack, quick: bool) -> dict[str, Any]:
-    """Verify the peers, measure, print."""
-    rounds = scenarios(tokenizer, 24 if quick else 600, 1 if quick else 3, 16 if quick else 1)
-    endpoint, api_key = stack.endpoint, stack.api_key
+def ways_of(served: Served) -> tuple[Way, Way]:
+    """Its encoders in this process, and by the service."""
+    bound, endpoint, api_key = served.bound, served.stack.endpoint, served.stack.api_key
 
     def of_bound(texts: list[str], at_once: bool) -> float:
         rows = asyncio.run(bound.rows(texts))
         return seconds(lambda: (bound.at_once if at_once else bound.in_turns)(rows))
 
-    ways = {
-        "bound": Way(of_bound),
-        "StreamEmbed": Way(
-            lambda texts, at_once: seconds(lambda: stream_embed(endpoint, api_key, texts)),
-            has_choice=False,
-            at_once=True,
-        ),
-    }
-    judged = [text for texts in rounds[0].values() for text in texts[:: max(1, len(texts) // 4)][:4]]
-    with Client(endpoint, api_key=api_key) as client:
+    def by_stream(texts: list[str], at_once: bool) -> float:
+        return seconds(lambda: stream_embed(endpoint, api_key, texts))
+
+    return Way(of_bound), Way(by_stream, has_choice=False, at_once=True)
+
+
+def run(peers: dict[str, Peer], served: Served, int8: Served, tokenizer: HubTokenizer, quick: bool) -> dict[str, Any]:
+    """Verify that all give the same vectors, measure, print."""
+    rounds = scenarios(tokenizer, 24 if quick else 600, 1 if quick else 3, 16 if quick else 1)
+    judged = [f"cosine\n{text}" for texts in rounds[0].values() for text in texts[:: max(1, len(texts) // 4)][:4]]
+    ways: dict[str, Way] = {}
+    ways["bound"], ways["StreamEmbed"] = ways_of(served)
+    ways["bound int8"], ways["StreamEmbed int8"] = ways_of(int8)
+    with Client(served.stack.endpoint, api_key=served.stack.api_key) as client:
         for name, peer in peers.items():
-            cosine = least_cosine(peer, client, [f"cosine\n{text}" for text in judged])
+            cosine = least_cosine(peer, client, judged)
             facts = {"versions": peer.versions, "least cosine": round(cosine, 6)}
             ways[name] = Way(peer.run, comparable=cosine >= LEAST_COSINE, facts=facts)
+    with Client(int8.stack.endpoint, api_key=int8.stack.api_key) as client:
+        cosine = least_cosine(peers["sentence-transformers"], client, judged)
+    ways["StreamEmbed int8"].facts["least cosine"] = round(cosine, 6)
     measure(ways, rounds, 12 if quick else 96)
-    rows = {scenario: asyncio.run(bound.rows(texts))[0] for scenario, texts in rounds[0].items()}
+    rows = {scenario: asyncio.run(served.bound.rows(texts))[0] for scenario, texts in rounds[0].items()}
     return report(ways, rounds[0], {scenario: float(one.lengths.mean()) for scenario, one in rows.items()})
 
 
+def int8_repository() -> Path:
+    """The same pair with int8 encoders, published where it is missing."""
+    folder = FOLDER / "int8"
+    command = ["duovec-export", "publish", "--pair", "compact", "--precision", "int8", "--if-missing"]
+    subprocess.run([Path(sys.executable).with_name(command[0]), *command[1:], "--repository", folder], check=True)
+    return folder
+
+
+@asynccontextmanager
+async def serving(repository: Path, data_dir: Path) -> AsyncIterator[Served]:
+    """A stack that serves a repository's pair."""
+    settings = StackSettings(data_dir=data_dir, model_repository=repository, listen="127.0.0.1:0")
+    bound = Bound(Space.load(repository, code_encoder=ENCODERS[0], text_encoder=ENCODERS[1]))
+    async with Stack(settings) as stack:
+        yield Served(bound, stack)
+
+
 async def main() -> None:
-    """Start the stack and the peers, measure, stop, keep."""
+    """Start the stacks and the peers, measure, stop, keep."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repository", type=Path, default=ROOT / ".duovec" / "model_repository")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
     space = Space.load(options.repository, code_encoder=ENCODERS[0], text_encoder=ENCODERS[1])
+    tokenizer = HubTokenizer.from_file(str(space.code.tokenizer_path))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    int8 = int8_repository()
     with tempfile.TemporaryDirectory(prefix="duovec-bench-") as folder:
         os.chmod(folder, 0o755)  # noqa: PTH101 - PostgreSQL's account must be able to enter
         checkpoints = [write_checkpoint(encoder, Path(folder) / "peers" / encoder) for encoder in ENCODERS]
-        settings = StackSettings(
-            data_dir=Path(folder) / "stack", model_repository=options.repository, listen="127.0.0.1:0"
-        )
         with open_peers(checkpoints) as peers:
-            tokenizer = HubTokenizer.from_file(str(space.code.tokenizer_path))
-            tokenizer.no_truncation()
-            tokenizer.no_padding()
-            async with Stack(settings) as stack:
-                figures = await asyncio.to_thread(run, peers, Bound(space), tokenizer, stack, options.quick)
-    document = {
-        "ways": figures,
-    }
-    keep("peers", document, only_print=options.quick)
+            async with (
+                serving(options.repository, Path(folder) / "stack") as served,
+                serving(int8, Path(folder) / "int8") as served_int8,
+            ):
+                figures = await asyncio.to_thread(run, peers, served, served_int8, tokenizer, options.quick)
+    keep("peers", {"ways": figures}, only_print=options.quick)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import hashlib
 import random
 from collections.abc import Hashable, Mapping, Sequence
 from contextvars import ContextVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -270,7 +271,7 @@ async def test_an_unusable_vector_is_not_kept(caching: CachedEncoding, cache: Me
     np.testing.assert_array_equal(vectors.vectors_BV, [vector_of("a"), vector_of("b")])
 
 
-@pytest.mark.parametrize("failure", [DatabaseUnavailable("gone"), Unauthenticated("revoked"), ZeroDivisionError()])
+@pytest.mark.parametrize("failure", [DatabaseUnavailable("gone"), ZeroDivisionError()])
 async def test_a_cache_that_fails_fails_nobody(
     caching: CachedEncoding,
     cache: MemoryCache,
@@ -332,9 +333,10 @@ async def test_vectors_that_wait_to_be_written_are_bounded(
 
 
 async def test_an_owner_s_vectors_are_written_together(
-    caching: CachedEncoding, cache: MemoryCache, encoder: Encoder
+    caching: CachedEncoding, cache: MemoryCache, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And nobody's with another's; each is one text's, a moment after its call."""
+    monkeypatch.setattr(write_behind, "_LINGER_S", 1.0)
 
     async def embed_as(owner: str, text: str) -> None:
         OWNER.set(owner)
@@ -355,6 +357,54 @@ async def test_an_owner_s_vectors_are_written_together(
         assert owner in ("alice", "bob")
         np.testing.assert_array_equal(cache.rows[owner, "query", digest], cache.rows["alice", "query", digest])
     np.testing.assert_array_equal(cache.rows["bob", "query", digest_of("text 3")], vector_of("text 3"))
+
+
+async def test_a_revoked_key_ails_nobody_else(caching: CachedEncoding, cache: MemoryCache, encoder: Encoder) -> None:
+    """A moment after its call, of which it was the key, what the call had embedded cannot be kept; others' can."""
+    cache.failure = Unauthenticated("revoked")
+    await encoder.embed(caching, ["a"])
+    await caching.close()
+    cache.failure = None
+    await encoder.embed(caching, ["a"])
+    await caching.close()
+    assert (await encoder.embed(caching, ["a"])).cached
+    assert caching.counters.write_failure_count == 1
+
+
+async def test_who_comes_as_a_pass_fails_begins_another(caching: CachedEncoding, encoder: Encoder) -> None:
+    """It is forgotten a moment after its end, and its error is nobody's who comes in between."""
+    encoder.gate.clear()
+    encoder.failure = TritonUnavailable("down")
+    first = asyncio.create_task(encoder.embed(caching, ["a"]))
+    await until_idle()
+    later: list[asyncio.Task[Vectors]] = []
+    land = caching._land
+
+    def late(landing: Any) -> None:
+        later.append(asyncio.create_task(encoder.embed(caching, ["a"])))
+        asyncio.get_running_loop().call_later(0.01, land, landing)
+
+    caching._land = late  # type: ignore[method-assign]
+    encoder.gate.set()
+    with pytest.raises(TritonUnavailable):
+        await first
+    caching._land = land  # type: ignore[method-assign]
+    vectors = await later[0]
+    np.testing.assert_array_equal(vectors.vectors_BV, [vector_of("a")])
+    assert (caching.counters.hit_count, vectors.cached) == (0, frozenset())
+
+
+async def test_a_write_that_is_cancelled_before_it_begins_leaves_nothing(
+    caching: CachedEncoding, cache: MemoryCache, encoder: Encoder
+) -> None:
+    await encoder.embed(caching, ["a"])
+    for task in set(caching._writer._tasks):
+        task.cancel()
+    await caching.close()
+    assert (caching._in_flight, caching._writer._open, caching._writer._waiting_count) == ({}, {}, 0)
+    await encoder.embed(caching, ["a"])
+    await caching.close()
+    assert len(cache.rows) == 1
 
 
 async def test_many_vectors_are_not_waited_with(

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from export.adapters import Adapters, save_adapters
 from export.build import BuildRequest
+from export.deployment import TOKEN_BUDGET
 from export.encoder import BuildOptions, Encoder, build_encoder
 from export.errors import ExportError
 from export.gate import gate
@@ -26,7 +28,7 @@ from export.gate.sessions import open_exported
 from export.gate.settings import GateSettings
 from export.gate.tolerances import TOLERANCES, failures_of
 from export.onnx_export import export_onnx
-from export.python_backend.host import open_session
+from export.python_backend.host import EncoderHost, Limits, check_rows, open_session
 from export.repository import EncoderFolder
 from export.serving import Precision, Runtime, Serving
 from export.source import Checkpoint, write_tokenizer
@@ -77,14 +79,31 @@ def test_right_graph_passes_in_numbers(report: GateReport) -> None:
 
 
 def test_canary_is_a_real_row_and_its_vector(report: GateReport, exported: Path) -> None:
-    """What the smoke test will compare with: the served runtime gives it again."""
+    """What the smoke test will compare with: the host gives it again, to the last bit, for the row by itself."""
     canary = report.canary
     ids = np.array([canary["input_ids"]], dtype=np.int64)
-    feeds = {"input_ids": ids, "attention_mask": np.ones_like(ids), "task_id": np.array([[canary["task_id"]]])}
-    vector = open_session("onnxruntime", exported / "model.onnx", "fp32", 2).run(feeds)[0]
-    np.testing.assert_allclose(canary["vector"], vector, atol=1e-6)
+    session = open_session("onnxruntime", exported / "model.onnx", "fp32", FP32.num_threads)
+    limits = Limits(max_tokens=512, vocab_size=10**6, task_count=2)
+    host = EncoderHost(session, limits, len(canary["vector"]), TOKEN_BUDGET)
+    rows = check_rows(ids, np.ones_like(ids), np.array([[canary["task_id"]]]), limits)
+    np.testing.assert_array_equal(canary["vector"], host.embed([rows])[0][0].astype(np.float64))
     assert ids.shape[1] > 10 and canary["task_id"] == 1
     assert "canary" not in report.as_dict()
+
+
+@pytest.mark.parametrize(("runtime", "width"), [(Runtime.OPENVINO, 24), (Runtime.ONNXRUNTIME_CUDA, 17)])
+def test_canary_has_no_company(text_spec: EncoderSpec, runtime: Runtime, width: int) -> None:
+    """It is asked for by itself, as wide as its host makes it; int8 gives a row another vector among others."""
+    shapes = []
+
+    class Recorder:
+        def run(self, feeds: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+            shapes.append(feeds["input_ids"].shape)
+            return np.zeros((1, text_spec.dimension), dtype=np.float32)
+
+    row = Row("text", 512, 0, tuple(range(17)))
+    vector = gate._Exported(text_spec, Recorder(), 64).alone(row, Serving(runtime, Precision.FP32, 1))
+    assert (shapes, vector.shape) == ([(1, width)], (text_spec.dimension,))
 
 
 def test_report_survives_the_manifest(report: GateReport) -> None:

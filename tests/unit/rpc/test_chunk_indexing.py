@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from gateway.embedding.meter import TokenMeter
 from gateway.embedding.vectors import Vectors
 from gateway.errors import BadVector, NotFound, TextTooLong, TritonUnavailable
+from gateway.rpc import chunk_indexing
 from gateway.rpc.admission import Admission
 from gateway.rpc.chunk_indexing import ChunkIndexer, Indexed, Item
 from gateway.store.rows import ChunkRow, ExistingChunks
@@ -100,19 +102,13 @@ class Store:
 
 
 class Quotas:
-    """Counts what is charged; who comes while the gate is closed waits for it."""
+    """Counts what is charged."""
 
     def __init__(self) -> None:
         self.charged: list[int] = []
-        self.gate = asyncio.Event()
-        self.gate.set()
-
-    def would_wait(self, count: int) -> bool:
-        return not self.gate.is_set()
 
     async def wait(self, count: int) -> bool:
         self.charged.append(count)
-        await self.gate.wait()
         return False
 
 
@@ -238,7 +234,7 @@ async def test_what_is_given_up_in_one_batch_is_embedded_by_another(parts: Parts
 
 
 async def test_a_text_that_is_in_work_for_too_long_is_not_waited_for() -> None:
-    """Whatever keeps the batch that has it."""
+    """Its batch may wait for its principal's quota for minutes."""
     parts = Parts(timeout_s=0.05)
 
     async def wait(count: int) -> bool:
@@ -256,38 +252,21 @@ async def test_a_text_that_is_in_work_for_too_long_is_not_waited_for() -> None:
     await asyncio.gather(first, return_exceptions=True)
 
 
-async def test_a_text_is_not_kept_from_others_while_a_quota_is_waited_for(parts: Parts) -> None:
-    """Their principals have quotas of their own; who waited finds the text there."""
-    parts.quotas.gate.clear()
-    first = parts.start(a="same")
-    for _ in range(20):
-        await asyncio.sleep(0)
-    parts.quotas.would_wait = lambda count: False  # type: ignore[method-assign]
-    second = parts.start(b="same")
-    for _ in range(20):
-        await asyncio.sleep(0)
-    assert parts.quotas.charged == [4, 4]
-    parts.quotas.gate.set()
-    async with asyncio.timeout(10):
-        assert await asyncio.gather(first, second) == [["EMBEDDED"], ["EMBEDDED"]]
-
-
-async def test_a_failure_is_of_what_was_to_be_embedded_here_alone(parts: Parts) -> None:
-    """What another batch has in work comes from there."""
+async def test_nobody_waits_for_what_another_principal_has_in_work(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose quota is another."""
+    principal: ContextVar[int] = ContextVar("principal")
+    monkeypatch.setattr(chunk_indexing, "current_principal_key", principal.get)
     parts.embedder.gate.clear()
-    first = parts.start(a="same")
-    await parts.until_encoding()
-    parts.embedder.encode, proper = _fails, parts.embedder.encode  # type: ignore[method-assign]
-    second = parts.start(b="same", c="own")
-    for _ in range(20):
-        await asyncio.sleep(0)
-    parts.embedder.encode = proper  # type: ignore[method-assign]
+    batches = []
+    for number, name in enumerate("aabb"):
+        principal.set(number // 2)
+        batches.append(parts.start(**{f"{name}{number}": "same"}))
+    await parts.until_encoding(2)
+    assert parts.embedder.encoded == [["same"]] * 2
     parts.embedder.gate.set()
-    assert await asyncio.gather(first, second) == [["EMBEDDED"], ["REUSED", "TritonUnavailable"]]
-
-
-async def _fails(tokenized: Texts, **options: Any) -> Vectors:
-    raise TritonUnavailable("down")
+    assert sorted(await asyncio.gather(*batches)) == [["EMBEDDED"]] * 2 + [["REUSED"]] * 2
 
 
 async def test_an_unchanged_chunk_costs_a_look_up(parts: Parts) -> None:

@@ -213,21 +213,6 @@ async def test_a_stream_that_ends_while_it_waits_takes_nothing(clock: Clock, cal
     quotas.spend(60)
 
 
-async def test_it_is_known_whether_one_would_wait(clock: Clock, caller: Caller) -> None:
-    """Also behind another batch of the same caller, whatever is left."""
-    caller.quota = Quota(tokens_per_minute=60)
-    quotas = Quotas(Quota())
-    assert not quotas.would_wait(60)
-    await quotas.wait(30)
-    assert (quotas.would_wait(30), quotas.would_wait(31)) == (False, True)
-    waiting = asyncio.create_task(quotas.wait(31))
-    await _real_sleep(0)
-    assert quotas.would_wait(1)
-    assert await waiting
-    caller.quota = Quota(tokens_per_minute=0)
-    assert not quotas.would_wait(10**9)
-
-
 async def test_a_limit_that_is_lifted_frees_who_waits(clock: Clock, caller: Caller) -> None:
     caller.quota = Quota(tokens_per_minute=1)
     quotas, began = Quotas(Quota()), clock.now
