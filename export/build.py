@@ -148,7 +148,7 @@ def build(
     with folder.staging() as staged, writing(staged):
         spec = _write_graph(request, checkpoint, staged, on_step)
         write_tokenizer(checkpoint, staged / "tokenizer.json")
-        if request.serving.precision is Precision.INT8:
+        if request.serving.precision.is_quantized:
             _quantize(spec, staged, on_step)
         if request.serving.runtime.backend == "python":
             for name in HOST_FILES:

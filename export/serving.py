@@ -44,16 +44,28 @@ class Precision(StrEnum):
 
     fp16 and bf16 graphs keep norms, softmax, pooling and L2 in float32. OpenVINO's bf16 is a hint on a float32 graph:
     on CPU it runs norms, softmax and pooling in bf16 too, which the gate's tolerance of bf16 was measured with.
+    int8-bf16 is the same hint on an int8 graph, whose other parts are float32 without it.
     """
 
     FP32 = "fp32"
     FP16 = "fp16"
     BF16 = "bf16"
     INT8 = "int8"
+    INT8_BF16 = "int8-bf16"
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether its graph is calibrated."""
+        return self in (Precision.INT8, Precision.INT8_BF16)
+
+    @property
+    def takes_bf16(self) -> bool:
+        """Whether OpenVINO runs it in bf16, which not every CPU has."""
+        return self in (Precision.BF16, Precision.INT8_BF16)
 
 
 PRECISIONS: dict[Runtime, tuple[Precision, ...]] = {
-    Runtime.OPENVINO: (Precision.FP32, Precision.BF16, Precision.INT8),
+    Runtime.OPENVINO: (Precision.FP32, Precision.BF16, Precision.INT8, Precision.INT8_BF16),
     Runtime.ONNXRUNTIME: (Precision.FP32, Precision.FP16, Precision.INT8),
     Runtime.ONNXRUNTIME_CPU: (Precision.FP32, Precision.FP16, Precision.INT8),
     Runtime.ONNXRUNTIME_CUDA: (Precision.FP32, Precision.FP16, Precision.BF16),
@@ -115,9 +127,10 @@ def resolve_precision(requested: str, runtime: Runtime, preferred: Precision, fl
     """
     cpu_lacks_bf16 = runtime is Runtime.OPENVINO and not flags & _BF16_FLAGS
     if requested == "auto":
-        runs = preferred in PRECISIONS[runtime] and not (preferred is Precision.BF16 and cpu_lacks_bf16)
+        runs = preferred in PRECISIONS[runtime] and not (preferred.takes_bf16 and cpu_lacks_bf16)
         return preferred if runs else Precision.FP32
     precision = Precision(requested)
-    if precision is Precision.BF16 and cpu_lacks_bf16:
-        raise ExportError("this CPU has neither avx512_bf16 nor amx_bf16; use --precision fp32")
+    if precision.takes_bf16 and cpu_lacks_bf16:
+        other = Precision.INT8 if precision.is_quantized else Precision.FP32
+        raise ExportError(f"this CPU has neither avx512_bf16 nor amx_bf16; use --precision {other}")
     return precision

@@ -66,6 +66,7 @@ class PrecisionChoice(StrEnum):
     FP16 = "fp16"
     BF16 = "bf16"
     INT8 = "int8"
+    INT8_BF16 = "int8-bf16"
 
 
 class LoraChoice(StrEnum):

@@ -23,6 +23,15 @@ from export.serving import Precision
 # Dynamic int8 scales activations by the whole batch: a vector depends on its batch mates.
 # Pruned (compact-code, fp32): a feed-forward width of 1280 of 1536 passes, at overlap 0.705 and nDCG@10 −1.7 %; one
 # layer less of six is refused, at −3.1 %.
+_QUANTIZED = Tolerance(
+    min_cosine=0.97,
+    mean_cosine=0.985,
+    max_batch_distance=1e-3,
+    max_norm_error=1e-4,
+    min_overlap=0.92,
+    max_mrr_loss=0.02,
+    max_ndcg_loss=0.02,
+)
 TOLERANCES: dict[Precision, Tolerance] = {
     Precision.FP32: Tolerance(
         min_cosine=0.99999,
@@ -51,15 +60,8 @@ TOLERANCES: dict[Precision, Tolerance] = {
         max_mrr_loss=0.01,
         max_ndcg_loss=0.01,
     ),
-    Precision.INT8: Tolerance(
-        min_cosine=0.97,
-        mean_cosine=0.985,
-        max_batch_distance=1e-3,
-        max_norm_error=1e-4,
-        min_overlap=0.92,
-        max_mrr_loss=0.02,
-        max_ndcg_loss=0.02,
-    ),
+    Precision.INT8: _QUANTIZED,
+    Precision.INT8_BF16: _QUANTIZED,
 }
 
 
@@ -68,10 +70,12 @@ def tolerance_of(precision: Precision, *, pruned: bool) -> Tolerance:
 
     A pruned one is another model: it may order codes otherwise as long as the right one is found as well as int8 must.
     """
-    tolerance, int8 = TOLERANCES[precision], TOLERANCES[Precision.INT8]
+    tolerance = TOLERANCES[precision]
     if not pruned:
         return tolerance
-    return replace(tolerance, min_overlap=0.0, max_mrr_loss=int8.max_mrr_loss, max_ndcg_loss=int8.max_ndcg_loss)
+    return replace(
+        tolerance, min_overlap=0.0, max_mrr_loss=_QUANTIZED.max_mrr_loss, max_ndcg_loss=_QUANTIZED.max_ndcg_loss
+    )
 
 
 def failures_of(report: GateReport) -> tuple[str, ...]:

@@ -27,7 +27,12 @@ Vectors = NDArray[np.float32]
 OUTPUT = "sentence_embedding"
 DIGEST = "row_digest"
 # What OpenVINO is told, and how it names that in its answer. The weights of an int8 graph are int8 in the file already.
-OPENVINO_HINTS = {"fp32": ("f32", "float32"), "bf16": ("bf16", "bfloat16"), "int8": ("f32", "float32")}
+OPENVINO_HINTS = {
+    "fp32": ("f32", "float32"),
+    "bf16": ("bf16", "bfloat16"),
+    "int8": ("f32", "float32"),
+    "int8-bf16": ("bf16", "bfloat16"),
+}
 ONNXRUNTIME_PRECISIONS = ("fp32", "fp16", "int8")
 # The exporter's smoke test and the gateway ask for as much.
 CANARY_COSINE = 0.9999
@@ -121,7 +126,7 @@ def open_session(runtime: str, path: Path, precision: str, num_threads: int, cac
     Args:
         runtime: `openvino` or `onnxruntime`.
         path: The ONNX file; external data lies beside it.
-        precision: `fp32`, `fp16`, `bf16` or `int8`; not every runtime runs every one.
+        precision: `fp32`, `fp16`, `bf16`, `int8` or `int8-bf16`; not every runtime runs every one.
         num_threads: Threads of one inference.
         cache_dir: Where OpenVINO looks for the compiled graph and else keeps it; None for nowhere.
 

@@ -251,7 +251,7 @@ def run(peers: dict[str, Peer], served: Served, int8: Served, tokenizer: HubToke
 def int8_repository() -> Path:
     """The same pair with int8 encoders, published where it is missing."""
     folder = FOLDER / "int8"
-    command = ["duovec-export", "publish", "--pair", "compact", "--precision", "int8", "--if-missing"]
+    command = ["duovec-export", "publish", "--pair", "compact", "--precision", "int8-bf16", "--if-missing"]
     subprocess.run([Path(sys.executable).with_name(command[0]), *command[1:], "--repository", folder], check=True)
     return folder
 

@@ -23,7 +23,7 @@ class Flavour:
 
     Attributes:
         runtime: `openvino` or `onnxruntime`; of both encoders, where the served ones differ.
-        precision: `fp32`, `bf16`, `fp16` or `int8`; of both encoders, where the served ones differ.
+        precision: `fp32`, `bf16`, `fp16`, `int8` or `int8-bf16`; of both encoders, where the served ones differ.
         is_proven: Whether the gate has passed it for both encoders already, or `publish` has yet to run it.
     """
 

@@ -119,7 +119,7 @@ def test_unknown_runtime_and_precision_are_refused(tmp_path: Path) -> None:
         host.open_session("torch", tmp_path / "model.onnx", "fp32", 1)
     with pytest.raises(HostError, match="onnxruntime runs fp32, fp16, int8 on CPU, not 'bf16'"):
         host.open_session("onnxruntime", tmp_path / "model.onnx", "bf16", 1)
-    with pytest.raises(HostError, match="openvino runs fp32, bf16, int8, not 'fp16'"):
+    with pytest.raises(HostError, match="openvino runs fp32, bf16, int8, int8-bf16, not 'fp16'"):
         host.open_session("openvino", tmp_path / "model.onnx", "fp16", 1)
 
 

@@ -17,6 +17,7 @@ from export.gate.rows import PublishedTokenizer, RowMaker, pad
 from export.onnx_export import MODEL_FILE, WEIGHTS_FILE
 from export.python_backend.host import open_session
 from export.quantize import calibration_feeds, quantize_int8
+from export.serving import cpu_flags
 from export.source import Checkpoint
 from export.spec import EncoderSpec
 
@@ -46,13 +47,17 @@ def quantized(text_spec: EncoderSpec, exported: Path, tmp_path_factory: pytest.T
     return folder
 
 
-@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize(
+    ("runtime", "precision"), [("openvino", "int8"), ("openvino", "int8-bf16"), ("onnxruntime", "int8")]
+)
 def test_int8_stays_close_to_fp32(
-    exported: Path, quantized: Path, feeds: dict[str, NDArray[np.int64]], runtime: str
+    exported: Path, quantized: Path, feeds: dict[str, NDArray[np.int64]], runtime: str, precision: str
 ) -> None:
     """Both runtimes run the same file; it is quantized, and near."""
+    if precision == "int8-bf16" and not cpu_flags() & {"avx512_bf16", "amx_bf16"}:
+        pytest.skip("this CPU has no bf16")
     exact = vectors_of(exported, runtime, "fp32", feeds)
-    cosines = (exact * vectors_of(quantized, runtime, "int8", feeds)).sum(axis=1)
+    cosines = (exact * vectors_of(quantized, runtime, precision, feeds)).sum(axis=1)
     assert 0.95 < cosines.min() < 0.99999
 
 

@@ -75,7 +75,11 @@ def test_every_spec_states_its_terms(name: str) -> None:
             "[words]\nshare = 0.5\nseed = 2\n",
             "base_dimension must be 1024",
         ),
-        ('precision = "bf16"', 'precision = "fp64"', "precision must be fp32 or fp16 or bf16 or int8, not 'fp64'"),
+        (
+            'precision = "bf16"',
+            'precision = "fp64"',
+            "precision must be fp32 or fp16 or bf16 or int8 or int8-bf16, not 'fp64'",
+        ),
         ('architecture = "bert"', 'architecture = "gpt"', "architecture must be bert or jina_embeddings_v3 or qwen2"),
         ('["query", "passage"]', '["query", "query"]', "tasks must be a list without repetition"),
         ('["query", "passage"]', "[]", "query.task must be absent where there are no tasks, not 'query'"),
