@@ -13,6 +13,7 @@ from export.serving import Precision
 #   fp16, onnxruntime                 0.9999999     1.0000      5e-14             1.000     0.0 %
 #   bf16, OpenVINO                    0.99989       0.99996     2.7e-05           0.995     0.0 %
 #   int8 by NNCF, OpenVINO            0.983         0.993       4.2e-04           0.946    −0.2 %
+#   the same, the rest in bf16        0.984         0.993       3.2e-04           0.952    +0.0 %
 #   int8 by NNCF, onnxruntime         0.983         0.993       2e-16             0.949    −0.2 %
 #   refused: the same, calibrated on functions alone
 #                                     0.935         0.979       3.4e-04           0.927    −1.2 %
