@@ -125,7 +125,7 @@ def measure(
         exact_ND = built_vectors(spec, checkpoint, options, rows, on_step)
 
     on_step(f"load the model in {serving.runtime} {serving.precision}")
-    exported = _Exported(built, open_exported(folder, serving), largest_batch)
+    exported = _Exported(built, open_exported(folder, serving), serving, largest_batch)
     shapes = []
     for batch in batches:
         on_step(f"compare shapes, batch {len(batch.rows)} at length {batch.length}")
@@ -148,7 +148,7 @@ def measure(
         invariance=invariance,
         retrieval=_retrieval(pairs, searched_ND, given_ND),
         seconds=round(time.monotonic() - started, 1),
-        canary=_canary(built, passages[0], exported.alone(passages[0], serving)),
+        canary=_canary(built, passages[0], exported.together(passages[:1])[0]),
     )
     return replace(report, failures=failures_of(report))
 
@@ -176,9 +176,10 @@ def compare_tokens(spec: EncoderSpec, reference: Reference, rows: Sequence[Row])
 class _Exported:
     """The exported model behind its runtime."""
 
-    def __init__(self, spec: EncoderSpec, session: Session, largest_batch: int) -> None:
+    def __init__(self, spec: EncoderSpec, session: Session, serving: Serving, largest_batch: int) -> None:
         self._spec = spec
         self._session = session
+        self._is_hosted = serving.runtime.backend == "python"
         self._largest_batch = largest_batch
 
     def batch(self, batch: Batch) -> Vectors:
@@ -192,13 +193,11 @@ class _Exported:
             )
         return vectors_ND.astype(np.float64)
 
-    def alone(self, row: Row, serving: Serving) -> NDArray[np.float64]:
-        """Vector (D,) of a row as it is served by itself: int8 gives another one among others."""
-        length = len(row.ids)
-        if serving.runtime.backend == "python":
-            length = min(padded_width(length), self._spec.max_tokens)
-        vector_D: NDArray[np.float64] = self.batch(Batch(length, (row,)))[0]
-        return vector_D
+    def together(self, rows: Sequence[Row]) -> Vectors:
+        """Vectors (N, D) of one micro-batch, as wide as a host makes it: in int8 another width gives other vectors."""
+        longest = max(len(row.ids) for row in rows)
+        width = min(padded_width(longest), self._spec.max_tokens) if self._is_hosted else longest
+        return self.batch(Batch(width, tuple(rows)))
 
     def rows(self, rows: Sequence[Row], on_step: OnStep) -> Vectors:
         """Vectors (N, D) of rows in the micro-batches that serve them."""
@@ -208,9 +207,8 @@ class _Exported:
             for start in range(0, len(group), self._largest_batch):
                 on_step(f"search, row {done} of {len(rows)}")
                 chosen = group[start : start + self._largest_batch]
-                batch = tuple(rows[index] for index in chosen.tolist())
-                vectors_ND[chosen] = self.batch(Batch(max(len(row.ids) for row in batch), batch))
-                done += len(batch)
+                vectors_ND[chosen] = self.together([rows[index] for index in chosen.tolist()])
+                done += len(chosen)
         return vectors_ND
 
 
@@ -226,7 +224,7 @@ def _compare(batch: Batch, given_ND: Vectors, expected_ND: Vectors) -> ShapeResu
 
 def _invariance(exported: _Exported, neighbours: Batch) -> InvarianceResult:
     together_ND = exported.batch(neighbours)
-    alone_ND = np.concatenate([exported.batch(Batch(len(row.ids), (row,))) for row in neighbours.rows])
+    alone_ND = np.concatenate([exported.together([row]) for row in neighbours.rows])
     distances_N = 1.0 - cosines_of(alone_ND, together_ND)
     worst = int(np.argmax(distances_N))  # NaN counts as the largest
     return InvarianceResult(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gateway.embedding.space import VECTOR_DIM
 from gateway.embedding.vectors import Vectors
-from gateway.embedding.write_behind import WriteBehind
+from gateway.embedding.write_behind import TextKey, WriteBehind
 from gateway.errors import BadVector, Unauthenticated
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,6 @@ _NORM_TOLERANCE = 1e-4
 
 _Outcome = NDArray[np.float32] | BadVector
 Compute = Callable[[Sequence[int]], Awaitable[Vectors]]
-_Key = tuple[Hashable, str, bytes]
 
 
 class VectorCache(Protocol):
@@ -85,12 +84,12 @@ class CacheCounters:
 class _Flight:
     """A look-up, and a forward pass for what it did not find, on behalf of everyone who waits for one of its texts."""
 
-    keys: frozenset[_Key]
-    task: "asyncio.Task[dict[_Key, _Outcome]]" = field(init=False)
-    hits: set[_Key] = field(default_factory=set)
+    keys: frozenset[TextKey]
+    task: "asyncio.Task[dict[TextKey, _Outcome]]" = field(init=False)
+    hits: set[TextKey] = field(default_factory=set)
     waiter_count: int = 0
 
-    def has_failed(self, key: _Key) -> bool:
+    def has_failed(self, key: TextKey) -> bool:
         """Whether it has ended without a vector of this text, a moment before it is forgotten."""
         task = self.task
         return task.done() and (
@@ -109,7 +108,7 @@ class CachedEncoding:
         """Use `cache`, of one space."""
         self.counters = CacheCounters()
         self._cache = cache
-        self._in_flight: dict[_Key, _Flight] = {}
+        self._in_flight: dict[TextKey, _Flight] = {}
         self._writer = WriteBehind(cache.write, on_failure=self._write_failed)
         self._paused_until = 0.0
 
@@ -133,20 +132,19 @@ class CachedEncoding:
         if owner is None:
             self.counters.miss_count += len(digests)
             return await compute(range(len(digests)))
-        keys: list[_Key] = [(owner, input_type, digest) for digest in digests]
-        first: dict[_Key, int] = {}
-        landed: set[int] = set()
+        keys: list[TextKey] = [(owner, input_type, digest) for digest in digests]
+        kept = {key: vector_V for key in keys if (vector_V := self._writer.get(key)) is not None}
+        first: dict[TextKey, int] = {}
         for position, key in enumerate(keys):
             flight = self._in_flight.get(key)
-            if flight is None or flight.has_failed(key):
+            if key not in kept and (flight is None or flight.has_failed(key)):
                 first.setdefault(key, position)
-            elif flight.task.done():
-                landed.add(position)
-        self.counters.hit_count += len(landed)
-        self.counters.shared_count += len(keys) - len(first) - len(landed)
+        hit_count = sum(key in kept for key in keys)
+        self.counters.hit_count += hit_count
+        self.counters.shared_count += len(keys) - hit_count - len(first)
         if first:
             self._start(input_type, first, compute)
-        flights = {key: self._in_flight[key] for key in keys}
+        flights = {key: self._in_flight[key] for key in keys if key not in kept}
         waited_for = set(flights.values())
         for flight in waited_for:
             flight.waiter_count += 1
@@ -158,15 +156,15 @@ class CachedEncoding:
             for flight in waited_for:
                 flight.waiter_count -= 1
                 if flight.waiter_count == 0 and not flight.task.done():
-                    self._forget(flight, flight.keys)
+                    self._forget(flight)
                     flight.task.cancel()
-        return _collect(keys, flights, landed)
+        return _collect(keys, flights, kept)
 
     async def close(self) -> None:
         """Write what waits to be written."""
         await self._writer.close()
 
-    def _start(self, input_type: str, first: dict[_Key, int], compute: Compute) -> None:
+    def _start(self, input_type: str, first: dict[TextKey, int], compute: Compute) -> None:
         """Look the texts up in a task of its own, which acts with the key of this caller."""
         flight = _Flight(frozenset(first))
         flight.task = asyncio.create_task(self._fly(flight, input_type, first, compute))
@@ -174,10 +172,10 @@ class CachedEncoding:
         self._in_flight |= dict.fromkeys(first, flight)
 
     async def _fly(
-        self, flight: _Flight, input_type: str, first: dict[_Key, int], compute: Compute
-    ) -> dict[_Key, _Outcome]:
+        self, flight: _Flight, input_type: str, first: dict[TextKey, int], compute: Compute
+    ) -> dict[TextKey, _Outcome]:
         by_digest = await self._read(input_type, [digest for _, _, digest in first])
-        outcomes: dict[_Key, _Outcome] = {key: by_digest[key[2]] for key in first if key[2] in by_digest}
+        outcomes: dict[TextKey, _Outcome] = {key: by_digest[key[2]] for key in first if key[2] in by_digest}
         flight.hits.update(outcomes)
         missing = [key for key in first if key not in outcomes]
         self.counters.hit_count += len(outcomes)
@@ -188,27 +186,24 @@ class CachedEncoding:
         return outcomes
 
     def _land(self, flight: _Flight) -> None:
-        """Keep what is new; its texts stay in flight until it is written, so that nobody embeds them meanwhile."""
-        fresh: dict[_Key, NDArray[np.float32]] = {}
-        if not flight.task.cancelled() and flight.task.exception() is None:
-            fresh = {
-                key: outcome
-                for key, outcome in flight.task.result().items()
-                if key not in flight.hits and not isinstance(outcome, BadVector)
-            }
-        self._forget(flight, flight.keys - fresh.keys())
+        """Have what is new written."""
+        self._forget(flight)
+        if flight.task.cancelled() or flight.task.exception() is not None:
+            return
+        fresh = {
+            key: outcome
+            for key, outcome in flight.task.result().items()
+            if key not in flight.hits and not isinstance(outcome, BadVector)
+        }
         if not fresh:
             return
         owner, input_type, _ = next(iter(fresh))
         by_digest = {digest: vector_V for (_, _, digest), vector_V in fresh.items()}
-        if time.monotonic() < self._paused_until or not self._writer.add(
-            owner, input_type, by_digest, on_end=lambda: self._forget(flight, fresh)
-        ):
+        if time.monotonic() < self._paused_until or not self._writer.add(owner, input_type, by_digest):
             self.counters.write_failure_count += 1
-            self._forget(flight, fresh)
 
-    def _forget(self, flight: _Flight, keys: "frozenset[_Key] | Mapping[_Key, object]") -> None:
-        for key in keys:
+    def _forget(self, flight: _Flight) -> None:
+        for key in flight.keys:
             if self._in_flight.get(key) is flight:
                 del self._in_flight[key]
 
@@ -239,17 +234,21 @@ class CachedEncoding:
         logger.warning("the embedding cache could not be %s, the encoders run instead: %r", done, error)
 
 
-def _collect(keys: Sequence[_Key], flights: Mapping[_Key, _Flight], landed: set[int]) -> Vectors:
+def _collect(
+    keys: Sequence[TextKey], flights: Mapping[TextKey, _Flight], kept: Mapping[TextKey, NDArray[np.float32]]
+) -> Vectors:
     vectors_BV = np.empty((len(keys), VECTOR_DIM), dtype=np.float32)
     errors: dict[int, BadVector] = {}
+    cached = set()
     for position, key in enumerate(keys):
-        outcome = flights[key].task.result()[key]
+        outcome = kept[key] if key in kept else flights[key].task.result()[key]
         if isinstance(outcome, BadVector):
             errors[position] = outcome
         else:
             vectors_BV[position] = outcome
-    cached = frozenset(position for position, key in enumerate(keys) if position in landed or key in flights[key].hits)
-    return Vectors(vectors_BV, errors, cached)
+        if key in kept or key in flights[key].hits:
+            cached.add(position)
+    return Vectors(vectors_BV, errors, frozenset(cached))
 
 
 def _is_sound(vector_V: NDArray[np.float32]) -> bool:

@@ -22,95 +22,99 @@ _WRITE_TIMEOUT_S = 5.0
 _WRITES_AT_ONCE = 2
 _MAX_WAITING_VECTORS = 4096
 
-_VectorsByDigest = Mapping[bytes, NDArray[np.float32]]
+TextKey = tuple[Hashable, str, bytes]
+"""Owner, input type, and SHA-256 of a text."""
 
 
 class Write(Protocol):
     """Writes one owner's vectors, each (2560,) float32, by the SHA-256 of their texts; see `VectorCache.write`."""
 
-    async def __call__(self, input_type: str, vectors: _VectorsByDigest, *, timeout_s: float) -> None:
+    async def __call__(
+        self, input_type: str, vectors: Mapping[bytes, NDArray[np.float32]], *, timeout_s: float
+    ) -> None:
         """Write them, or raise."""
 
 
 @dataclass(slots=True, eq=False)
 class _Batch:
-    """What becomes one write."""
+    """What becomes one write: vectors of one owner and input type, by the SHA-256 of their texts."""
 
+    owner: Hashable
+    input_type: str
     vectors: dict[bytes, NDArray[np.float32]] = field(default_factory=dict)
-    count: int = 0
-    on_end: list[Callable[[], None]] = field(default_factory=list)
     is_due: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class WriteBehind:
-    """Collects what is to be written, and writes it a moment later."""
+    """Collects what is to be written, writes it a moment later, and has it until then."""
 
     def __init__(self, write: Write, *, on_failure: Callable[[Exception], None]) -> None:
         """Args: on_failure: Is told of every write that failed."""
         self._write = write
         self._on_failure = on_failure
         self._open: dict[tuple[Hashable, str], _Batch] = {}
+        self._waiting: dict[TextKey, NDArray[np.float32]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(_WRITES_AT_ONCE)
-        self._waiting_count = 0
 
-    def add(self, owner: Hashable, input_type: str, vectors: _VectorsByDigest, *, on_end: Callable[[], None]) -> bool:
+    def get(self, key: TextKey) -> NDArray[np.float32] | None:
+        """The vector (2560,) of a text, where it waits to be written or is being written."""
+        return self._waiting.get(key)
+
+    def add(self, owner: Hashable, input_type: str, vectors: Mapping[bytes, NDArray[np.float32]]) -> bool:
         """Have vectors written, by a call that acts with the key of the first of their callers.
 
         Args:
             owner: Of the running call, and of the vectors.
             input_type: Query or passage.
-            vectors: By the SHA-256 of their texts.
-            on_end: Called when they are written, or have failed to be.
+            vectors: By the SHA-256 of their texts, none of which waits already.
 
         Returns:
             Whether there is room for them; where not, they are not written.
         """
-        if self._waiting_count + len(vectors) > _MAX_WAITING_VECTORS:
+        if len(self._waiting) + len(vectors) > _MAX_WAITING_VECTORS:
             return False
-        key = (owner, input_type)
-        batch = self._open.get(key)
+        batch = self._open.get((owner, input_type))
         if batch is None:
-            batch = self._open[key] = _Batch()
-            task = asyncio.create_task(self._write_soon(key, batch))
+            batch = self._open[owner, input_type] = _Batch(owner, input_type)
+            task = asyncio.create_task(self._write_soon(batch))
             self._tasks.add(task)
             # Not at the task's own end: one that is cancelled before it begins has none.
-            task.add_done_callback(lambda done: self._ended(done, key, batch))
+            task.add_done_callback(lambda done: self._ended(done, batch))
         batch.vectors.update(vectors)
-        batch.count += len(vectors)
-        batch.on_end.append(on_end)
-        self._waiting_count += len(vectors)
-        if batch.count >= _WRITE_VECTORS:
-            batch.is_due.set()
-            del self._open[key]
+        self._waiting |= {(owner, input_type, digest): vector_V for digest, vector_V in vectors.items()}
+        if len(batch.vectors) >= _WRITE_VECTORS:
+            self._shut(batch)
         return True
 
     async def close(self) -> None:
-        """Write at once what waits, and wait for that."""
-        for batch in self._open.values():
-            batch.is_due.set()
-        if self._tasks:
+        """Write at once what waits, also what comes meanwhile, and wait for that."""
+        while self._tasks:
+            for batch in self._open.values():
+                batch.is_due.set()
             await asyncio.wait(self._tasks)
 
-    async def _write_soon(self, key: tuple[Hashable, str], batch: _Batch) -> None:
+    async def _write_soon(self, batch: _Batch) -> None:
         stages.record(None)  # on nobody's account
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LINGER_S):
                     await batch.is_due.wait()
             async with self._slots:
-                self._close_batch(key, batch)
-                await self._write(key[1], batch.vectors, timeout_s=_WRITE_TIMEOUT_S)
+                self._shut(batch)
+                await self._write(batch.input_type, batch.vectors, timeout_s=_WRITE_TIMEOUT_S)
         except Exception as exc:  # noqa: BLE001 - the callers have the vectors already
             self._on_failure(exc)
 
-    def _ended(self, task: asyncio.Task[None], key: tuple[Hashable, str], batch: _Batch) -> None:
-        self._tasks.discard(task)
-        self._close_batch(key, batch)
-        self._waiting_count -= batch.count
-        for end in batch.on_end:
-            end()
-
-    def _close_batch(self, key: tuple[Hashable, str], batch: _Batch) -> None:
+    def _shut(self, batch: _Batch) -> None:
+        """Let nothing more into a batch, and have it written."""
+        batch.is_due.set()
+        key = (batch.owner, batch.input_type)
         if self._open.get(key) is batch:
             del self._open[key]
+
+    def _ended(self, task: asyncio.Task[None], batch: _Batch) -> None:
+        self._tasks.discard(task)
+        self._shut(batch)
+        for digest in batch.vectors:
+            del self._waiting[batch.owner, batch.input_type, digest]

@@ -180,9 +180,10 @@ def _shm(facts: Facts) -> Finding:
 
 def _cpu(facts: Facts) -> Finding:
     if found := sorted(facts.cpu_flags & {"avx512_bf16", "amx_bf16"}):
-        return Finding("CPU", Level.OK, f"{', '.join(found)}: encoders run in bf16")
+        return Finding("CPU", Level.OK, f"{', '.join(found)}: encoders may run in bf16")
     wide = "avx2" if "avx2" in facts.cpu_flags else "no avx2"
-    return Finding("CPU", Level.WARN, f"{wide}, no bf16", "encoders run in f32, at about two thirds of the speed")
+    fix = "encoders run in f32, at about two thirds of the speed; those published in bf16 elsewhere do not load here"
+    return Finding("CPU", Level.WARN, f"{wide}, no bf16", fix)
 
 
 def gather_facts(data_dir: Path, repository: Path, encoders: tuple[str, ...], listen: str) -> Facts:

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer as HubTokenizer
 
+from export.serving import cpu_flags
 from export.spec import load_builtin
 from gateway.client.client import Client
 from gateway.embedding.space import Space, passage_of
@@ -242,16 +243,21 @@ def run(peers: dict[str, Peer], served: Served, int8: Served, tokenizer: HubToke
             ways[name] = Way(peer.run, comparable=cosine >= LEAST_COSINE, facts=facts)
     with Client(int8.stack.endpoint, api_key=int8.stack.api_key) as client:
         cosine = least_cosine(peers["sentence-transformers"], client, judged)
-    ways["StreamEmbed int8"].facts["least cosine"] = round(cosine, 6)
+    ways["StreamEmbed int8"].facts |= {"precision": int8_precision(), "least cosine": round(cosine, 6)}
     measure(ways, rounds, 12 if quick else 96)
     rows = {scenario: asyncio.run(served.bound.rows(texts))[0] for scenario, texts in rounds[0].items()}
     return report(ways, rounds[0], {scenario: float(one.lengths.mean()) for scenario, one in rows.items()})
 
 
+def int8_precision() -> str:
+    """The fastest that this CPU has."""
+    return "int8-bf16" if cpu_flags() & {"avx512_bf16", "amx_bf16"} else "int8"
+
+
 def int8_repository() -> Path:
     """The same pair with int8 encoders, published where it is missing."""
-    folder = FOLDER / "int8"
-    command = ["duovec-export", "publish", "--pair", "compact", "--precision", "int8-bf16", "--if-missing"]
+    folder = FOLDER / int8_precision()
+    command = ["duovec-export", "publish", "--pair", "compact", "--precision", int8_precision(), "--if-missing"]
     subprocess.run([Path(sys.executable).with_name(command[0]), *command[1:], "--repository", folder], check=True)
     return folder
 

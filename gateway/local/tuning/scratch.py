@@ -13,8 +13,11 @@ from gateway.errors import StartupError
 from gateway.local.tuning.choice import Settings
 from gateway.repository import publish_hint, read_served_versions
 
-_SAME_GRAPH = {("openvino", "fp32"), ("openvino", "bf16"), ("onnxruntime", "fp32")}
-"""Runtimes and precisions that run one and the same ONNX file: OpenVINO makes bf16 of the float32 graph itself."""
+_SAME_GRAPH = (
+    {("openvino", "fp32"), ("openvino", "bf16"), ("onnxruntime", "fp32")},
+    {("openvino", "int8"), ("openvino", "int8-bf16"), ("onnxruntime", "int8")},
+)
+"""Runtimes and precisions that run one and the same ONNX file: OpenVINO makes bf16 of float32 itself."""
 
 
 @dataclass(frozen=True, order=True)
@@ -147,10 +150,9 @@ def _flavour_of(source: _Source) -> tuple[str, str]:
 def _offered(folder: Path, served: _Source) -> dict[tuple[str, str], _Source]:
     """What an encoder can be had as: other proven versions of the same weights, and what runs the same graph."""
     offered = {}
-    if _flavour_of(served) in _SAME_GRAPH:
-        for runtime, precision in _SAME_GRAPH:
-            manifest = {**served.manifest, "runtime": runtime, "precision": precision}
-            offered[runtime, precision] = _Source(served.folder, manifest, is_proven=False)
+    for runtime, precision in next((ways for ways in _SAME_GRAPH if _flavour_of(served) in ways), ()):
+        manifest = {**served.manifest, "runtime": runtime, "precision": precision}
+        offered[runtime, precision] = _Source(served.folder, manifest, is_proven=False)
     for path in (*sorted(folder.glob("[0-9]*"), key=lambda one: int(one.name)), folder / ".candidate"):
         if not (path / "manifest.json").is_file():
             continue

@@ -401,7 +401,7 @@ async def test_a_write_that_is_cancelled_before_it_begins_leaves_nothing(
     for task in set(caching._writer._tasks):
         task.cancel()
     await caching.close()
-    assert (caching._in_flight, caching._writer._open, caching._writer._waiting_count) == ({}, {}, 0)
+    assert (caching._in_flight, caching._writer._open, caching._writer._waiting) == ({}, {}, {})
     await encoder.embed(caching, ["a"])
     await caching.close()
     assert len(cache.rows) == 1

@@ -92,8 +92,8 @@ def test_canary_is_a_real_row_and_its_vector(report: GateReport, exported: Path)
 
 
 @pytest.mark.parametrize(("runtime", "width"), [(Runtime.OPENVINO, 24), (Runtime.ONNXRUNTIME_CUDA, 17)])
-def test_canary_has_no_company(text_spec: EncoderSpec, runtime: Runtime, width: int) -> None:
-    """It is asked for by itself, as wide as its host makes it; int8 gives a row another vector among others."""
+def test_rows_are_as_wide_as_they_are_served(text_spec: EncoderSpec, runtime: Runtime, width: int) -> None:
+    """int8 gives a row another vector at another width, and each is asked for again."""
     shapes = []
 
     class Recorder:
@@ -102,8 +102,10 @@ def test_canary_has_no_company(text_spec: EncoderSpec, runtime: Runtime, width: 
             return np.zeros((1, text_spec.dimension), dtype=np.float32)
 
     row = Row("text", 512, 0, tuple(range(17)))
-    vector = gate._Exported(text_spec, Recorder(), 64).alone(row, Serving(runtime, Precision.FP32, 1))
-    assert (shapes, vector.shape) == ([(1, width)], (text_spec.dimension,))
+    exported = gate._Exported(text_spec, Recorder(), Serving(runtime, Precision.FP32, 1), 64)
+    exported.together([row])
+    exported.rows([row], lambda step: None)
+    assert shapes == [(1, width)] * 2
 
 
 def test_report_survives_the_manifest(report: GateReport) -> None:

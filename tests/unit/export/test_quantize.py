@@ -61,6 +61,15 @@ def test_int8_stays_close_to_fp32(
     assert 0.95 < cosines.min() < 0.99999
 
 
+def test_int8_bf16_is_not_int8(quantized: Path, feeds: dict[str, NDArray[np.int64]]) -> None:
+    """What is not int8 runs in bf16, which moves vectors a little."""
+    if not cpu_flags() & {"avx512_bf16", "amx_bf16"}:
+        pytest.skip("this CPU has no bf16")
+    int8, mixed = (vectors_of(quantized, "openvino", precision, feeds) for precision in ("int8", "int8-bf16"))
+    distances = 1 - (int8 * mixed).sum(axis=1)
+    assert 1e-7 < distances.max() < 1e-2
+
+
 def test_weights_are_int8_per_channel(exported: Path, quantized: Path) -> None:
     """Every big matrix of the layers is stored in a byte a number, with a scale a channel."""
     model = onnx.load(quantized / MODEL_FILE)

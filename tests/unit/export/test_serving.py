@@ -26,6 +26,11 @@ def test_precision_is_what_was_asked_for_or_preferred(
     assert resolve_precision(requested, runtime, preferred, flags) is expected
 
 
+def test_what_is_quantized_and_what_takes_bf16() -> None:
+    assert [one for one in Precision if one.is_quantized] == [Precision.INT8, Precision.INT8_BF16]
+    assert [one for one in Precision if one.takes_bf16] == [Precision.BF16, Precision.INT8_BF16]
+
+
 @pytest.mark.parametrize(("requested", "other"), [("bf16", "fp32"), ("int8-bf16", "int8")])
 def test_what_a_cpu_lacks_is_refused(requested: str, other: str) -> None:
     """With what can be had instead."""

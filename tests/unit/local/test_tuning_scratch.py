@@ -1,6 +1,7 @@
 """The scratch repository: what the pair can be had as, by configurations of its own; nothing is written elsewhere."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,18 @@ def test_the_same_graph_runs_in_other_precisions_that_are_not_proven(repository:
             assert (folder / "model.onnx").read_text() == f"{encoder} bf16"
             assert not (folder / "canary.json").exists()
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_an_int8_graph_runs_in_other_ways_too(repository: Path) -> None:
+    """OpenVINO runs the rest of it in float32 or in bf16."""
+    for encoder in ENCODERS:
+        shutil.rmtree(repository / encoder / "1")
+        add_version(repository, encoder, "1", "openvino", "int8")
+    assert scratch_of(repository).flavours == [
+        Flavour("openvino", "int8", True),
+        Flavour("onnxruntime", "int8", False),
+        Flavour("openvino", "int8-bf16", False),
+    ]
 
 
 def test_a_proven_version_of_the_same_weights_is_offered_when_both_have_it(repository: Path) -> None:
