@@ -213,7 +213,7 @@ async def test_thousands_of_random_requests_embed_every_text_once(
     """Two keys of one principal and one of another, 40 requests at a time, through a pool of ten connections."""
     # For a quarter of a second, which a busy machine takes, the encoders would be asked instead.
     monkeypatch.setattr("gateway.embedding.cache._READ_TIMEOUT_S", 60.0)
-    monkeypatch.setattr("gateway.embedding.cache._WRITE_TIMEOUT_S", 60.0)
+    monkeypatch.setattr("gateway.embedding.write_behind._WRITE_TIMEOUT_S", 60.0)
     choose = random.Random(7)
     caching = CachedEncoding(CachedEmbeddings(caller_database, space.fingerprint, max_texts=10_000))
     keys = {"alice": [await make_caller(database, "alice")], "bob": [await make_caller(database, "bob")]}
