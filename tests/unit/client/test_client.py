@@ -233,10 +233,11 @@ def test_a_fork_makes_clients_of_its_own(client: Client) -> None:
         [sys.executable, "-c", FORKS, client.endpoint],
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
         timeout=60,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
+    assert ran.returncode == 0, ran.stderr
     shape = "(1, 2560)"
     assert ran.stdout.splitlines() == [
         "FAILED_PRECONDITION the client was made in process ",
