@@ -99,7 +99,7 @@ class Serving:
             )
 
 
-_BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
+BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
 def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
@@ -125,7 +125,7 @@ def resolve_precision(requested: str, runtime: Runtime, preferred: Precision, fl
     Raises:
         ExportError: OpenVINO's bf16 was asked for and this CPU has none.
     """
-    cpu_lacks_bf16 = runtime is Runtime.OPENVINO and not flags & _BF16_FLAGS
+    cpu_lacks_bf16 = runtime is Runtime.OPENVINO and not flags & BF16_FLAGS
     if requested == "auto":
         runs = preferred in PRECISIONS[runtime] and not (preferred.takes_bf16 and cpu_lacks_bf16)
         return preferred if runs else Precision.FP32

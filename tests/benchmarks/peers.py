@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer as HubTokenizer
 
-from export.serving import cpu_flags
+from export.serving import BF16_FLAGS, cpu_flags
 from export.spec import load_builtin
 from gateway.client.client import Client
 from gateway.embedding.space import Space, passage_of
@@ -251,7 +251,7 @@ def run(peers: dict[str, Peer], served: Served, int8: Served, tokenizer: HubToke
 
 def int8_precision() -> str:
     """The fastest that this CPU has."""
-    return "int8-bf16" if cpu_flags() & {"avx512_bf16", "amx_bf16"} else "int8"
+    return "int8-bf16" if cpu_flags() & BF16_FLAGS else "int8"
 
 
 def int8_repository() -> Path:

@@ -17,7 +17,7 @@ from export.gate.rows import PublishedTokenizer, RowMaker, pad
 from export.onnx_export import MODEL_FILE, WEIGHTS_FILE
 from export.python_backend.host import open_session
 from export.quantize import calibration_feeds, quantize_int8
-from export.serving import cpu_flags
+from export.serving import BF16_FLAGS, cpu_flags
 from export.source import Checkpoint
 from export.spec import EncoderSpec
 
@@ -54,7 +54,7 @@ def test_int8_stays_close_to_fp32(
     exported: Path, quantized: Path, feeds: dict[str, NDArray[np.int64]], runtime: str, precision: str
 ) -> None:
     """Both runtimes run the same file; it is quantized, and near."""
-    if precision == "int8-bf16" and not cpu_flags() & {"avx512_bf16", "amx_bf16"}:
+    if precision == "int8-bf16" and not cpu_flags() & BF16_FLAGS:
         pytest.skip("this CPU has no bf16")
     exact = vectors_of(exported, runtime, "fp32", feeds)
     cosines = (exact * vectors_of(quantized, runtime, precision, feeds)).sum(axis=1)
@@ -63,7 +63,7 @@ def test_int8_stays_close_to_fp32(
 
 def test_int8_bf16_is_not_int8(quantized: Path, feeds: dict[str, NDArray[np.int64]]) -> None:
     """What is not int8 runs in bf16, which moves vectors a little."""
-    if not cpu_flags() & {"avx512_bf16", "amx_bf16"}:
+    if not cpu_flags() & BF16_FLAGS:
         pytest.skip("this CPU has no bf16")
     int8, mixed = (vectors_of(quantized, "openvino", precision, feeds) for precision in ("int8", "int8-bf16"))
     distances = 1 - (int8 * mixed).sum(axis=1)
