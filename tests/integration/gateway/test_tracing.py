@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -42,6 +43,10 @@ with Client(endpoint, api_key=key) as client:
         print(trace.format_trace_id(span.get_span_context().trace_id))
 provider.shutdown()
 """
+
+
+# Triton loses the spans of up to one request in sixteen that was seen; that it loses each of these is not.
+_TRACED_CALLS = 8
 
 
 @dataclass
@@ -166,21 +171,34 @@ async def test_triton_s_own_spans_are_in_the_trace(
                 drain_s=1,
             )
             async with serve(settings) as port, grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-                for flag in ("00", "01"):
-                    metadata = (
-                        ("authorization", f"Bearer {stack.api_key}"),
-                        ("traceparent", f"00-{0xBEEF:032x}-00f067aa0ba902b7-{flag}"),
-                    )
-                    request = EmbedRequest(texts=["traced in Triton"], input_type=INPUT_TYPE_PASSAGE)
-                    await EmbeddingServiceStub(channel).Embed(request, metadata=metadata)
-                spans = await receiver.until(lambda spans: any(span.name.endswith("/Embed") for span in spans))
+                # Of some requests Triton misreads the header, which its gRPC front end takes for a string that ends
+                # with a zero: so several calls, of which one at least it reads for both encoders. See DECISIONS.md.
+                for number in range(_TRACED_CALLS):
+                    for flag, trace_id in (("00", 0xDEAD), ("01", 0xBEEF + number)):
+                        metadata = (
+                            ("authorization", f"Bearer {stack.api_key}"),
+                            ("traceparent", f"00-{trace_id:032x}-00f067aa0ba902b7-{flag}"),
+                        )
+                        request = EmbedRequest(texts=["traced in Triton"], input_type=INPUT_TYPE_PASSAGE)
+                        await EmbeddingServiceStub(channel).Embed(request, metadata=metadata)
+                spans = await receiver.until(
+                    lambda spans: sum(span.name.endswith("/Embed") for span in spans) == _TRACED_CALLS
+                )
+
+        def whole() -> str | None:
+            """A trace that Triton has sent the spans of both encoders of."""
+            traces = Counter(span["traceId"] for span in list(of_triton) if span["name"] == "InferRequest")
+            return next((trace_id for trace_id, count in traces.items() if count == 2), None)
+
         async with asyncio.timeout(60):
-            while sum(span["name"] == "compute" for span in of_triton) < 2:
+            while (trace_id := whole()) is None:
                 await asyncio.sleep(0.05)
-    assert {span["traceId"] for span in of_triton} == {f"{0xBEEF:032x}"}
+    assert {span["traceId"] for span in of_triton} <= {f"{0xBEEF + number:032x}" for number in range(_TRACED_CALLS)}
+    of_triton = [span for span in of_triton if span["traceId"] == trace_id]
     parents = {span["spanId"]: span.get("parentSpanId") for span in of_triton}
     roots = {parent for parent in parents.values() if parent not in parents}
-    assert roots == {span.span.span_id.hex() for span in spans if span.name.startswith("triton ")}
+    assert roots == {span.span.span_id.hex() for span in in_trace(spans, trace_id) if span.name.startswith("triton ")}
+    assert sum(span["name"] == "compute" for span in of_triton) == 2
     models = {span["name"]: parents[span["parentSpanId"]] for span in of_triton if span["name"].startswith("compact")}
     assert models.keys() == {"compact-code", "compact-text"}
     assert set(models.values()) == roots
