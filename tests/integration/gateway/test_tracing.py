@@ -174,10 +174,10 @@ async def test_triton_s_own_spans_are_in_the_trace(
                 # Of some requests Triton misreads the header, which its gRPC front end takes for a string that ends
                 # with a zero: so several calls, of which one at least it reads for both encoders. See DECISIONS.md.
                 for number in range(_TRACED_CALLS):
-                    for flag, trace_id in (("00", 0xDEAD), ("01", 0xBEEF + number)):
+                    for flag, trace in (("00", 0xDEAD), ("01", 0xBEEF + number)):
                         metadata = (
                             ("authorization", f"Bearer {stack.api_key}"),
-                            ("traceparent", f"00-{trace_id:032x}-00f067aa0ba902b7-{flag}"),
+                            ("traceparent", f"00-{trace:032x}-00f067aa0ba902b7-{flag}"),
                         )
                         request = EmbedRequest(texts=["traced in Triton"], input_type=INPUT_TYPE_PASSAGE)
                         await EmbeddingServiceStub(channel).Embed(request, metadata=metadata)
