@@ -7,6 +7,7 @@ Shapes: N rows, D dimension.
 """
 
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -179,7 +180,7 @@ class _Exported:
     def __init__(self, spec: EncoderSpec, session: Session, serving: Serving, largest_batch: int) -> None:
         self._spec = spec
         self._session = session
-        self._is_hosted = serving.runtime.backend == "python"
+        self._length_buckets = plan_deployment(spec, serving).length_buckets
         self._largest_batch = largest_batch
 
     def batch(self, batch: Batch) -> Vectors:
@@ -194,9 +195,11 @@ class _Exported:
         return vectors_ND.astype(np.float64)
 
     def together(self, rows: Sequence[Row]) -> Vectors:
-        """Vectors (N, D) of one micro-batch, as wide as a host makes it: in int8 another width gives other vectors."""
+        """Vectors (N, D) of one micro-batch, as wide as it is served: in int8 another width gives other vectors."""
         longest = max(len(row.ids) for row in rows)
-        width = min(padded_width(longest), self._spec.max_tokens) if self._is_hosted else longest
+        width = min(padded_width(longest), self._spec.max_tokens)
+        if self._length_buckets:
+            width = self._length_buckets[bisect_left(self._length_buckets, longest)]
         return self.batch(Batch(width, tuple(rows)))
 
     def rows(self, rows: Sequence[Row], on_step: OnStep) -> Vectors:

@@ -1,4 +1,4 @@
-"""Tokens of an encoder, made by its own published tokenizer, off the event loop but for a query.
+"""Tokens of an encoder, made by its own published tokenizer, off the event loop but for a short text alone.
 
 Shapes: T tokens of one text.
 """

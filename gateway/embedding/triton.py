@@ -7,6 +7,7 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
+from contextvars import Context
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import partial
@@ -246,6 +247,7 @@ class TritonClient:
             chosen = [rows[index] for index in indices]
             request = asyncio.create_task(self._infer_awake(encoder, chosen, input_type, timeout_s, priority))
             request.add_done_callback(lambda _: slots.release())
+            request.add_done_callback(_retrieve)
             vectors_BD[indices] = await asyncio.shield(request)
 
         await run_all(run(by_length[start : start + max_rows]) for start in range(0, len(rows), max_rows))
@@ -279,14 +281,14 @@ class TritonClient:
             self._asked_tokens[encoder.name] -= tokens
 
     def _wake(self, encoder: Encoder, input_type: InputType, timeout_s: float) -> None:
-        """Ask for a single token. Counted nowhere, and what becomes of it is of no interest: nobody asked for it."""
+        """Ask for a single token. It is on nobody's account, and what becomes of it is of no interest."""
         one_token = [np.zeros(1, dtype=np.int64)]
         infer = self._infer(encoder, one_token, input_type, Priority.INTERACTIVE, timeout_s, EncoderLoad())
-        request = asyncio.create_task(infer)
+        # The timer has the context of the call that it was set for, whose stages and trace this is no part of.
+        request = asyncio.create_task(infer, context=Context())
         self._requests.add(request)
         request.add_done_callback(self._requests.discard)
-        # Retrieved, or asyncio would log its failure.
-        request.add_done_callback(lambda done: done.cancelled() or done.exception())
+        request.add_done_callback(_retrieve)
 
     def _patience_s(self, encoder: Encoder) -> float:
         """How long requests may take that were made by now; of the rate of both encoders one has half."""
@@ -374,6 +376,12 @@ class TritonClient:
         ):
             return TritonUnavailable(f"{who}: {text}")
         return BackendFault(f"{who}: {code} {text}")
+
+
+def _retrieve(done: asyncio.Task[Any]) -> None:
+    """Look at the failure of a request that nobody may wait for any more, or asyncio would log it."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _has_strayed(text: str) -> bool:

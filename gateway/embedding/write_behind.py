@@ -117,4 +117,4 @@ class WriteBehind:
         self._tasks.discard(task)
         self._shut(batch)
         for digest in batch.vectors:
-            del self._waiting[batch.owner, batch.input_type, digest]
+            self._waiting.pop((batch.owner, batch.input_type, digest), None)

@@ -88,11 +88,14 @@ async def _abort(context: Context, exc: Exception) -> NoReturn:
         packed = AnyMessage()
         packed.Pack(error_details_pb2.RequestInfo(request_id=recorder.request_id))
         status.details.append(packed)
-    await context.abort(
-        _GRPC_CODES[status.code],
-        status.message,
-        trailing_metadata=(("grpc-status-details-bin", status.SerializeToString()), *stages.trailing_timing()),
-    )
+    details = ("grpc-status-details-bin", status.SerializeToString())
+    try:
+        await context.abort(
+            _GRPC_CODES[status.code], status.message, trailing_metadata=(details, *stages.trailing_timing())
+        )
+    except grpc.aio.InternalError:
+        # Its connection broke, which gRPC takes for a fault of ours until it has seen the end of the call itself.
+        raise asyncio.CancelledError from None
     raise AssertionError("abort returned")
 
 

@@ -30,8 +30,8 @@ MIN_QUESTIONS = 20
 DEPTH = 10
 
 MIN_COSINE = 0.998
-"""Of a stored vector and the same text embedded again. Batch mates move a vector by up to 1e-3 (int8), half floats by
-less than 1e-6, another text or another model by a hundred times as much."""
+"""Of a stored vector and the same text embedded again. Batch mates move a vector by up to 1e-4 (1e-3 in int8 of older
+versions), half floats by less than 1e-6, another text or another model by a hundred times as much."""
 MIN_RECALL = 0.95
 MIN_QUERY_RECALL = 0.5
 """Of the worst query. The index over signs was measured to find 0.9 at least; a query whose neighbours lie in a part of

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import asyncpg
 import psutil
@@ -18,7 +19,11 @@ _BUSY = (
 
 @dataclass(frozen=True)
 class Held:
-    """At one moment."""
+    """At one moment.
+
+    Attributes:
+        files: Open ones, without the connections of its pool, which opens one after the other up to its limit.
+    """
 
     files: int
     threads: int
@@ -28,14 +33,17 @@ class Held:
 class Gauge:
     """Looks at one process."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, database_url: str) -> None:
         self._process = psutil.Process(pid)
+        self._database_port = urlsplit(database_url).port
         self.most_rss_mb = 0.0
 
     def held(self) -> Held:
         """What it holds now."""
         with self._process.oneshot():
-            return Held(self._process.num_fds(), self._process.num_threads(), self._rss_mb())
+            connections = self._process.net_connections()
+            pooled = sum(bool(one.raddr) and one.raddr.port == self._database_port for one in connections)
+            return Held(self._process.num_fds() - pooled, self._process.num_threads(), self._rss_mb())
 
     def _rss_mb(self) -> float:
         return round(self._process.memory_info().rss / MEGABYTE, 1)

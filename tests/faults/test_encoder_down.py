@@ -1,14 +1,15 @@
 """One encoder down: search by the other, for who asked for it, said so, and never stored."""
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import asyncpg
+import cache_writes
 import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc.aio as triton_grpc
 from fault_caller import Caller, Parts, chunk_request, error_of
+from fault_site import until
 
 from duovec.v1 import search_service_pb2 as pb
 from duovec.v1 import vector_pb2
@@ -72,11 +73,10 @@ async def test_the_live_encoder_answers_and_the_reply_says_so(parts: Parts, call
 
 
 async def forget_vectors(parts: Parts) -> None:
-    """Empty the embedding cache, once the query is there."""
+    """Empty the embedding cache, once what was embedded is there."""
+    await until(lambda: not cache_writes.are_under_way())
     connection = await asyncpg.connect(parts.database_url)
-    async with asyncio.timeout(60):
-        while await connection.execute("DELETE FROM cached_embeddings WHERE input_type = 'query'") == "DELETE 0":
-            await asyncio.sleep(0.01)
+    assert await connection.execute("DELETE FROM cached_embeddings WHERE input_type = 'query'") == "DELETE 1"
     await connection.close()
 
 

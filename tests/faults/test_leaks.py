@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
+import cache_writes
 import grpc
 import pytest
 from fault_caller import API_KEY, Caller, Parts, chunk_request
@@ -99,7 +100,7 @@ async def test_no_task_and_no_transaction_outlives_its_call(parts: Parts, caller
 
     await until(at_rest)
     # What the calls had embedded is written into the cache a moment after them.
-    await until(lambda: not any("WriteBehind" in name for name in task_names()))
+    await until(lambda: not cache_writes.are_under_way())
     gc.collect()
     before = task_names()
     await cancelled(kinds, 500, soak)
@@ -121,7 +122,7 @@ async def test_a_process_holds_after_thousands_of_broken_calls_what_it_held_befo
     """1,000 cancelled and 1,000 expired, after as many that warmed it up; 50 times as many in the long form."""
     gateway = backends.gateway(database_url, "leaks")
     await gateway.start()
-    gauge = Gauge(gateway.pid)
+    gauge = Gauge(gateway.pid, database_url)
     async with grpc.aio.insecure_channel(gateway.url) as channel:
         caller = Caller(channel, gateway.url)
         await caller.create("leaks")
@@ -160,7 +161,7 @@ async def test_memory_is_flat_over_many_requests(backends: Backends, database_ur
     """5,000 in the short form, 100,000 in the long one; a fifth of them warms it up."""
     gateway = backends.gateway(database_url, "flat")
     await gateway.start()
-    gauge = Gauge(gateway.pid)
+    gauge = Gauge(gateway.pid, database_url)
     count = 100_000 if soak.is_long else 5000
     begun = time.monotonic()
     async with grpc.aio.insecure_channel(gateway.url) as channel:

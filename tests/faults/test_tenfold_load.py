@@ -71,7 +71,7 @@ async def rate(caller: Caller, seconds: float) -> float:
 async def test_ten_times_the_load(backends: Backends, database_url: str, soak: SoakRun) -> None:
     gateway = backends.gateway(database_url, "tenfold", max_pending_tokens=str(MAX_PENDING_TOKENS), cache_max_texts="0")
     await gateway.start()
-    gauge = Gauge(gateway.pid)
+    gauge = Gauge(gateway.pid, database_url)
     seconds = 120.0 if soak.is_long else 8.0
     outcomes = Outcomes()
     async with grpc.aio.insecure_channel(gateway.url) as channel:

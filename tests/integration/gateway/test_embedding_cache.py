@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import asyncpg
+import cache_writes
 import grpc
 import numpy as np
 import pytest
@@ -114,9 +115,9 @@ async def counted_rows(triton: Triton, least: list[int]) -> list[int]:
 
 
 async def until_rows(table: Table, count: int) -> None:
-    """Replies do not wait for the rows."""
+    """Replies do not wait for the rows, and until their writer has ended memory answers instead of them."""
     async with asyncio.timeout(60):
-        while await table.fetchval("SELECT count(*) FROM cached_embeddings") < count:
+        while await table.fetchval("SELECT count(*) FROM cached_embeddings") < count or cache_writes.are_under_way():
             await asyncio.sleep(0.01)
 
 

@@ -17,6 +17,7 @@ from gateway.embedding.lane import ALONE, BESIDE_CALLERS, INTERACTIVE
 from gateway.embedding.space import Encoder, InputType
 from gateway.embedding.triton import ROWS_PER_REQUEST, Priority, TritonClient
 from gateway.errors import BackendFault, BadVector, DeadlineExceeded, DuovecError, Overloaded, TritonUnavailable
+from gateway.telemetry.stages import Recorder, Stage, record
 
 from .fake_triton import DIMENSION, Answer, Call, FakeTriton, hang, one_hot, refuse
 
@@ -217,8 +218,12 @@ async def test_a_request_that_triton_sleeps_over_is_woken_by_another(
         return await one_hot(call, context)
 
     triton.answer = answer
+    recorder = Recorder("request")
+    record(recorder)
     vectors_BD, errors = await encode(client, [row(3, 5), row(4, 5)])
     assert (vectors_BD.argmax(axis=1).tolist(), errors) == ([3, 4], {})
+    # The other one is still under way, and no part of the call.
+    assert recorder.seconds[Stage.INFER] >= 0.1
     woken = triton.calls[1]
     assert (woken.ids_BT.tolist(), woken.priority) == ([[0]], Priority.INTERACTIVE)
     # An alert looks at what failed: what nobody asked for is no failure.

@@ -91,7 +91,7 @@ def test_canary_is_a_real_row_and_its_vector(report: GateReport, exported: Path)
     assert "canary" not in report.as_dict()
 
 
-@pytest.mark.parametrize(("runtime", "width"), [(Runtime.OPENVINO, 24), (Runtime.ONNXRUNTIME_CUDA, 17)])
+@pytest.mark.parametrize(("runtime", "width"), [(Runtime.OPENVINO, 24), (Runtime.ONNXRUNTIME_CUDA, 32)])
 def test_rows_are_as_wide_as_they_are_served(text_spec: EncoderSpec, runtime: Runtime, width: int) -> None:
     """int8 gives a row another vector at another width, and each is asked for again."""
     shapes = []
@@ -266,13 +266,13 @@ def test_every_figure_fails_as_nan(report: GateReport, figure: str) -> None:
 
 
 def test_tolerances_grow_with_what_a_precision_rounds() -> None:
-    """No precision is stricter than one that keeps more bits."""
+    """No precision is stricter than one that keeps more bits; none lets a row move further than its canary may."""
     fp32, fp16, bf16, int8 = (
         TOLERANCES[one] for one in (Precision.FP32, Precision.FP16, Precision.BF16, Precision.INT8)
     )
     for wide, narrow in ((fp32, fp16), (fp16, bf16), (bf16, int8)):
         assert wide.min_cosine >= narrow.min_cosine > 0.9
-        assert wide.max_batch_distance <= narrow.max_batch_distance <= 1e-3
+        assert wide.max_batch_distance <= narrow.max_batch_distance <= 1e-4
         assert wide.max_ndcg_loss <= narrow.max_ndcg_loss <= 0.03
 
 
