@@ -10,6 +10,7 @@ import grpc
 from google.protobuf.message import Message
 
 from gateway.client.errors import ClientError, from_rpc_error
+from gateway.client.forks import refuse_after_aio
 from gateway.client.rpc import Metadata, Reply, Rpc
 from gateway.client.target import Target
 from gateway.client.transport import STREAM_TIMEOUT_S, serialize, stream_ended
@@ -25,7 +26,12 @@ class BlockingTransport:
     """A channel that threads may share."""
 
     def __init__(self, target: Target) -> None:
-        """Prepare the channel; it connects with the first call."""
+        """Prepare the channel; it connects with the first call.
+
+        Raises:
+            ClientError: FAILED_PRECONDITION, in a fork of a process that used an AsyncClient.
+        """
+        refuse_after_aio()
         self._endpoint = target.endpoint
         if target.credentials is None:
             self._channel = grpc.insecure_channel(target.address, client_options())

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -10,6 +9,7 @@ import grpc
 from google.protobuf.message import Message
 
 from gateway.client.errors import ClientError, from_rpc_error
+from gateway.client.forks import note_aio, refuse_after_aio
 from gateway.client.rpc import Metadata, Reply, Rpc
 from gateway.client.target import Target
 from gateway.client.transport import STREAM_TIMEOUT_S, closed, serialize, stream_ended
@@ -88,8 +88,9 @@ class SuspendingTransport:
 
     def _channel(self) -> grpc.aio.Channel:
         loop = asyncio.get_running_loop()
-        _refuse_in_fork()
+        refuse_after_aio()
         if self._made is None:
+            note_aio()
             target, self._loop = self._target, loop
             if target.credentials is None:
                 self._made = grpc.aio.insecure_channel(target.address, client_options())
@@ -101,22 +102,6 @@ class SuspendingTransport:
                 code=grpc.StatusCode.FAILED_PRECONDITION,
             )
         return self._made
-
-
-_process: int | None = None
-"""Where the first channel was made."""
-
-
-def _refuse_in_fork() -> None:
-    """Fail where a call would hang: what grpc.aio runs for all of its channels does not survive a fork."""
-    global _process  # as grpc's own state, it is one for the process
-    _process = _process or os.getpid()
-    if _process != os.getpid():
-        raise ClientError(
-            f"process {_process}, of which this one is a fork, used an AsyncClient before, and grpc does not survive "
-            "that; use Client here, or processes that are spawned",
-            code=grpc.StatusCode.FAILED_PRECONDITION,
-        )
 
 
 class SuspendingStream(Generic[Reply]):

@@ -243,7 +243,7 @@ def test_a_fork_makes_clients_of_its_own(client: Client) -> None:
         "FAILED_PRECONDITION the client was made in process ",
         shape,
         shape,
-        shape,
+        "FAILED_PRECONDITION process ",
         "FAILED_PRECONDITION process ",
         shape,
     ]
