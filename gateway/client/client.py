@@ -73,8 +73,8 @@ class _Service(Embedding[Mode], Searching[Mode], Codebases[Mode]):
                 `gateway.client.timing.stage_times_ms` gives it; not of streams.
 
         Raises:
-            ClientError: A certificate or key cannot be used, the endpoint is not one for `tls`, or the API key could
-                be read on its way there.
+            ClientError: A certificate or key cannot be used, the endpoint is not one for `tls`, the API key could be
+                read on its way there, or this is a fork of a process that used an AsyncClient.
         """
         target = Target.of(endpoint, api_key, tls)
         self._share(

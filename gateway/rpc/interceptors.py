@@ -36,6 +36,8 @@ _CODES: tuple[tuple[type[errors.DuovecError], "code_pb2.Code"], ...] = (
     (errors.DeadlineExceeded, code_pb2.DEADLINE_EXCEEDED),
 )
 _GRPC_CODES = {code.value[0]: code for code in grpc.StatusCode}
+# What gRPC says of a status that it does not take, while the caller still waits for one.
+_REFUSED = "grpc_call_start_batch"
 # Requests without a key, of up to 8 MB each, and how long one may take to come: those of health have some bytes. Each
 # host has its own places, so that who holds them holds up nobody's probes.
 _RECEIVED_AT_ONCE = 8
@@ -93,8 +95,10 @@ async def _abort(context: Context, exc: Exception) -> NoReturn:
         await context.abort(
             _GRPC_CODES[status.code], status.message, trailing_metadata=(details, *stages.trailing_timing())
         )
-    except grpc.aio.InternalError:
-        # Its connection broke, which gRPC takes for a fault of ours until it has seen the end of the call itself.
+    except grpc.aio.InternalError as failure:
+        if _REFUSED in str(failure):
+            raise
+        # The connection broke, which gRPC takes for a fault of ours until it has seen the end of the call itself.
         raise asyncio.CancelledError from None
     raise AssertionError("abort returned")
 

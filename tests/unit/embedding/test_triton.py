@@ -223,7 +223,7 @@ async def test_a_request_that_triton_sleeps_over_is_woken_by_another(
     vectors_BD, errors = await encode(client, [row(3, 5), row(4, 5)])
     assert (vectors_BD.argmax(axis=1).tolist(), errors) == ([3, 4], {})
     # The other one is still under way, and no part of the call.
-    assert recorder.seconds[Stage.INFER] >= 0.1
+    assert recorder.seconds[Stage.INFER] > 0
     woken = triton.calls[1]
     assert (woken.ids_BT.tolist(), woken.priority) == ([[0]], Priority.INTERACTIVE)
     # An alert looks at what failed: what nobody asked for is no failure.

@@ -19,7 +19,7 @@ from duovec.v1 import embedding_service_pb2 as embedding_pb
 from duovec.v1 import embedding_service_pb2_grpc as embedding_grpc
 from gateway import errors
 from gateway.rpc.intake import Intake, IntakeInterceptor
-from gateway.rpc.interceptors import ErrorInterceptor, status_of
+from gateway.rpc.interceptors import ErrorInterceptor, _abort, status_of
 
 HIDDEN = "internal error; the server's log has the details"
 
@@ -398,3 +398,23 @@ async def test_a_request_without_a_key_that_does_not_come_is_given_up(
     codes = {await call.code() for call in silent}
     assert codes == {grpc.StatusCode.DEADLINE_EXCEEDED}
     await health_pb2_grpc.HealthStub(health_channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+
+
+@pytest.mark.parametrize(
+    ("failure", "raised"),
+    [
+        ('Failed "execute_batch": (<SendStatusFromServerOperation>,)', asyncio.CancelledError),
+        ("Failed grpc_call_start_batch: 8 with grpc_call_error value: 'TOO_MANY_OPERATIONS'", grpc.aio.InternalError),
+    ],
+)
+async def test_a_status_that_nobody_is_there_for_ends_as_a_cancelled_call(
+    failure: str, raised: type[BaseException]
+) -> None:
+    """gRPC logs the error otherwise, as a fault of ours, which the second is; which it gives is a matter of moments."""
+
+    class Context:
+        async def abort(self, *arguments: object, **options: object) -> None:
+            raise grpc.aio.InternalError(failure)
+
+    with pytest.raises(raised):
+        await _abort(Context(), errors.NotFound("no codebase x"))  # type: ignore[arg-type]
