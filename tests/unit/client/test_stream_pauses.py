@@ -136,11 +136,12 @@ def test_replies_that_come_during_a_pause_are_taken(client: Client, service: Fak
 def test_an_item_that_alone_is_refused_fails_alone(client: Client, service: FakeService, short_patience: float) -> None:
     """It may be what kills the encoder; in the end the others are to be done."""
     service.refuse = lambda chunk: UNAVAILABLE if chunk.path == "0.py" else None
+    began_at = time.monotonic()
     outcomes = {chunk.path: outcome for chunk, outcome in client.index_chunks("x", chunks(50))}
     assert failures(outcomes) == {"0.py": "Triton is away"}
-    again = [at for at, chunk in zip(service.received_at, service.received, strict=True) if chunk.path == "0.py"]
-    assert 3 <= len(again) <= 6
-    assert again[-1] - again[0] > short_patience
+    again = sum(chunk.path == "0.py" for chunk in service.received)
+    assert 3 <= again <= 6
+    assert time.monotonic() - began_at > short_patience
 
 
 def test_a_service_that_refuses_everything_for_good_ends_the_stream(
@@ -148,11 +149,12 @@ def test_a_service_that_refuses_everything_for_good_ends_the_stream(
 ) -> None:
     """Rather than that a million chunks fail one after the other."""
     service.refuse = lambda chunk: UNAVAILABLE
+    began_at = time.monotonic()
     with pytest.raises(ClientError, match="Triton is away") as failure:
         list(client.index_chunks("x", chunks(500), window=10))
     assert (failure.value.code.name, failure.value.reason) == ("UNAVAILABLE", "TRITON_UNAVAILABLE")
     assert {chunk.path for chunk in service.received} == {f"{number}.py" for number in range(10)}
-    assert service.received_at[-1] - service.received_at[0] > short_patience
+    assert time.monotonic() - began_at > short_patience
 
 
 def test_a_stream_waits_for_its_place(client: Client, service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,10 +175,12 @@ def test_no_place_in_all_the_time_ends_the_stream(
 ) -> None:
     monkeypatch.setattr("gateway.client.stream._PATIENCE_S", 0.0)
     service.full = 1000
+    began_at = time.monotonic()
     with pytest.raises(ClientError, match="32 streams are open") as failure:
         list(client.index_chunks("x", chunks(20), stall_timeout_s=0.5))
     assert (failure.value.code.name, failure.value.reason) == ("RESOURCE_EXHAUSTED", "OVERLOADED")
-    assert service.opened_at[-1] - service.opened_at[0] > 0.5
+    assert time.monotonic() - began_at > 0.5
+    assert service.streams > 1
 
 
 def test_a_stream_that_is_ended_while_it_is_idle_is_no_failure(
