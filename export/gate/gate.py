@@ -197,9 +197,10 @@ class _Exported:
     def together(self, rows: Sequence[Row]) -> Vectors:
         """Vectors (N, D) of one micro-batch, as wide as it is served: in int8 another width gives other vectors."""
         longest = max(len(row.ids) for row in rows)
-        width = min(padded_width(longest), self._spec.max_tokens)
         if self._length_buckets:
             width = self._length_buckets[bisect_left(self._length_buckets, longest)]
+        else:
+            width = min(padded_width(longest), self._spec.max_tokens)
         return self.batch(Batch(width, tuple(rows)))
 
     def rows(self, rows: Sequence[Row], on_step: OnStep) -> Vectors:

@@ -21,10 +21,9 @@ from export.serving import Precision
 #                                     0.970         0.989       3.6e-02           0.912    +0.1 %
 #   refused: the same per tensor      0.893         0.913       2.6e-02           0.821    −0.5 %
 #
-# Dynamic int8 scales activations by the whole batch: a vector depends on its batch mates. The one that was
-# calibrated on functions alone ran at widths that no host runs, as the gate then did.
-#
-# What a row may move among others is what its canary may, which whoever serves asks for among others, too.
+# Dynamic int8 scales activations by the whole batch: a vector depends on its batch mates. The one that was calibrated
+# on functions alone ran at widths that no host runs, as the gate then did. What a row may move among others is what its
+# canary may, which whoever serves asks for among others, too.
 # Pruned (compact-code, fp32): a feed-forward width of 1280 of 1536 passes, at overlap 0.705 and nDCG@10 −1.7 %; one
 # layer less of six is refused, at −3.1 %.
 _QUANTIZED = Tolerance(

@@ -22,10 +22,12 @@ class Held:
     """At one moment.
 
     Attributes:
-        files: Open ones, without the connections of its pool, which opens one after the other up to its limit.
+        files: Open ones, but for connections to the database.
+        connections: Those: its pool opens one after the other, up to its limit.
     """
 
     files: int
+    connections: int
     threads: int
     rss_mb: float
 
@@ -42,8 +44,8 @@ class Gauge:
         """What it holds now."""
         with self._process.oneshot():
             connections = self._process.net_connections()
-            pooled = sum(bool(one.raddr) and one.raddr.port == self._database_port for one in connections)
-            return Held(self._process.num_fds() - pooled, self._process.num_threads(), self._rss_mb())
+            count = sum(bool(one.raddr) and one.raddr.port == self._database_port for one in connections)
+            return Held(self._process.num_fds() - count, count, self._process.num_threads(), self._rss_mb())
 
     def _rss_mb(self) -> float:
         return round(self._process.memory_info().rss / MEGABYTE, 1)

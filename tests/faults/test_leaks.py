@@ -20,10 +20,12 @@ from soak_run import SoakRun
 
 from gateway.client.client import Client
 from gateway.client.errors import ClientError
+from gateway.settings import Settings
 
 pytestmark = pytest.mark.alone
 
 AT_ONCE = 50
+POOL_SIZE = Settings.model_fields["database_pool_size"].default
 _numbers = itertools.count()
 Call = Callable[[float], Coroutine[Any, Any, object]]
 
@@ -139,6 +141,7 @@ async def test_a_process_holds_after_thousands_of_broken_calls_what_it_held_befo
         assert set(outcomes) <= {"OK", "DEADLINE_EXCEEDED", "CANCELLED", "RESOURCE_EXHAUSTED"}
         await until(lambda: gauge.held().files <= before.files, timeout_s=30)
         after = gauge.held()
+        assert after.connections <= POOL_SIZE
         assert after.threads <= before.threads + 2
         assert after.rss_mb - before.rss_mb < 30
     soak.report("broken calls", {"calls": 2 * count, "before": vars(before), "after": vars(after)})
@@ -180,6 +183,7 @@ async def test_memory_is_flat_over_many_requests(backends: Backends, database_ur
     )
     assert after.rss_mb - before.rss_mb < 15
     assert after.files <= before.files + 4
+    assert after.connections <= POOL_SIZE
     with Client(gateway.url, api_key=API_KEY) as client:
         assert client.health() == "SERVING"
     await gateway.stop()
