@@ -115,13 +115,25 @@ class Workers:
 
     def children(self) -> list[str]:
         """Command lines of the stages that work in this folder now."""
+        return [command for _, command in self._children()]
+
+    def _children(self) -> list[tuple[int, str]]:
         found = []
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             with contextlib.suppress(OSError):
                 words = path.read_bytes().decode(errors="replace").split("\0")
                 if any(f"{self.work_dir}/run-" in word for word in words):
-                    found.append(" ".join(words))
+                    found.append((int(path.parent.name), " ".join(words)))
         return found
+
+    def trainings(self, run_id: int) -> int:
+        """How many trainings of a run work now: a session each, in which what a training forks is not another one."""
+        sessions = set()
+        for process_id, command in self._children():
+            if f"run-{run_id}-" in command and " run " in command:
+                with contextlib.suppress(ProcessLookupError):
+                    sessions.add(os.getsid(process_id))
+        return len(sessions)
 
     def kill(self) -> None:
         for process in self._started:
@@ -223,8 +235,7 @@ async def test_a_killed_worker_s_run_is_taken_up_by_another(
 
     async def ended() -> bool:
         nonlocal most
-        one_run = [line for line in workers.children() if f"run-{runs[0]}-" in line and " run " in line]
-        most = max(most, len(one_run))
+        most = max(most, workers.trainings(runs[0]))
         return not await connection.fetchval("SELECT count(*) FROM training_runs WHERE finish_time IS NULL")
 
     await until("both have ended", ended)
@@ -319,7 +330,7 @@ async def test_a_worker_whose_database_hangs_ends_its_training_before_another_be
 
         async def ended() -> bool:
             nonlocal most
-            most = max(most, len([line for line in workers.children() if " run " in line]))
+            most = max(most, workers.trainings(run_id))
             return (await row(connection, run_id))["finish_time"] is not None
 
         await until("it has ended", ended)
