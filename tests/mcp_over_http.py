@@ -1,7 +1,6 @@
 """`duovec mcp --http` as a process."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,12 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from gateway.local.process import free_port
+
 
 @contextmanager
 def mcp_over_http(endpoint: str, log: Path) -> Iterator[str]:
     """Give the URL of a server without a key of its own, which writes its stderr to `log`."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}/mcp"
     environment = {name: value for name, value in os.environ.items() if name != "DUOVEC_API_KEY"}
     duovec = str(Path(sys.executable).with_name("duovec"))

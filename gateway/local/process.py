@@ -200,10 +200,20 @@ async def wait_for_listener(host: str, port: int, *, poll_s: float = 0.05) -> No
 
 
 def free_port() -> int:
-    """A TCP port on loopback that nobody listens on now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
+    """A TCP port on loopback that nobody listens on, and that the system gives to nobody else for a minute.
+
+    A connection that was closed lingers on it: the system chooses no port for which that is so, but any server that
+    sets SO_REUSEADDR, as all do that are to be started again, may ask for it by its number.
+    """
+    with socket.socket() as listener, socket.socket() as caller:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        caller.connect(listener.getsockname())
+        accepted, _ = listener.accept()
+        # The side that closes first is the one on which it lingers.
+        accepted.close()
+        port: int = listener.getsockname()[1]
         return port
 
 

@@ -8,9 +8,9 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from export.errors import ExportError
 from training.errors import TrainingError
@@ -20,6 +20,7 @@ from training.worker.child import GRACE_S, Child
 from training.worker.queue import Outcome, Progress, QueueAway, QueuedRun, RunQueue
 from training.worker.stages import TAKE_BACK, RunFolder, Stage, WorkerSettings, run_folders
 
+T = TypeVar("T")
 Say = Callable[[str], None]
 MOST_LOST = 10
 # With the longest delay between most of them: some 16 hours.
@@ -73,6 +74,8 @@ class Worker:
         self._say = say
         self._queue = RunQueue(settings.database_url, name, lease_s)
         self._stop = asyncio.Event()
+        self._held_until_s = 0.0
+        """Until when nobody else has the claimed run, on this machine's monotonic clock."""
 
     async def run(self, *, until_empty: bool = False) -> None:
         """Work until SIGTERM or SIGINT, or until nothing is queued.
@@ -104,7 +107,10 @@ class Worker:
     async def _next(self) -> QueuedRun | None:
         while (due := await self._queue.queue_due()) is not None:
             self._say(f"a schedule is due: queued run {due}")
-        return await self._queue.claim()
+        asked_s = time.monotonic()
+        run = await self._queue.claim()
+        self._held_until_s = asked_s + self._lease_s
+        return run
 
     async def _work_on(self, run: QueuedRun) -> None:
         self._say(f"run {run.run_id}, attempt {run.attempt}: {run.encoder}")
@@ -112,18 +118,18 @@ class Worker:
         try:
             outcome = await self._outcome(run, folder)
         except _Stopped:
-            await self._queue.give_back(run)
+            await self._while_held(lambda: self._queue.give_back(run))
             self._say(f"run {run.run_id} is queued again")
             return
         except _Unfinished as exc:
             delay_s = min(self._poll_s * 2.0**run.retry_count, _LONGEST_DELAY_S)
-            await self._queue.give_back(run, delay_s=delay_s)
+            await self._while_held(lambda: self._queue.give_back(run, delay_s=delay_s))
             self._say(f"run {run.run_id}: {exc}; it is tried again in {delay_s:g} s")
             return
         except _Lost as exc:
             self._say(f"run {run.run_id}: {exc}; it is left alone")
             return
-        if await self._queue.end(run, outcome, _known(folder)):
+        if await self._while_held(lambda: self._queue.end(run, outcome, _known(folder))):
             self._say(f"run {run.run_id}: {outcome.state}{f' {outcome.error}' if outcome.error else ''}")
         await self._delete_old_folders(run)
 
@@ -146,7 +152,7 @@ class Worker:
             raise _Cancelled
         if run.lost_count >= MOST_LOST:
             raise TrainingError(f"WORKERS_LOST: {run.lost_count} workers died of it, or lost their database")
-        if gone := await self._queue.missing_codebases(folder.cited_codebases()):
+        if gone := await self._while_held(lambda: self._queue.missing_codebases(folder.cited_codebases())):
             self._say(f"run {run.run_id}: {', '.join(gone)} was deleted, it begins anew")
             await self._take_back(run, folder)
             folder.delete()
@@ -163,36 +169,35 @@ class Worker:
             _StageFailed, _Stopped, _Cancelled, _Lost: The command has ended, and with it all that it does.
         """
         begun = Progress() if stage.name == TAKE_BACK else Progress(stage.name, 0, 0)
-        until_s = await self._keep(run, begun, cancellable=cancellable)
+        await self._while_held(lambda: self._keep(run, begun, cancellable=cancellable))
         child = await Child.start(stage.command, self._environment(), folder.path / f"{stage.name}.log")
         ended = asyncio.create_task(child.wait())
         try:
             while not ended.done():
                 # When the lease is over somebody else may begin: a quarter of it is left to end the command.
-                left_s = until_s - self._lease_s / 4 - time.monotonic()
+                left_s = self._held_until_s - self._lease_s / 4 - time.monotonic()
                 if left_s <= 0:
                     raise _Lost("the database is away for too long")
                 await self._wait(ended, min(left_s, self._lease_s / 4))
                 if self._stop.is_set():
                     raise _Stopped
-                timeout_s = max(0.0, until_s - self._lease_s / 4 - time.monotonic())
+                timeout_s = max(0.0, self._held_until_s - self._lease_s / 4 - time.monotonic())
                 with contextlib.suppress(QueueAway):
-                    progress = folder.progress(stage.name)
-                    until_s = await self._keep(run, progress, cancellable=cancellable, timeout_s=timeout_s)
+                    await self._keep(run, folder.progress(stage.name), cancellable=cancellable, timeout_s=timeout_s)
             if await ended != 0:
                 # A publication sees by itself that its run was cancelled or lost.
-                await self._keep(run, Progress(), cancellable=cancellable)
+                await self._while_held(lambda: self._keep(run, Progress(), cancellable=cancellable))
                 raise _StageFailed(stage.name, child.last_error, child.output)
             return child.output
         finally:
             # It is killed before the lease is over, whatever it is about.
-            await child.stop(grace_s=max(0.0, min(GRACE_S, until_s - self._lease_s / 20 - time.monotonic())))
+            await child.stop(grace_s=max(0.0, min(GRACE_S, self._held_until_s - self._lease_s / 20 - time.monotonic())))
             await ended
 
     async def _keep(
         self, run: QueuedRun, progress: Progress, *, cancellable: bool, timeout_s: float | None = None
-    ) -> float:
-        """Prolong the lease; gives until when nobody else has the run, on this machine's monotonic clock."""
+    ) -> None:
+        """Prolong the lease."""
         asked_s = time.monotonic()
         patience_s = self._lease_s / 4 if timeout_s is None else min(timeout_s, self._lease_s / 4)
         cancelled = await self._queue.keep(run, progress, {}, timeout_s=patience_s)
@@ -200,7 +205,22 @@ class Worker:
             raise _Lost("another worker has it")
         if cancelled and cancellable:
             raise _Cancelled
-        return asked_s + self._lease_s
+        self._held_until_s = asked_s + self._lease_s
+
+    async def _while_held(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """What the queue answers; one that is away is asked again as long as nobody else can have the run.
+
+        Raises:
+            QueueAway: It is away for longer, or the worker is to stop.
+        """
+        pause_s = min(self._poll_s, self._lease_s / 20)
+        while True:
+            try:
+                return await ask()
+            except QueueAway:
+                if self._stop.is_set() or time.monotonic() + pause_s >= self._held_until_s:
+                    raise
+            await self._pause(pause_s)
 
     async def _taken_back(self, run: QueuedRun, folder: RunFolder, outcome: Outcome) -> Outcome:
         """How a run ends that did not succeed: nothing of it stays published, or the row says so."""
@@ -215,7 +235,7 @@ class Worker:
 
     async def _take_back(self, run: QueuedRun, folder: RunFolder) -> None:
         """Undo what was published for a run that is not to be; done again, it does nothing."""
-        if not await self._queue.has_open_publication(run):
+        if not await self._while_held(lambda: self._queue.has_open_publication(run)):
             return
         if not folder.result.is_dir() or self._settings.triton_url is None:
             raise _StageFailed(TAKE_BACK, "this worker has no --triton-url, or not the run's folder", "")

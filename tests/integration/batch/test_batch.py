@@ -55,7 +55,7 @@ def cluster_of(program: Path, errors: Path) -> Iterator[str]:
         assert address, f"no address within {START_TIMEOUT_S} s: {errors.read_text(encoding='utf-8', errors='replace')}"
         yield address
         cluster.stdin.close()
-        cluster.wait(timeout=30)
+        cluster.wait(timeout=START_TIMEOUT_S)
     finally:
         if cluster.poll() is None:
             os.killpg(cluster.pid, signal.SIGKILL)

@@ -188,8 +188,7 @@ async def test_everything_goes_by_keys(console: Console) -> None:
     await page.keyboard.press("?")
     assert "Next hit" in await page.get_by_role("dialog").inner_text()
     await page.keyboard.press("Escape")
-    await page.keyboard.press("g")
-    await page.keyboard.press("c")
+    await page.keyboard.type("gc")
     await page.get_by_role("heading", name="Codebases").wait_for()
 
 

@@ -312,7 +312,9 @@ async def test_bulk_loads_into_a_codebase_that_is_being_deleted(
                 " FOR KEY SHARE OF chunks"
             )
             deletion = pool.submit(client.delete_codebase, "going")
-            while not await database.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            while not await database.fetchval(
+                "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid)))"
+            ):
                 await asyncio.sleep(0.01)
             loads = [pool.submit(load, number) for number in range(6)]
             for _ in range(3):

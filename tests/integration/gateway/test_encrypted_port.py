@@ -1,6 +1,5 @@
 """TLS and mutual TLS of a gateway as it is run: through the client, through the command, and with new certificates."""
 
-import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from gateway.cli.main import app
 from gateway.client.client import Client
 from gateway.client.errors import ClientError
 from gateway.client.tls import ClientTls
-from gateway.local.process import GatewayServer
+from gateway.local.process import GatewayServer, free_port
 from gateway.local.stack import Stack
 
 SERVER_ROOT, CLIENT_ROOT = Authority.make("server root"), Authority.make("client root")
@@ -38,9 +37,7 @@ async def endpoint(stack: Stack, folder: Path) -> AsyncIterator[str]:
 
     That it starts at all shows that its own health is found without one.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     files = {"CERTIFICATE": "server.pem", "KEY": "server.key", "CLIENT_CA": "clients.pem"}
     settings = {f"DUOVEC_TLS_{name}": str(folder / file) for name, file in files.items()}
     gateway = GatewayServer(address, {**stack._gateway_environment, **settings}, log_path=folder / "gateway.log")

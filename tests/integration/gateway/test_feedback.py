@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -20,7 +19,7 @@ from ir_measures import RR, Qrel, ScoredDoc, calc_aggregate, nDCG
 from gateway.client.client import Client
 from gateway.client.errors import ClientError
 from gateway.client.indexer import index_tree
-from gateway.local.process import GatewayServer
+from gateway.local.process import GatewayServer, free_port
 from gateway.local.stack import Stack
 
 FILES = {
@@ -213,9 +212,7 @@ async def test_owners_and_administrators_see_quality(stack: Stack, people: Peopl
 @pytest.fixture
 async def silent(stack: Stack, tmp_path: Path) -> AsyncIterator[GatewayServer]:
     """A second gateway on the same database, which is set to keep no log."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        endpoint = f"127.0.0.1:{probe.getsockname()[1]}"
+    endpoint = f"127.0.0.1:{free_port()}"
     environment = {**stack._gateway_environment, "DUOVEC_SEARCH_LOG": "false"}
     gateway = GatewayServer(endpoint, environment, log_path=tmp_path / "silent.log")
     await gateway.start()

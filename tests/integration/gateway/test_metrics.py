@@ -7,7 +7,6 @@ import subprocess
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from chunk_streams import index_chunks
 from polling import until
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_tools import prometheus_tool
+from steady_cache import with_steady_cache
 
 from duovec.v1 import chunk_pb2, index_service_pb2
 from gateway.client.client import Client
@@ -87,10 +87,10 @@ def test_what_was_done_is_counted(stack: Stack, client: Client) -> None:
     def grown(name: str, **labels: str) -> float:
         return total(after, name, **labels) - total(before, name, **labels)
 
-    def three_more(found: dict[Any, float]) -> bool:
-        return total(found, "duovec_requests_total", **embed) >= total(before, "duovec_requests_total", **embed) + 3
+    def embeds(found: dict[Any, float]) -> float:
+        return total(found, "duovec_requests_total", **embed)
 
-    for attempt in count():
+    def calls(attempt: int) -> tuple[dict[Any, float], dict[Any, float]]:
         before = samples(stack)
         long = f"{attempt} words and many more of them, so that the rows of a request differ in length " * 3
         client.embed([f"one {attempt}", long], "passage")
@@ -98,10 +98,9 @@ def test_what_was_done_is_counted(stack: Stack, client: Client) -> None:
         with pytest.raises(ClientError):
             client.embed([" "], "passage")
         # Who fails is told before it is counted.
-        after = until(lambda: samples(stack), three_more)
-        # On a busy machine a look-up is late, and the gateway leaves its cache alone for a second: then once more.
-        if grown("duovec_cache_failures_total") == 0:
-            break
+        return before, until(lambda: samples(stack), lambda found: embeds(found) >= embeds(before) + 3)
+
+    before, after = with_steady_cache(client, calls)
     assert grown("duovec_requests_total", **embed, code="OK") == 2
     assert grown("duovec_requests_total", **embed, code="INVALID_ARGUMENT") == 1
     assert grown("duovec_request_duration_seconds_count", **embed) == 3
@@ -162,7 +161,7 @@ async def prometheus(stack: Stack, tmp_path: Path) -> Any:
     """A real one with our configuration, but for the targets and how often it looks."""
     folder = ROOT / "deploy" / "prometheus"
     (tmp_path / "alerts.yml").write_text((folder / "alerts.yml").read_text())
-    (tmp_path / "prometheus.yml").write_text((folder / "prometheus.yml").read_text().replace("15s", "1s"))
+    (tmp_path / "prometheus.yml").write_text((folder / "prometheus.yml").read_text().replace("15s", "2s"))
     (tmp_path / "targets.yml").write_text(yaml.safe_dump([{"targets": stack.metrics_endpoints}]))
     address = f"127.0.0.1:{free_port()}"
     with (tmp_path / "log").open("wb") as log:
@@ -199,8 +198,16 @@ async def test_prometheus_evaluates_every_panel_and_every_alert(stack: Stack, us
 
     while not await asyncio.to_thread(looked_twice):
         await asyncio.sleep(0.1)
-    empty = [text for text in expressions() if not ask(prometheus, text)]
     rules = {rule["expr"] for rule in yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]}
-    assert rules <= set(empty), "an alert fires at a healthy gateway"
-    # No codebase here is large enough for an index, and so for the watch over its recall.
-    assert [text for text in empty if text not in rules and "recall" not in text and "code!=" not in text] == []
+
+    def seen() -> tuple[set[str], list[str]]:
+        """Alerts that are not silent, whatever their `for`, and panels that are empty."""
+        empty = [text for text in expressions() if not ask(prometheus, text)]
+        # No codebase here is large enough for an index, and so for the watch over its recall.
+        expected = [text for text in empty if text not in rules and "recall" not in text and "code!=" not in text]
+        return rules - set(empty), expected
+
+    # A moment in which this machine was busy is much of the few seconds that Prometheus has seen; it passes.
+    firing, bare = await asyncio.to_thread(until, seen, lambda found: found == (set(), []), timeout_s=120.0)
+    assert firing == set(), "an alert fires at a healthy gateway"
+    assert bare == []

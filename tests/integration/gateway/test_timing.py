@@ -2,6 +2,7 @@
 
 import json
 
+from steady_cache import with_steady_cache
 from typer.testing import CliRunner
 
 from gateway.cli.main import app
@@ -12,10 +13,15 @@ from gateway.local.stack import Stack
 def test_a_search_says_where_its_time_went(stack: Stack, client: Client) -> None:
     """The first goes through every stage; the second finds its vector in the cache, and asks no encoder."""
     client.create_codebase("timed")
-    times: list[dict[str, float]] = []
-    with Client(stack.endpoint, api_key=stack.api_key, on_timing=times.append) as timed:
-        for _ in range(3):
-            timed.search("timed", "where does the time go in this search")
+
+    def searches(attempt: int) -> list[dict[str, float]]:
+        times: list[dict[str, float]] = []
+        with Client(stack.endpoint, api_key=stack.api_key, on_timing=times.append) as timed:
+            for _ in range(3):
+                timed.search("timed", f"where does the time go in this search, {attempt}")
+        return times
+
+    times = with_steady_cache(client, searches)
     client.delete_codebase("timed")
     first, last = times[0], times[-1]
     assert list(first) == ["tokenize", "queue", "infer", "database", "total"]

@@ -117,7 +117,7 @@ async def test_who_is_busy_is_alive_and_who_does_nothing_is_not(tiny_models: Pat
         tensors.append(InferInput(name, [1, 1], "INT64"))
         tensors[-1].set_data_from_numpy(np.array(values, dtype=np.int64))
     async with InferenceServerClient(triton.url) as client:
-        others = [asyncio.create_task(client.infer("named", tensors)) for _ in range(10)]
+        others = [asyncio.create_task(client.infer("named", tensors)) for _ in range(60)]
         try:
             await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
             await asyncio.to_thread(liveness.check, triton.http_url, timeout_s=2)

@@ -57,7 +57,7 @@ def test_it_measures_and_on_request_writes_nothing(repository: Path, data_dir: P
     for row in told["settings"]:
         assert row["problem"] == "" and row["sound"]
         assert row["moved"] <= row["may_move"] == 1e-4
-        assert 0 < row["idle_ms"] <= row["interactive_ms"] and row["chunks_per_s"] > 0
+        assert row["idle_ms"] > 0 and row["chunks_per_s"] > 0
         assert row["interactive_p50_ms"] <= row["interactive_ms"]
     served, *others = [(row["runtime"], row["precision"]) for row in told["runtimes"]]
     known = {("openvino", "bf16"), ("openvino", "fp32"), ("onnxruntime", "fp32")}

@@ -139,7 +139,9 @@ async def test_a_principal_that_is_deleted_meanwhile_leaves_no_row(
         await connection.execute("DELETE FROM principals WHERE principal_id = 'alice'")
         with acting_with(alice):
             writing = asyncio.create_task(cache.write("query", batch("a"), timeout_s=5))
-            while not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+            while not await connection.fetchval(
+                "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid)))"
+            ):
                 await asyncio.sleep(0.01)
     with pytest.raises(Exception, match="principal was deleted"):
         await writing

@@ -169,6 +169,6 @@ async def test_the_server_does_not_outlive_a_killed_parent_and_its_data_can_be_u
     orphan_pid = int(output)
     # It waits for the orphan's shutdown, or the start would fail.
     server = Postgres(postgres_root / "orphan", log_path=postgres_root / "orphan.log")
-    await server.start(timeout_s=20)
+    await server.start()
     assert not is_running(orphan_pid)
     await server.stop()

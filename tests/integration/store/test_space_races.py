@@ -172,7 +172,7 @@ async def test_encoders_that_hang_hold_up_one_batch_for_a_bounded_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What is stored in the active space must be acknowledged, whatever ails the other."""
-    monkeypatch.setattr(filling, "_BESIDE_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(filling, "_BESIDE_TIMEOUT_S", 3.0)
     beside = await build(spaces, B)
     beside.embedder.hangs = True
     filler = BesideFiller(vectors, serving_of(spaces, space, beside))

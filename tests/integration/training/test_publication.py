@@ -275,6 +275,13 @@ async def test_a_broken_publication_goes_on_and_an_unfit_space_is_taken_back(sit
     killed.kill()
     killed.wait()
     assert versions(site) == before
+    locks = "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory'"
+    locks += " AND query LIKE '%publication%'"
+
+    async def forgotten() -> bool:
+        return await site.fetch(locks) == 0
+
+    await until("PostgreSQL has noticed its end", forgotten)
 
     publishing = asyncio.create_task(site.publish(folder.result, *force, "--rate", "3"))
 

@@ -107,9 +107,9 @@ def test_a_disk_that_fills_up_in_mid_save_costs_no_checkpoint(
     command = _command(recipe, data, base, tmp_path / "run")
     child = subprocess.Popen(command, env=_ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     checkpoints = tmp_path / "run" / "checkpoints"
-    while child.poll() is None and not (checkpoints / "checkpoint-4").is_dir():
+    size = (uninterrupted / "checkpoints" / "checkpoint-40" / "optimizer.pt").stat().st_size
+    while child.poll() is None and not list(checkpoints.glob("checkpoint-*")):
         time.sleep(0.01)
-    size = (checkpoints / "checkpoint-4" / "optimizer.pt").stat().st_size
     resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (size // 2, size // 2))
     errors = child.communicate()[1]
     assert child.returncode == 1, errors

@@ -1,6 +1,7 @@
 """A service that is full, away or restarting for a while costs a stream time, and no item."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -36,8 +37,8 @@ def client(service: FakeService) -> Iterator[Client]:
 
 @pytest.fixture
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> float:
-    monkeypatch.setattr("gateway.client.stream._PATIENCE_S", 0.7)
-    return 0.7
+    monkeypatch.setattr("gateway.client.stream._PATIENCE_S", 1.5)
+    return 1.5
 
 
 def chunks(count: int) -> Iterator[chunk_pb2.Chunk]:
@@ -117,7 +118,13 @@ def test_the_delay_that_an_item_is_told_is_kept_by_the_whole_stream(client: Clie
 def test_replies_that_come_during_a_pause_are_taken(client: Client, service: FakeService) -> None:
     """They are results, and tell that it is the item that is refused, not everybody."""
     refusals = [status(grpc.StatusCode.RESOURCE_EXHAUSTED, "too much", "OVERLOADED", delay_s=1.0)]
-    service.refuse = lambda chunk: refusals.pop() if chunk.path == "0.py" and refusals else None
+    all_sent = threading.Event()
+
+    def refuse(chunk: chunk_pb2.Chunk) -> Any:
+        all_sent.wait(30)
+        return refusals.pop() if chunk.path == "0.py" and refusals else None
+
+    service.refuse = refuse
     answered: dict[str, float] = {}
 
     async def take(request: Any, reply: Any) -> None:
@@ -126,6 +133,7 @@ def test_replies_that_come_during_a_pause_are_taken(client: Client, service: Fak
     stream: ItemStream[Any, Any] = ItemStream(client._connection, INDEX_CHUNKS, take)
     for chunk in chunks(4):
         run(stream.send(index_service_pb2.IndexChunksRequest(codebase_id="x", chunk=chunk)))
+    all_sent.set()
     run(stream.drain())
     run(stream.close())
     assert list(answered) == ["1.py", "2.py", "3.py", "0.py"]
@@ -212,6 +220,7 @@ def test_what_the_deadline_of_a_call_leaves_goes_on_in_another(monkeypatch: pyte
     class HangsOnce(FakeService):
         def IndexChunks(self, requests: Any, context: Any) -> Iterator[Any]:  # noqa: N802 - named after the RPC
             self.silent = self.streams == 0
+            monkeypatch.setattr("gateway.client.blocking.STREAM_TIMEOUT_S", 60.0)
             yield from super().IndexChunks(requests, context)
 
     monkeypatch.setattr("gateway.client.blocking.STREAM_TIMEOUT_S", 0.3)

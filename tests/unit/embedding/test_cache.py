@@ -283,6 +283,7 @@ async def test_a_cache_that_fails_fails_nobody(
 ) -> None:
     """The encoders answer; it is counted and logged, and the cache is left alone for a while, and no longer."""
     cache.failure = failure
+    monkeypatch.setattr(cache_module, "_PAUSE_S", 3600.0)
     for _ in range(3):
         np.testing.assert_array_equal((await encoder.embed(caching, ["a"])).vectors_BV, [vector_of("a")])
         await caching.close()

@@ -1,6 +1,7 @@
 """Child processes end with their parent, with their group, and are noticed when they die."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -142,6 +143,17 @@ def test_a_taken_port_names_its_holder() -> None:
 
 def test_a_free_port_passes() -> None:
     check_port_is_free(f"127.0.0.1:{free_port()}")
+
+
+def test_a_free_port_is_given_to_nobody_else() -> None:
+    """Neither by us nor by the system, of whose ports this draws every tenth one; a server may take it."""
+    given = [free_port() for _ in range(500)]
+    assert len(set(given)) == 500
+    with contextlib.ExitStack() as stack:
+        drawn = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(1500)]
+        assert not {sock.getsockname()[1] for sock in drawn} & set(given)
+    with socket.create_server(("127.0.0.1", given[0])):
+        pass
 
 
 @pytest.mark.parametrize(

@@ -393,9 +393,10 @@ async def test_a_request_without_a_key_that_does_not_come_is_given_up(
     health_channel: grpc.aio.Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its place is another's then."""
-    monkeypatch.setattr("gateway.rpc.interceptors._RECEIVED_WITHIN_S", 0.2)
-    silent = [health_channel.stream_unary("/grpc.health.v1.Health/Check")(timeout=20) for _ in range(20)]
-    codes = {await call.code() for call in silent}
+    with monkeypatch.context() as patched:
+        patched.setattr("gateway.rpc.interceptors._RECEIVED_WITHIN_S", 0.2)
+        silent = [health_channel.stream_unary("/grpc.health.v1.Health/Check")(timeout=20) for _ in range(20)]
+        codes = {await call.code() for call in silent}
     assert codes == {grpc.StatusCode.DEADLINE_EXCEEDED}
     await health_pb2_grpc.HealthStub(health_channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
 

@@ -158,12 +158,12 @@ async def test_what_became_of_calls_that_nobody_answered_is_counted(
     call.cancel()
     await until_ended(statistics, method)
     assert statistics.of(method).code_counts == {"CANCELLED": 1}
-    late = stub.DeleteCodebase(codebase_pb.DeleteCodebaseRequest(), timeout=1.0)
+    late = stub.DeleteCodebase(codebase_pb.DeleteCodebaseRequest(), timeout=3.0)
     while not statistics.of(method).running_count:
         await asyncio.sleep(0.01)
     # The server's deadline is later than the client's by the way of the request, and the client gives up at its own.
     # While the loop stands still, both pass before the server hears of either.
-    time.sleep(1.5)  # noqa: ASYNC251
+    time.sleep(3.5)  # noqa: ASYNC251
     with pytest.raises(grpc.aio.AioRpcError):
         await late
     while statistics.of(method).running_count:

@@ -154,7 +154,8 @@ async def test_without_a_client_certificate_of_the_authority_nobody_gets_through
 
 
 def test_an_expiry_while_it_runs_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    files = TlsFiles(*ROOT.issue(end=timedelta(seconds=1)).write(tmp_path, "server"))
+    # Its time has whole seconds: of two, one is left at least.
+    files = TlsFiles(*ROOT.issue(end=timedelta(seconds=2)).write(tmp_path, "server"))
     first = files.current()
     while not caplog.records:
         assert files.current() is first
