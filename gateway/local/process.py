@@ -200,10 +200,10 @@ async def wait_for_listener(host: str, port: int, *, poll_s: float = 0.05) -> No
 
 
 def free_port() -> int:
-    """A TCP port on loopback that nobody listens on, and that the system gives to nobody else for a minute.
+    """A TCP port of 127.0.0.1 that nobody listens on, and that the system gives to nobody else there for a minute.
 
-    A connection that was closed lingers on it: the system chooses no port for which that is so, but any server that
-    sets SO_REUSEADDR, as all do that are to be started again, may ask for it by its number.
+    A connection that was closed lingers on it: of 127.0.0.1, and of all addresses, the system chooses no such port,
+    but any server that sets SO_REUSEADDR, as all do that are to be started again, may ask for it by its number.
     """
     with socket.socket() as listener, socket.socket() as caller:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -152,7 +152,10 @@ class Worker:
             raise _Cancelled
         if run.lost_count >= MOST_LOST:
             raise TrainingError(f"WORKERS_LOST: {run.lost_count} workers died of it, or lost their database")
-        if gone := await self._while_held(lambda: self._queue.missing_codebases(folder.cited_codebases())):
+        gone = await self._while_held(lambda: self._queue.missing_codebases(folder.cited_codebases()))
+        # That may have taken longer than the lease: files are touched by whom the run is now.
+        await self._while_held(lambda: self._keep(run, Progress(), cancellable=True))
+        if gone:
             self._say(f"run {run.run_id}: {', '.join(gone)} was deleted, it begins anew")
             await self._take_back(run, folder)
             folder.delete()
@@ -203,9 +206,9 @@ class Worker:
         cancelled = await self._queue.keep(run, progress, {}, timeout_s=patience_s)
         if cancelled is None:
             raise _Lost("another worker has it")
+        self._held_until_s = asked_s + self._lease_s
         if cancelled and cancellable:
             raise _Cancelled
-        self._held_until_s = asked_s + self._lease_s
 
     async def _while_held(self, ask: Callable[[], Awaitable[T]]) -> T:
         """What the queue answers; one that is away is asked again as long as nobody else can have the run.
@@ -214,12 +217,16 @@ class Worker:
             QueueAway: It is away for longer, or the worker is to stop.
         """
         pause_s = min(self._poll_s, self._lease_s / 20)
+        told = False
         while True:
             try:
                 return await ask()
-            except QueueAway:
+            except QueueAway as exc:
                 if self._stop.is_set() or time.monotonic() + pause_s >= self._held_until_s:
                     raise
+                if not told:
+                    self._say(f"the database is away ({exc}); it is asked again while the run is held")
+                told = True
             await self._pause(pause_s)
 
     async def _taken_back(self, run: QueuedRun, folder: RunFolder, outcome: Outcome) -> Outcome:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -33,8 +34,9 @@ from training.dataset import data_digest
 from training.errors import TrainingError
 from training.publication.ledger import Ledger
 from training.publication.unfinished import Unfinished
-from training.worker.queue import Outcome, Progress, RunQueue
-from training.worker.stages import RunFolder
+from training.worker.queue import Outcome, Progress, QueueAway, RunQueue
+from training.worker.stages import RunFolder, WorkerSettings
+from training.worker.worker import Worker
 
 LEASE_S = 3.0
 Connection = Any
@@ -266,25 +268,34 @@ async def test_a_killed_worker_s_run_is_taken_up_by_another(
 
 
 async def test_a_run_outlives_its_database(postgres: Postgres, workers: Workers, tmp_path: Path) -> None:
-    """PostgreSQL stops in mid-training and is back within the lease: the stage ends, and the next one waits for it."""
+    """PostgreSQL stops in mid-training, and again in the last stage, and is back within the lease.
+
+    What runs comes to its end, and there the worker waits.
+    """
     connection = await asyncpg.connect(postgres.url)
-    run_id = await queue(connection, tmp_path, max_steps=150, epochs=40)
+    run_id = await queue(connection, tmp_path, max_steps=250, epochs=65)
     await workers.data_of(run_id)
-    worker = workers.start("one", lease_s=60.0)
+    worker = workers.start("one", lease_s=600.0)
 
     async def trains() -> bool:
         return len(workers.metrics(run_id)) > 10
 
-    await until("it trains", trains)
-    await postgres.stop()
+    async def compares() -> bool:
+        return any(" publish " in line for line in workers.children())
 
-    async def waits() -> bool:
-        return len(workers.metrics(run_id)) == 150 and not workers.children()
+    said = "it is asked again while the run is held"
+    for number, (what, begun) in enumerate((("it trains", trains), ("it compares", compares)), 1):
+        await until(what, begun)
+        await postgres.stop()
 
-    try:
-        await until("it has ended its stage alone", waits)
-    finally:
-        await postgres.start()
+        async def waits(number: int = number) -> bool:
+            return (tmp_path / "one.log").read_text().count(said) == number
+
+        try:
+            await until("it waits at the end of its stage", waits)
+            assert len(workers.metrics(run_id)) == 250 and workers.children() == []
+        finally:
+            await postgres.start()
     assert worker.poll() is None
     connection = await asyncpg.connect(postgres.url)
 
@@ -294,11 +305,35 @@ async def test_a_run_outlives_its_database(postgres: Postgres, workers: Workers,
     await until("it has ended", ended)
     found = await row(connection, run_id)
     assert (found["state"], found["attempt"], found["error"]) == ("SUCCEEDED", 1, None)
-    assert workers.metrics(run_id) == list(range(1, 151))
+    assert workers.metrics(run_id) == list(range(1, 251))
     await connection.execute("TRUNCATE training_runs CASCADE")
     await connection.close()
     worker.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(worker.wait, 30) == 0
+
+
+async def test_what_the_queue_is_asked_is_given_up_when_the_run_is_not_held_any_more(small: Path) -> None:
+    """Its database is away all the time; or at once, when the worker is to stop."""
+    settings = WorkerSettings("postgresql://duovec@127.0.0.1:1/duovec", small)
+    worker = Worker(settings, name="one", lease_s=2.0, poll_s=0.2)
+    asked: list[float] = []
+
+    async def ask() -> bool:
+        asked.append(time.monotonic())
+        return await worker._queue.has_queued()
+
+    worker._held_until_s = (began_s := time.monotonic()) + 2.0
+    with pytest.raises(QueueAway):
+        await worker._while_held(ask)
+    assert 3 < len(asked) < 21
+    assert asked[-1] < began_s + 2.0
+    asked.clear()
+    worker._held_until_s = time.monotonic() + 60.0
+    waiting = asyncio.create_task(worker._while_held(ask))
+    await until("it was asked twice", lambda: asyncio.sleep(0, len(asked) > 1))
+    worker._stop.set()
+    with pytest.raises(QueueAway):
+        await waiting
 
 
 async def test_a_worker_whose_database_hangs_ends_its_training_before_another_begins_it(

@@ -222,7 +222,7 @@ async def test_what_was_not_answered_goes_again_when_the_service_restarts(servic
             if indexing.done():
                 await indexing
 
-    async with AsyncClient(f"127.0.0.1:{port}", api_key="k", max_attempts=10) as client, no_task_left():
+    async with AsyncClient(f"127.0.0.1:{port}", api_key="k") as client, no_task_left():
         with serving(service, port):
             callers = [asyncio.create_task(embed(client)) for _ in range(50)]
             indexing = asyncio.create_task(index(client))
