@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gateway.local.tuning.tuner import TuneRequest, TuneResult
 
 _CHOSEN = "bold green"
+_LEGEND = "idle: ms of a short text alone; p50, p95: beside bulk work, at `beside` chunks/s\n"
 
 
 def tune(
@@ -143,9 +144,10 @@ def _print(request: "TuneRequest", result: "TuneResult", pair: Pair, *, written:
         table = _table("runtime", "precision")
         for line in result.flavours:
             flavour = line.flavour
-            note = "" if flavour.is_proven else "not proven yet"
+            note = "" if flavour.is_proven else "not proven"
             _add(table, line.measured, [flavour.runtime, flavour.precision], note, line is result.flavours[0])
         console.print(table)
+    console.print(_LEGEND, style="bright_black")
     for row in measured:
         if row.problem:
             console.print(f"{describe(row.settings)}: {row.problem}", style="bright_black")
@@ -178,25 +180,23 @@ def _print(request: "TuneRequest", result: "TuneResult", pair: Pair, *, written:
 
 
 def _table(*names: str) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    """As wide as a terminal of 80 columns; tokens a second are in the document alone."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("")
-    for name in names:
-        table.add_column(name, justify="right")
-    for name in ("bulk, chunks/s", "tokens/s", "idle, ms", "beside bulk, p50", "p95, ms", "bulk beside"):
-        table.add_column(name, justify="right")
-    table.add_column("")
+    for name in (*names, "chunks/s", "idle", "p50", "p95", "beside"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     return table
 
 
 def _add(table: Table, row: "Measured", names: list[str], note: str, is_chosen: bool) -> None:
     if row.problem:
-        table.add_row("", *names, *["–"] * 6, "cannot be had", style="bright_black")
+        table.add_row("", *names, *["–"] * 5, "failed", style="bright_black")
         return
     if not row.is_sound:
-        note = "changes vectors"
+        note = "not sound"
     figures = (
         f"{row.chunks_per_s:.1f}",
-        f"{row.tokens_per_s:,.0f}",
         f"{row.idle_ms:.1f}",
         f"{row.interactive_p50_ms:.0f}",
         f"{row.interactive_ms:.0f}",
