@@ -46,6 +46,8 @@ _PATIENCE_S = 0.1
 # calls. What Triton does not answer at all ends by this, or with the connection.
 _REQUEST_TIMEOUT_S = 30.0
 _CLOSE_TIMEOUT_S = 2.0
+# When to come back to a queue that is full: not sooner, since others may have filled it; and so while no rate is known.
+_LEAST_DELAY_S, _UNKNOWN_DELAY_S = 0.1, 1.0
 # What Triton says of a process of its Python backend that died, or did not answer for a while.
 _STRAYED = ("is not healthy", "Failed to obtain the health mutex")
 
@@ -291,10 +293,13 @@ class TritonClient:
         request.add_done_callback(_retrieve)
 
     def _patience_s(self, encoder: Encoder) -> float:
-        """How long requests may take that were made by now; of the rate of both encoders one has half."""
+        """How long requests may take that were made by now."""
+        return _PATIENCE_S + _PATIENCE * (self._expected_s(encoder) or 0.0)
+
+    def _expected_s(self, encoder: Encoder) -> float | None:
+        """What was asked for takes so long; of the rate of both encoders one has half. None before the first answer."""
         rate = self.meter.tokens_per_s
-        expected_s = 0.0 if rate is None else self._asked_tokens[encoder.name] / (rate / 2)
-        return _PATIENCE_S + _PATIENCE * expected_s
+        return None if rate is None else self._asked_tokens[encoder.name] / (rate / 2)
 
     async def _infer(
         self,
@@ -368,7 +373,9 @@ class TritonClient:
         who = f"encoder {encoder.name} version {encoder.version} at {self._url}"
         if code is grpc.StatusCode.UNAVAILABLE and "maximum queue size" in text:
             # Triton says UNAVAILABLE to a full queue; it is up, and has enough to do.
-            return Overloaded(f"the queue of {who} is full", retry_after_s=1.0)
+            expected_s = self._expected_s(encoder)
+            delay_s = _UNKNOWN_DELAY_S if expected_s is None else max(expected_s, _LEAST_DELAY_S)
+            return Overloaded(f"the queue of {who} is full", retry_after_s=delay_s)
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineExceeded(f"{who} did not answer in time")
         if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.CANCELLED} or (

@@ -118,6 +118,10 @@ class Bound:
         with ThreadPoolExecutor(len(work)) as pool:
             list(pool.map(lambda pair: pair[0].embed([pair[1]]), work))
 
+    def one_text(self, rows: Sequence[Rows], pool: ThreadPoolExecutor) -> None:
+        """An instance of each encoder, both at once."""
+        list(pool.map(lambda pair: pair[0][0].embed([pair[1]]), zip(self._published, rows, strict=True)))
+
 
 def seconds(work: Callable[..., object], *arguments: object) -> float:
     """Wall time."""
@@ -179,6 +183,7 @@ def measure(
             hundred = passages(renewed(chunks[:: len(chunks) // 100][:100]))
             taken["Embed of 100 texts, s"].append(seconds(embed, hundred))
         taken["Embed of 4 texts, 32 callers"] = [_callers(endpoint, api_key, chunks)]
+        short = _short_texts(bound, client)
     rates = {
         name: len(chunks) / statistics.median(times) for name, times in taken.items() if not name.startswith("Embed")
     }
@@ -190,6 +195,26 @@ def measure(
         "index / bound": rates["index"] / best,
         "Embed of 100 texts, ms": 1000 * statistics.median(taken["Embed of 100 texts, s"]),
         "Embed of 4 texts by 32 callers / bound": taken["Embed of 4 texts, 32 callers"][0] / best,
+        **short,
+    }
+
+
+def _short_texts(bound: Bound, client: Client, count: int = 200) -> dict[str, float]:
+    """One new query of nine words at a time, by both encoders in this process and by the service, in turns; medians."""
+    taken: dict[str, list[float]] = {"runtime": [], "Embed": []}
+
+    def query() -> str:
+        return f"open the file {next(_FRESH)} and read its lines"
+
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(20 + count):
+            taken["runtime"].append(seconds(bound.one_text, asyncio.run(bound.rows([query()])), pool))
+            taken["Embed"].append(seconds(client.embed, [query()], "query"))
+    runtime_ms, embed_ms = (1000 * statistics.median(times[20:]) for times in taken.values())
+    return {
+        "one short text by the runtime, ms": runtime_ms,
+        "one short text by Embed, ms": embed_ms,
+        "one short text by Embed, ms more": embed_ms - runtime_ms,
     }
 
 

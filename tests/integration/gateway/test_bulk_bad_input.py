@@ -147,12 +147,17 @@ def test_texts_of_a_million_characters(
     assert len(best.chunk.content) > MILLION - 16
 
 
-def test_ten_thousand_empty_files(client: Client, codebase: str, tmp_path: Path) -> None:
+def test_ten_thousand_empty_files(
+    client: Client, gateway: Gateway, codebase: str, other: Callable[[], None], tmp_path: Path
+) -> None:
     """They are counted, a few are named, and what is none of them is stored."""
     for number in range(10_000):
         (tmp_path / f"{number:05}.py").touch()
     (tmp_path / "one.py").write_text("def one():\n    return 1\n")
-    report = index_tree(client, tmp_path, codebase)
+    with gateway.bounded(), ThreadPoolExecutor(1) as pool:
+        indexing = pool.submit(index_tree, client, tmp_path, codebase)
+        other()
+        report = indexing.result()
     assert dict(report.skipped) == {"empty": 10_000}
     assert report.skipped_examples == {"empty": [f"{number:05}.py" for number in range(5)]}
     assert [file.path for file in client.list_files(codebase)] == ["one.py"]
@@ -288,7 +293,7 @@ async def database(session_dir: Path) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def test_bulk_loads_into_a_codebase_that_is_being_deleted(
-    stack: Stack, client: Client, other: Callable[[], None], database: asyncpg.Connection
+    stack: Stack, client: Client, gateway: Gateway, other: Callable[[], None], database: asyncpg.Connection
 ) -> None:
     """They end with NOT_FOUND at once: were they to wait, they would hold every connection, and others had none."""
     client.create_codebase("going")
@@ -316,10 +321,11 @@ async def test_bulk_loads_into_a_codebase_that_is_being_deleted(
                 "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid)))"
             ):
                 await asyncio.sleep(0.01)
-            loads = [pool.submit(load, number) for number in range(6)]
-            for _ in range(3):
-                await asyncio.to_thread(other)
-            codes = [await asyncio.wrap_future(one) for one in loads]
+            with gateway.bounded():
+                loads = [pool.submit(load, number) for number in range(6)]
+                for _ in range(3):
+                    await asyncio.to_thread(other)
+                codes = [await asyncio.wrap_future(one) for one in loads]
         assert codes == [grpc.StatusCode.NOT_FOUND] * 6
         assert await asyncio.wrap_future(deletion) == 1
     assert await database.fetchval("SELECT count(*) FROM chunks WHERE content = 'x = 1'") == 0

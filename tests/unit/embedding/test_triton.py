@@ -428,13 +428,21 @@ async def test_a_refusal_is_translated(
     assert "encoder tiny version 7 at 127.0.0.1:" in str(error)
 
 
-async def test_a_full_queue_says_when_to_retry(client: TritonClient, triton: FakeTriton, url: str) -> None:
-    """Triton is up: the caller comes back in a second."""
+async def test_a_full_queue_says_when_to_retry(
+    client: TritonClient, triton: FakeTriton, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Triton is up: the caller comes back in a second, or when what was asked for is done, once a rate is known."""
     triton.answer = refuse(grpc.StatusCode.UNAVAILABLE, "[request id: 1] Exceeds maximum queue size")
     error = await failure(client)
     assert isinstance(error, Overloaded)
     assert error.retry_after_s == 1.0
     assert str(error) == f"the queue of encoder tiny version 7 at {url} is full"
+    for tokens_per_s, delay_s in ((1.0, 4.0), (1e6, 0.1)):
+        monkeypatch.setattr(type(client.meter), "tokens_per_s", tokens_per_s)
+        error = await failure(client)
+        assert isinstance(error, Overloaded)
+        # Two tokens, of half the rate of both encoders.
+        assert error.retry_after_s == delay_s
 
 
 async def test_a_port_that_nobody_serves_is_unavailable() -> None:

@@ -141,6 +141,15 @@ def test_a_version_runs_as_its_own_manifest_says(tmp_path: Path, runtime: str) -
     np.testing.assert_allclose(vectors[0], vector_of(5, [3, 1, 4, 1, 5]), atol=1e-6)
 
 
+def test_openvino_keeps_to_its_threads_and_to_no_core(tmp_path: Path) -> None:
+    """Two encoders share the machine, each in processes of its own, and every process would pin itself to the same."""
+    write_graph(tmp_path / "model.onnx", seed=1)
+    session: Any = host.open_session("openvino", tmp_path / "model.onnx", "fp32", 1)
+    compiled = session._request.get_compiled_model()
+    told = [compiled.get_property(name) for name in ("INFERENCE_NUM_THREADS", "NUM_STREAMS", "ENABLE_CPU_PINNING")]
+    assert told == [1, 1, False]
+
+
 def test_a_version_that_gives_no_numbers_does_not_load(tmp_path: Path) -> None:
     """The first rows run while it loads: a failure there leaves the old version serving."""
     version = build_small(EncoderFolder(tmp_path, "small-code"), seed=None)
