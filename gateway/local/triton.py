@@ -27,6 +27,8 @@ LIBPYTHON_FIX = (
     f"or a Python of uv (`uv python install {PYTHON_VERSION}`), which carries it"
 )
 _POLL_S = 0.05
+# How long it may take to say whether it is ready; then it is asked again.
+_ASKED_S = 5.0
 # Between two looks at whether it answers, and after one that failed.
 _LIVENESS_PERIOD_S, _LIVENESS_AGAIN_S = 5.0, 1.0
 # The most telling kind of line first: the last ones of a failed start only say that it failed.
@@ -196,8 +198,11 @@ class Triton:
             if code is not None:
                 raise StartupError(f"Triton did not start ({describe_exit(code)}): {self._why()}")
         except TimeoutError as exc:
+            last = self.log_tail(1)
             await self.stop(grace_s=1)
-            raise StartupError(f"Triton was not ready after {timeout_s:g} s; its log is {self.log_path}") from exc
+            raise StartupError(
+                f"Triton was not ready after {timeout_s:g} s; its log, {self.log_path}, ends with: {last or 'nothing'}"
+            ) from exc
         except BaseException:
             await self.stop(grace_s=1)
             raise
@@ -284,8 +289,12 @@ class Triton:
             pending = list(self._models)
             while pending:
                 with contextlib.suppress(InferenceServerException):
-                    if await client.is_server_ready():
-                        pending = [model for model in pending if not await client.is_model_ready(model)]
+                    if await client.is_server_ready(client_timeout=_ASKED_S):
+                        pending = [
+                            model
+                            for model in pending
+                            if not await client.is_model_ready(model, client_timeout=_ASKED_S)
+                        ]
                 if pending:
                     await asyncio.sleep(_POLL_S)
 
