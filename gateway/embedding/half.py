@@ -14,7 +14,7 @@ from gateway.embedding.proof import ProvenEncoders
 from gateway.embedding.space import Encoder, InputType
 from gateway.embedding.tokenizer import Tokenizer, Tokens
 from gateway.embedding.triton import Priority
-from gateway.embedding.vectors import Vectors
+from gateway.embedding.vectors import Vectors, distinct
 from gateway.errors import TextTooLong
 from gateway.telemetry.stages import Stage, stage
 
@@ -61,7 +61,7 @@ class HalfEmbedder:
         return self.tokenizer.excess(tokenized.rows[index], field)
 
     async def embed(self, tokenized: TokenizedHalf, *, priority: Priority, timeout_s: float) -> Vectors:
-        """Run the encoder and normalize.
+        """Run the encoder over each text once, and normalize.
 
         Returns:
             The vectors, (B, D), with the unusable ones named: the encoder's part of the whole vector, at norm 1.
@@ -69,10 +69,12 @@ class HalfEmbedder:
         Raises:
             TritonUnavailable, SpaceMismatch, Overloaded, DeadlineExceeded, BackendFault: As `Embedder.encode`.
         """
-        ids = [row.ids_T for row in tokenized.rows]
+        first, of_B = distinct([row.ids_T.tobytes() for row in tokenized.rows])
+        ids = [tokenized.rows[index].ids_T for index in first]
         vectors_BD, errors = await self._encoders.encode(
             self._encoder, ids, tokenized.input_type, priority=priority, timeout_s=timeout_s
         )
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):  # rows in `errors` may hold anything
             vectors_BD = vectors_BD / np.sqrt(np.einsum("bd,bd->b", vectors_BD, vectors_BD))[:, None]
-        return Vectors(vectors_BD, errors)
+        vectors = Vectors(vectors_BD, errors)
+        return vectors.spread(of_B) if len(first) < len(of_B) else vectors

@@ -1,5 +1,6 @@
 """Vectors of several texts at once."""
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,3 +19,19 @@ class Vectors:
     """The texts for which an encoder answered no usable vector."""
     cached: frozenset[int] = frozenset()
     """The texts whose vector an earlier call of the same caller had computed."""
+
+    def spread(self, of_B: Sequence[int]) -> "Vectors":
+        """Those of B texts, of which each is the one at this index here."""
+        errors = {index: self.errors[one] for index, one in enumerate(of_B) if one in self.errors}
+        return Vectors(self.vectors_BV[of_B], errors)
+
+
+def distinct(keys: Sequence[Hashable]) -> tuple[list[int], list[int]]:
+    """Where each of some keys comes first; and of every key, which of these it is."""
+    numbers: dict[Hashable, int] = {}
+    first: list[int] = []
+    for index, key in enumerate(keys):
+        if key not in numbers:
+            numbers[key] = len(first)
+            first.append(index)
+    return first, [numbers[key] for key in keys]

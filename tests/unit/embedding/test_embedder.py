@@ -30,6 +30,7 @@ class StubTriton:
         errors: By role, the rows that are called unusable.
         failure: Raised by the text encoder; the code encoder then hangs.
         down: Roles of the encoders that are unavailable.
+        slow: Role of the encoder that answers after the other.
     """
 
     def __init__(self) -> None:
@@ -37,6 +38,7 @@ class StubTriton:
         self.errors: dict[str, dict[int, BadVector]] = {"code": {}, "text": {}}
         self.failure: Exception | None = None
         self.down: set[str] = set()
+        self.slow = ""
         self.cancelled = False
         self.calls: list[tuple[str, list[list[int]], InputType]] = []
 
@@ -60,6 +62,8 @@ class StubTriton:
             except asyncio.CancelledError:
                 self.cancelled = True
                 raise
+        if encoder.role == self.slow:
+            await asyncio.sleep(0.01)
         return self.vectors[encoder.role][: len(rows)], self.errors[encoder.role]
 
 
@@ -77,6 +81,34 @@ async def embed(embedder: Embedder, texts: list[str]) -> Any:
     return await embedder.encode(
         await embedder.tokenize(texts, InputType.PASSAGE), priority=Priority.BULK, timeout_s=5.0
     )
+
+
+async def test_a_text_that_comes_again_is_encoded_once(embedder: Embedder, triton: StubTriton) -> None:
+    """By both encoders, or by one of them; each of its places has its vector, or its error."""
+    texts = ["one", "one two", "one", "one two three", "one two", "one"]
+    triton.errors["text"] = {1: BadVector("bad")}
+    vectors = await embed(embedder, texts)
+    assert [len(rows) for _, rows, _ in triton.calls] == [3, 3]
+    assert sorted(vectors.errors) == [1, 4]
+    alone = await embed(embedder, ["one", "one two", "one two three"])
+    assert np.array_equal(vectors.vectors_BV, alone.vectors_BV[[0, 1, 0, 2, 1, 0]])
+    triton.calls.clear()
+    half = embedder.half("code")
+    tokenized = await half.tokenize(texts, InputType.PASSAGE)
+    vectors = await half.embed(tokenized, priority=Priority.BULK, timeout_s=5.0)
+    assert [len(rows) for _, rows, _ in triton.calls] == [3]
+    np.testing.assert_allclose(vectors.vectors_BV, triton.vectors["code"][[0, 1, 0, 2, 1, 0]], atol=1e-6)
+
+
+async def test_who_answered_last_is_asked_first_the_next_time(embedder: Embedder, triton: StubTriton) -> None:
+    """And the halves are in their places, whoever was first."""
+    seen = []
+    for triton.slow in ("code", "text", "code"):
+        await embed(embedder, ["one"])
+        triton.calls.clear()
+        seen.append((await embed(embedder, ["one"])).vectors_BV)
+        assert triton.calls[0][0] == triton.slow
+    assert np.array_equal(seen[0], seen[1]) and np.array_equal(seen[0], seen[2])
 
 
 async def test_a_vector_is_both_parts_side_by_side(embedder: Embedder, triton: StubTriton) -> None:
