@@ -180,7 +180,7 @@ def _print(request: "TuneRequest", result: "TuneResult", pair: Pair, *, written:
 
 
 def _table(*names: str) -> Table:
-    """As wide as a terminal of 80 columns; tokens a second are in the document alone."""
+    """No wider than a terminal of 80 columns; tokens a second are in the document alone."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("")
     for name in (*names, "chunks/s", "idle", "p50", "p95", "beside"):

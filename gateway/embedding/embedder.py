@@ -100,7 +100,7 @@ class Embedder:
         self._code_tokenizer = Tokenizer(space.code)
         self._text_tokenizer = Tokenizer(space.text)
         self._later: Role = "code"
-        """Of the encoders the one that answered last, the last time that both were asked."""
+        """The encoder that has answered last, in whatever call."""
         self.encoded_count = 0
         """Calls of `encode` that both encoders have answered; where it grows, they are not down but busy."""
 

@@ -47,7 +47,8 @@ _PATIENCE_S = 0.1
 _REQUEST_TIMEOUT_S = 30.0
 _CLOSE_TIMEOUT_S = 2.0
 # When to come back to a queue that is full: not sooner, since others may have filled it; and so while no rate is known.
-_LEAST_DELAY_S, _UNKNOWN_DELAY_S = 0.1, 1.0
+# At most: the rate of a Triton that hung says nothing of one that goes on.
+_LEAST_DELAY_S, _MOST_DELAY_S, _UNKNOWN_DELAY_S = 0.1, 30.0, 1.0
 # What Triton says of a process of its Python backend that died, or did not answer for a while.
 _STRAYED = ("is not healthy", "Failed to obtain the health mutex")
 
@@ -374,7 +375,7 @@ class TritonClient:
         if code is grpc.StatusCode.UNAVAILABLE and "maximum queue size" in text:
             # Triton says UNAVAILABLE to a full queue; it is up, and has enough to do.
             expected_s = self._expected_s(encoder)
-            delay_s = _UNKNOWN_DELAY_S if expected_s is None else max(expected_s, _LEAST_DELAY_S)
+            delay_s = _UNKNOWN_DELAY_S if expected_s is None else min(max(expected_s, _LEAST_DELAY_S), _MOST_DELAY_S)
             return Overloaded(f"the queue of {who} is full", retry_after_s=delay_s)
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineExceeded(f"{who} did not answer in time")

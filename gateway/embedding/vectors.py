@@ -21,7 +21,7 @@ class Vectors:
     """The texts whose vector an earlier call of the same caller had computed."""
 
     def spread(self, of_B: Sequence[int]) -> "Vectors":
-        """Those of B texts, of which each is the one at this index here."""
+        """Those of B texts, of which each is the one at this index here; none of them from a cache."""
         errors = {index: self.errors[one] for index, one in enumerate(of_B) if one in self.errors}
         return Vectors(self.vectors_BV[of_B], errors)
 

@@ -147,17 +147,12 @@ def test_texts_of_a_million_characters(
     assert len(best.chunk.content) > MILLION - 16
 
 
-def test_ten_thousand_empty_files(
-    client: Client, gateway: Gateway, codebase: str, other: Callable[[], None], tmp_path: Path
-) -> None:
+def test_ten_thousand_empty_files(client: Client, codebase: str, tmp_path: Path) -> None:
     """They are counted, a few are named, and what is none of them is stored."""
     for number in range(10_000):
         (tmp_path / f"{number:05}.py").touch()
     (tmp_path / "one.py").write_text("def one():\n    return 1\n")
-    with gateway.bounded(), ThreadPoolExecutor(1) as pool:
-        indexing = pool.submit(index_tree, client, tmp_path, codebase)
-        other()
-        report = indexing.result()
+    report = index_tree(client, tmp_path, codebase)
     assert dict(report.skipped) == {"empty": 10_000}
     assert report.skipped_examples == {"empty": [f"{number:05}.py" for number in range(5)]}
     assert [file.path for file in client.list_files(codebase)] == ["one.py"]

@@ -93,10 +93,12 @@ async def test_a_text_that_comes_again_is_encoded_once(embedder: Embedder, trito
     alone = await embed(embedder, ["one", "one two", "one two three"])
     assert np.array_equal(vectors.vectors_BV, alone.vectors_BV[[0, 1, 0, 2, 1, 0]])
     triton.calls.clear()
+    triton.errors["code"] = {2: BadVector("bad")}
     half = embedder.half("code")
     tokenized = await half.tokenize(texts, InputType.PASSAGE)
     vectors = await half.embed(tokenized, priority=Priority.BULK, timeout_s=5.0)
     assert [len(rows) for _, rows, _ in triton.calls] == [3]
+    assert sorted(vectors.errors) == [3]
     np.testing.assert_allclose(vectors.vectors_BV, triton.vectors["code"][[0, 1, 0, 2, 1, 0]], atol=1e-6)
 
 

@@ -437,7 +437,7 @@ async def test_a_full_queue_says_when_to_retry(
     assert isinstance(error, Overloaded)
     assert error.retry_after_s == 1.0
     assert str(error) == f"the queue of encoder tiny version 7 at {url} is full"
-    for tokens_per_s, delay_s in ((1.0, 4.0), (1e6, 0.1)):
+    for tokens_per_s, delay_s in ((1.0, 4.0), (1e6, 0.1), (1e-3, 30.0)):
         monkeypatch.setattr(type(client.meter), "tokens_per_s", tokens_per_s)
         error = await failure(client)
         assert isinstance(error, Overloaded)
