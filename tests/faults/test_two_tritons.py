@@ -76,7 +76,7 @@ async def test_one_of_two_tritons_is_killed_under_load_and_comes_back(
     await second.wait()
     answered = 0
     while not indexing.done():
-        assert (await caller.embed(["x = 1"], timeout_s=60)).embeddings
+        assert (await caller.embed(["x = 1"])).embeddings
         assert await caller.is_serving()
         answered += 1
     replies = await indexing
@@ -89,7 +89,7 @@ async def test_one_of_two_tritons_is_killed_under_load_and_comes_back(
     await second.start()
 
     async def works_again() -> bool:
-        await caller.embed(TEXTS, timeout_s=60)
+        await caller.embed(TEXTS)
         return await rows_done(second) > len(TEXTS) // 2
 
     await until(works_again)
