@@ -1,11 +1,9 @@
 """Reads units and feedback from the database of a gateway."""
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import PurePosixPath
 
 import asyncpg
@@ -14,17 +12,11 @@ from gateway.client.chunking import DEFAULT_MAX_CHARS
 from training.data.queries import Query
 from training.data.sources import Origin, is_generated, package_in
 from training.data.unit import Style, Unit, is_test_path
+from training.database import CONNECT_TIMEOUT_S, DatabaseAway, load_queries, translate_failures
 from training.errors import TrainingError
 
-QUERIES = {
-    match["name"]: match["sql"].strip()
-    for match in re.finditer(
-        r"^-- name: (?P<name>\w+)\n-- .+\n(?P<sql>(?:(?!^-- name:).*\n?)*)",
-        (files("training.data") / "stored.sql").read_text(encoding="utf-8"),
-        re.MULTILINE,
-    )
-}
-_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S = 10.0, 600.0
+QUERIES = load_queries("training.data", "stored.sql")
+_READ_TIMEOUT_S = 600.0
 
 
 @dataclass(slots=True)
@@ -190,16 +182,13 @@ async def connected(url: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Recor
     Raises:
         TrainingError: The database cannot be read; the message names it without the password that is in the URL.
     """
-    where = re.sub(r"//[^@/]*@", "//", url)
     try:
-        connection = await asyncpg.connect(url, timeout=_CONNECT_TIMEOUT_S, command_timeout=_READ_TIMEOUT_S)
-        try:
-            async with connection.transaction(isolation="repeatable_read", readonly=True):
-                yield connection
-        finally:
-            await connection.close(timeout=_CONNECT_TIMEOUT_S)
-    except asyncpg.UndefinedTableError as exc:
-        raise TrainingError(f"{where} lacks a table ({exc}); start this version's gateway on it once") from exc
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as exc:
-        reason = str(exc) or type(exc).__name__
-        raise TrainingError(f"cannot read {where}: {reason}; --database-url names the gateway's database") from exc
+        with translate_failures(url):
+            connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S, command_timeout=_READ_TIMEOUT_S)
+            try:
+                async with connection.transaction(isolation="repeatable_read", readonly=True):
+                    yield connection
+            finally:
+                await connection.close(timeout=CONNECT_TIMEOUT_S)
+    except DatabaseAway as exc:
+        raise TrainingError(f"cannot read {exc}; --database-url names the gateway's database") from exc

@@ -3,36 +3,21 @@
 import asyncio
 import hashlib
 import json
-import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.resources import files
 from types import TracebackType
 from typing import Any, Self
 
 import asyncpg
 
+from training.database import CONNECT_TIMEOUT_S, DatabaseAway, load_queries, translate_failures
 from training.errors import TrainingError
 from training.publication.unfinished import Unfinished
 
-# What no waiting mends: wrong credentials, no such database, an address that is none.
-REFUSALS = (
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.InsufficientPrivilegeError,
-    ValueError,
-)
 STEPS = ("evaluate", "export", "build_space", "reembed", "activate")
-_CONNECT_TIMEOUT_S, _TIMEOUT_S, _POLL_S = 10.0, 30.0, 0.5
-
-
-def load_queries(package: str, name: str) -> dict[str, str]:
-    """The named queries of a file: a `-- name:` line, a line that says its purpose, the SQL."""
-    text = (files(package) / name).read_text(encoding="utf-8")
-    pattern = r"^-- name: (?P<name>\w+)\n-- .+\n(?P<sql>(?:(?!^-- name:).*\n?)*)"
-    return {match["name"]: match["sql"].strip() for match in re.finditer(pattern, text, re.MULTILINE)}
-
+_TIMEOUT_S, _POLL_S = 30.0, 0.5
 
 _QUERIES = load_queries("training.publication", "ledger.sql")
 
@@ -65,22 +50,19 @@ class Ledger:
         """Args: url: The account that owns the gateway's tables. claim: The run that is published for."""
         self._url = url
         self._claim = claim
-        self._where = re.sub(r"//[^@/]*@", "//", url)
         self._loop = asyncio.new_event_loop()
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
 
     def __enter__(self) -> Self:
         """Connect."""
         try:
-            self._connection = self._loop.run_until_complete(
-                asyncpg.connect(self._url, timeout=_CONNECT_TIMEOUT_S, command_timeout=_TIMEOUT_S)
-            )
-        except REFUSALS as exc:
+            with _unfinished_when_away(self._url):
+                self._connection = self._loop.run_until_complete(
+                    asyncpg.connect(self._url, timeout=CONNECT_TIMEOUT_S, command_timeout=_TIMEOUT_S)
+                )
+        except TrainingError:
             self._loop.close()
-            raise TrainingError(f"the database {self._where} refuses: {exc}") from exc
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as exc:
-            self._loop.close()
-            raise self._lost(exc) from exc
+            raise
         return self
 
     def __exit__(
@@ -154,22 +136,20 @@ class Ledger:
 
     def _query(self, name: str, *arguments: Any) -> Mapping[str, Any] | None:
         assert self._connection is not None, "use it in a `with`"  # noqa: S101
-        try:
+        with _unfinished_when_away(self._url):
             row = self._loop.run_until_complete(self._connection.fetchrow(_QUERIES[name], *arguments))
-        except asyncpg.UndefinedTableError as exc:
-            raise TrainingError(f"{self._where} lacks a table ({exc}); start this gateway on it once") from exc
-        except REFUSALS as exc:
-            raise TrainingError(f"the database {self._where} refuses: {exc}") from exc
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as exc:
-            raise self._lost(exc) from exc
         return None if row is None else dict(row)
 
-    def _lost(self, exc: BaseException) -> Unfinished:
-        reason = str(exc) or type(exc).__name__
-        return Unfinished(
-            f"the database {self._where} cannot be reached ({reason}); nothing more was done, "
-            "and the same command goes on where it was"
-        )
+
+@contextmanager
+def _unfinished_when_away(url: str) -> Iterator[None]:
+    try:
+        with translate_failures(url):
+            yield
+    except DatabaseAway as exc:
+        raise Unfinished(
+            f"the database is away ({exc}); nothing more was done, and the same command goes on where it was"
+        ) from exc
 
 
 def digest_of(value: Mapping[str, Any]) -> bytes:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 GRACE_S = 20.0
+_LONGEST_ERROR = 4000
 
 
 class Child:
@@ -50,10 +51,10 @@ class Child:
 
     @property
     def last_error(self) -> str:
-        """Its last line on stderr, without `error: `."""
-        lines = self._stderr.read_text(encoding="utf-8", errors="replace").split("\n")
+        """Its last line on stderr, without `error: ` and what no database takes; of a long one the beginning."""
+        lines = self._stderr.read_text(encoding="utf-8", errors="replace").replace("\0", "").split("\n")
         told = [line.strip() for line in lines if line.strip()]
-        return told[-1].removeprefix("error: ") if told else "it said nothing"
+        return told[-1].removeprefix("error: ")[:_LONGEST_ERROR] if told else "it said nothing"
 
     async def stop(self, *, grace_s: float = GRACE_S) -> None:
         """End it with all its children; it has so many seconds to finish what it writes."""

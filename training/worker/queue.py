@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,15 +9,10 @@ from typing import Any
 
 import asyncpg
 
-from training.errors import TrainingError
-from training.publication.ledger import REFUSALS, load_queries
+from training.database import CONNECT_TIMEOUT_S, DatabaseAway, load_queries, translate_failures
 
 _QUERIES = load_queries("training.worker", "queue.sql")
-_CONNECT_TIMEOUT_S, _TIMEOUT_S = 10.0, 30.0
-
-
-class QueueAway(Exception):
-    """The database cannot be reached; it may come back."""
+_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +64,7 @@ class Outcome:
 
 
 class RunQueue:
-    """One connection, made again when it was lost. Every method raises QueueAway when there is none.
+    """One connection, made again when it was lost. Every method raises DatabaseAway when there is none.
 
     A row that is not this attempt's any more is None or False, never written.
     """
@@ -170,20 +164,12 @@ class RunQueue:
 
     async def _fetch(self, name: str, *arguments: Any, timeout_s: float = _TIMEOUT_S) -> "asyncpg.Record | None":
         try:
-            async with asyncio.timeout(timeout_s):
-                if self._connection is None or self._connection.is_closed():
-                    self._connection = await asyncpg.connect(self._url, timeout=_CONNECT_TIMEOUT_S)
-                return await self._connection.fetchrow(_QUERIES[name], *arguments)
-        except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as exc:
-            raise TrainingError(f"{self.where} lacks a table ({exc}); start this gateway on it once") from exc
-        except REFUSALS as exc:
-            raise TrainingError(f"the database {self.where} refuses: {exc}") from exc
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as exc:
+            with translate_failures(self._url):
+                async with asyncio.timeout(timeout_s):
+                    if self._connection is None or self._connection.is_closed():
+                        self._connection = await asyncpg.connect(self._url, timeout=CONNECT_TIMEOUT_S)
+                    return await self._connection.fetchrow(_QUERIES[name], *arguments)
+        except DatabaseAway:
             # One that hangs may go on hanging; the next call makes another.
             self._disconnect()
-            raise QueueAway(f"{self.where}: {exc or type(exc).__name__}") from exc
-
-    @property
-    def where(self) -> str:
-        """The database's address, without its password."""
-        return re.sub(r"//[^@/]*@", "//", self._url)
+            raise

@@ -13,11 +13,12 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from export.errors import ExportError
+from training.database import DatabaseAway
 from training.errors import TrainingError
 from training.publication.gate import NOT_BETTER
 from training.publication.unfinished import UNFINISHED
 from training.worker.child import GRACE_S, Child
-from training.worker.queue import Outcome, Progress, QueueAway, QueuedRun, RunQueue
+from training.worker.queue import Outcome, Progress, QueuedRun, RunQueue
 from training.worker.stages import TAKE_BACK, RunFolder, Stage, WorkerSettings, run_folders
 
 T = TypeVar("T")
@@ -96,7 +97,7 @@ class Worker:
                         return
                     else:
                         await self._pause(self._poll_s)
-                except QueueAway as exc:
+                except DatabaseAway as exc:
                     if until_empty:
                         raise TrainingError(f"the database is away: {exc}") from exc
                     self._say(f"the database is away ({exc}); it is asked again")
@@ -185,7 +186,7 @@ class Worker:
                 if self._stop.is_set():
                     raise _Stopped
                 timeout_s = max(0.0, self._held_until_s - self._lease_s / 4 - time.monotonic())
-                with contextlib.suppress(QueueAway):
+                with contextlib.suppress(DatabaseAway):
                     await self._keep(run, folder.progress(stage.name), cancellable=cancellable, timeout_s=timeout_s)
             if await ended != 0:
                 # A publication sees by itself that its run was cancelled or lost.
@@ -214,14 +215,14 @@ class Worker:
         """What the queue answers; one that is away is asked again as long as nobody else can have the run.
 
         Raises:
-            QueueAway: It is away for longer, or the worker is to stop.
+            DatabaseAway: It is away for longer, or the worker is to stop.
         """
         pause_s = min(self._poll_s, self._lease_s / 20)
         told = False
         while True:
             try:
                 return await ask()
-            except QueueAway as exc:
+            except DatabaseAway as exc:
                 if self._stop.is_set() or time.monotonic() + pause_s >= self._held_until_s:
                     raise
                 if not told:

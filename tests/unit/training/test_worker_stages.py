@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from training.errors import TrainingError
+from training.worker.child import Child
 from training.worker.queue import Progress, QueuedRun
 from training.worker.stages import RunFolder, WorkerSettings, run_folders
 from training.worker.worker import Worker
@@ -127,3 +128,20 @@ def test_progress_is_not_told_by_a_damaged_line(content: str, tmp_path: Path) ->
     folder.output.mkdir()
     (folder.output / "metrics.jsonl").write_text(content, encoding="utf-8")
     assert folder.progress("train") == Progress(stage="train")
+
+
+@pytest.mark.parametrize(
+    ("printed", "error"),
+    [
+        ("one\nerror: the disk is full\n\n", "the disk is full"),
+        ("", "it said nothing"),
+        ("error: a\0b\n\0\0", "ab"),
+        ("x" * 10_000, "x" * 4000),
+    ],
+)
+async def test_what_a_stage_said_last_fits_a_row(printed: str, error: str, tmp_path: Path) -> None:
+    """A run that cannot be recorded would be begun again and again."""
+    command = [sys.executable, "-c", f"import sys; sys.stderr.write({printed!r})"]
+    child = await Child.start(command, {}, tmp_path / "stage.log")
+    assert await child.wait() == 0
+    assert child.last_error == error
