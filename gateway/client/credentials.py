@@ -4,6 +4,10 @@ import contextlib
 import os
 from pathlib import Path
 
+import grpc
+
+from gateway.client.errors import ClientError
+
 
 def key_file(endpoint: str) -> Path:
     """The file that holds the key for an endpoint, `$XDG_CONFIG_HOME/duovec/keys/HOST:PORT`.
@@ -16,14 +20,24 @@ def key_file(endpoint: str) -> Path:
 
 
 def find_api_key(endpoint: str) -> str | None:
-    """Find the key for an endpoint: DUOVEC_API_KEY, or else its file; None where there is neither."""
+    """Find the key for an endpoint: DUOVEC_API_KEY, or else its file; None where there is neither.
+
+    Raises:
+        ClientError: There is a file, and it cannot be read.
+    """
     if key := os.environ.get("DUOVEC_API_KEY"):
         return key
     try:
-        return key_file(endpoint).read_text(encoding="ascii").strip() or None
-    except (OSError, RuntimeError, UnicodeDecodeError):
+        file = key_file(endpoint)
+        return file.read_text(encoding="ascii").strip() or None
+    except (FileNotFoundError, NotADirectoryError, RuntimeError):
         # RuntimeError: an account without a home, as a container's number may be.
         return None
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ClientError(
+            f"the file of the API key cannot be read ({exc}); mend or delete {file}, or set DUOVEC_API_KEY",
+            code=grpc.StatusCode.INVALID_ARGUMENT,
+        ) from exc
 
 
 def save_api_key(endpoint: str, key: str) -> Path:

@@ -38,7 +38,7 @@ class Target:
 
         Raises:
             ClientError: The endpoint is none, a certificate or key cannot be used, the endpoint is not one for `tls`,
-                or the API key could be read on its way there.
+                the file of the API key cannot be read, or the key could be read on its way there.
         """
         endpoint = endpoint or DEFAULT_ENDPOINT
         key = api_key or find_api_key(endpoint)

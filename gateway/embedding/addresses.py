@@ -51,8 +51,8 @@ class Addresses:
         for place in self._places:
             try:
                 found |= await self._of(place)
-            except OSError as exc:
-                self.unknown = f"{place}: {exc.strerror or exc}"
+            except (OSError, UnicodeError) as exc:  # the second of what is no name at all, as `a..b`
+                self.unknown = f"{place}: {getattr(exc, 'strerror', None) or exc}"
                 logger.warning("Triton's address %s cannot be looked up: %s", place, exc)
                 return self._known
         self.unknown, self._known = "", found

@@ -257,26 +257,29 @@ class Embedder:
         except (TritonUnavailable, BackendFault) as failure:
             if not allow_degraded:
                 raise
-            vector_V, missing = await self._encode_by_one(tokenized, failure, timeout_s)
+            vector_V, missing = await self._encode_by_each(tokenized, failure, timeout_s)
         if missing is not None:
             blend = 1.0 if missing is self.space.text else 0.0
         blended_V, scale = reweighted(vector_V, blend)
         missing_encoder = missing.name if missing is not None else ""
         return QueryVector(blended_V, scale, tokenized.is_truncated(0), missing_encoder, plain_V=vector_V)
 
-    async def _encode_by_one(
+    async def _encode_by_each(
         self, tokenized: TokenizedTexts, failure: Exception, timeout_s: float
-    ) -> tuple[NDArray[np.float32], Encoder]:
-        """The vector of one text with zeros for the half whose encoder is down, and that encoder.
+    ) -> tuple[NDArray[np.float32], Encoder | None]:
+        """The vector of one text, with zeros for the half whose encoder is down, and that encoder; None where none is.
 
         Raises:
             Exception: `failure`, when neither encoder answers.
         """
         halves = (
-            (self.space.code, tokenized.code, slice(None, CODE_DIM), CODE_WEIGHT, self.space.text),
-            (self.space.text, tokenized.text, slice(CODE_DIM, None), 1 - CODE_WEIGHT, self.space.code),
+            (self.space.code, tokenized.code, slice(None, CODE_DIM), CODE_WEIGHT),
+            (self.space.text, tokenized.text, slice(CODE_DIM, None), 1 - CODE_WEIGHT),
         )
-        for encoder, rows, half, weight, missing in halves:
+        vector_V = np.zeros(VECTOR_DIM, dtype=np.float32)
+        weight_sum = 0.0
+        missing: list[Encoder] = []
+        for encoder, rows, half, weight in halves:
             try:
                 vectors_BD, errors = await self._encoders.encode(
                     encoder,
@@ -286,12 +289,17 @@ class Embedder:
                     timeout_s=timeout_s,
                 )
             except (TritonUnavailable, BackendFault):
+                missing.append(encoder)
                 continue
-            if not errors:
-                vector_V = np.zeros(VECTOR_DIM, dtype=np.float32)
-                vector_V[half] = vectors_BD[0] / np.linalg.norm(vectors_BD[0]) * weight**0.5
-                return vector_V, missing
-        raise failure
+            if errors:
+                missing.append(encoder)
+            else:
+                vector_V[half] = vectors_BD[0] * np.float32(weight**0.5)
+                weight_sum += weight
+        if len(missing) == len(halves):
+            raise failure
+        vector_V *= np.float32(weight_sum**0.5) / np.linalg.norm(vector_V)
+        return vector_V, missing[0] if missing else None
 
     async def close(self) -> None:
         """Wait for vectors that are on their way into the cache."""

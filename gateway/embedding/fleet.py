@@ -167,8 +167,10 @@ class TritonFleet:
         answers = {
             member.url: one for member, one in zip(members, found, strict=True) if isinstance(one, BackendStatistics)
         }
-        if not answers:
-            raise next(one for one in found if isinstance(one, BaseException))
+        failures = [one for one in found if isinstance(one, BaseException)]
+        for failure in failures:
+            if not answers or not isinstance(failure, DuovecError):
+                raise failure
         return answers
 
     async def encode(

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import fcntl
 import importlib.util
 import os
 import secrets
@@ -15,6 +14,7 @@ import asyncpg
 
 from gateway.errors import StartupError
 from gateway.local.account import Account, choose_account
+from gateway.local.claim import claim
 from gateway.local.process import free_port, launch_command
 
 MAJOR_VERSION = 18
@@ -102,7 +102,10 @@ class Postgres:
         bin_dir = _find_bin_dir()
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
         self._data_dir.parent.mkdir(parents=True, exist_ok=True)
-        self._take_lock()
+        self._lock = claim(
+            self._data_dir.with_name(f"{self._data_dir.name}.lock"),
+            f"{self._data_dir} is in use by another duovec (process {{holder}})",
+        )
         log_offset = self._log_path.stat().st_size if self._log_path.exists() else 0
         try:
             async with asyncio.timeout(timeout_s):
@@ -145,22 +148,6 @@ class Postgres:
             await _terminate(self.process, grace_s)
         finally:
             self._release_lock()
-
-    def _take_lock(self) -> None:
-        path = self._data_dir.with_name(f"{self._data_dir.name}.lock")
-        # Not "w": a refused second starter must not erase the holder's pid.
-        lock = path.open("a+")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.seek(0)
-            holder = lock.read().strip() or "unknown"
-            lock.close()
-            raise StartupError(f"{self._data_dir} is in use by another duovec (process {holder})") from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        self._lock = lock
 
     def _release_lock(self) -> None:
         if self._lock is not None:

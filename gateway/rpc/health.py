@@ -104,6 +104,7 @@ class HealthMonitor:
                 await embedder.check_ready(timeout_s=_TIMEOUT_S)
                 canary = await embedder.tokenize([CANARY_QUERY], InputType.QUERY)
                 query = await embedder.embed_query(canary, timeout_s=_TIMEOUT_S)
+                encoded_count = embedder.encoded_count  # its own answer says nothing of others
                 tokenized = await embedder.tokenize([CANARY_TEXT], InputType.PASSAGE)
                 vectors = await embedder.encode(tokenized, priority=Priority.INTERACTIVE, timeout_s=_TIMEOUT_S)
         except (TimeoutError, DeadlineExceeded, Overloaded) as exc:

@@ -1,8 +1,9 @@
-"""Builds the active space's HNSW index, and counts words, when a codebase has outgrown exact search."""
+"""Builds the active space's index of vectors, and counts words, when a codebase has outgrown exact search."""
 
 import asyncio
 import contextlib
 import logging
+from collections.abc import Iterator
 
 from gateway.errors import DuovecError
 from gateway.spaces.serving import Serving
@@ -43,13 +44,21 @@ class IndexBuilder:
             # A space that was activated may have outgrown exact search since its index was last looked for.
             self._requested.clear()
             looked_at = space.space_key
-            try:
+            # Exact search, and old counts, go on answering; the next stream that ends asks again.
+            with _logged("the index of vectors was not built"):
                 if await self._spaces.build_hnsw_index(space.space_key):
-                    logger.info("built the HNSW index of space %s", space.fingerprint)
+                    logger.info("built the index of the vectors of space %s", space.fingerprint)
+            with _logged("the words of large codebases were not counted"):
                 if counted := await self._word_counts.refresh():
                     logger.info("counted the words of %d large codebases", len(counted))
-            except DuovecError as exc:
-                # Exact search goes on answering; the next stream that ends asks again.
-                logger.warning("the HNSW index was not built: %s", exc)
-            except Exception:  # a full disk, say: it must not end the task, which nobody waits for before the shutdown
-                logger.exception("the HNSW index was not built")
+
+
+@contextlib.contextmanager
+def _logged(failure: str) -> Iterator[None]:
+    """Log what is raised in the block: it must not end the task, which nobody waits for before the shutdown."""
+    try:
+        yield
+    except DuovecError as exc:
+        logger.warning("%s: %s", failure, exc)
+    except Exception:
+        logger.exception("%s", failure)

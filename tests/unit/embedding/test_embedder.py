@@ -30,6 +30,7 @@ class StubTriton:
         errors: By role, the rows that are called unusable.
         failure: Raised by the text encoder; the code encoder then hangs.
         down: Roles of the encoders that are unavailable.
+        failing_once: Roles of those that are so for one call.
         slow: Role of the encoder that answers after the other.
     """
 
@@ -38,6 +39,7 @@ class StubTriton:
         self.errors: dict[str, dict[int, BadVector]] = {"code": {}, "text": {}}
         self.failure: Exception | None = None
         self.down: set[str] = set()
+        self.failing_once: set[str] = set()
         self.slow = ""
         self.cancelled = False
         self.calls: list[tuple[str, list[list[int]], InputType]] = []
@@ -52,7 +54,8 @@ class StubTriton:
         timeout_s: float,
     ) -> Any:
         self.calls.append((encoder.role, [row.tolist() for row in rows], input_type))
-        if encoder.role in self.down:
+        if encoder.role in self.down or encoder.role in self.failing_once:
+            self.failing_once.discard(encoder.role)
             raise TritonUnavailable(f"{encoder.name} is down")
         if self.failure and encoder.role == "text":
             raise self.failure
@@ -229,6 +232,16 @@ async def test_with_one_encoder_down_the_score_is_the_cosine_of_the_other(
     assert query.missing_encoder == f"tiny-{down}"
     expected = triton.vectors[live] @ triton.vectors[live][0]
     np.testing.assert_allclose(query.scale * (stored_BV @ query.vector_V), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("failing", ["code", "text"])
+async def test_an_encoder_that_failed_once_is_not_missing(embedder: Embedder, triton: StubTriton, failing: str) -> None:
+    """By the time that one of them is asked alone both may answer: the vector is whole, and nobody is named as down."""
+    whole = await embed_query(embedder, "a")
+    triton.failing_once = {failing}
+    query = await embed_query(embedder, "a", allow_degraded=True)
+    assert (query.missing_encoder, triton.failing_once) == ("", set())
+    np.testing.assert_allclose(query.vector_V, whole.vector_V, rtol=0, atol=1e-6)
 
 
 async def test_an_encoder_that_answers_nonsense_is_as_good_as_down(embedder: Embedder, triton: StubTriton) -> None:

@@ -26,6 +26,7 @@ class Embedder:
         self.doubt_count = 0
         self.hangs = False
         self.answers_others = False
+        self.hangs_over_passages = False
         self.error: Exception | None = None
 
     def doubt(self) -> None:
@@ -39,6 +40,7 @@ class Embedder:
         if self.hangs:
             self.encoded_count += self.answers_others
             await asyncio.Event().wait()
+        self.encoded_count += 1
         ones_V = np.ones(2560, dtype=np.float32)
         return QueryVector(ones_V, 1.0, truncated=False, missing_encoder="", plain_V=ones_V)
 
@@ -46,6 +48,8 @@ class Embedder:
         return texts
 
     async def encode(self, tokenized: Any, *, priority: Priority, timeout_s: float) -> Vectors:
+        if self.hangs_over_passages:
+            await asyncio.Event().wait()
         self.encoded_count += 1
         return Vectors(np.ones((1, 2560), dtype=np.float32), {})
 
@@ -127,6 +131,15 @@ async def test_a_server_that_answers_others_is_busy_and_serves(embedder: Embedde
 async def test_a_server_that_answers_nobody_does_not_serve(embedder: Embedder, database: Database) -> None:
     def change() -> None:
         embedder.hangs = True
+
+    assert await status_after_checks(embedder, database, 1, change) == NOT_SERVING
+
+
+async def test_a_server_that_answers_only_its_own_query_does_not_serve(embedder: Embedder, database: Database) -> None:
+    """The canary's query is nobody else's answer."""
+
+    def change() -> None:
+        embedder.hangs_over_passages = True
 
     assert await status_after_checks(embedder, database, 1, change) == NOT_SERVING
 
