@@ -17,7 +17,7 @@ from gateway.client.codebases import INDEX_CHUNKS
 from gateway.client.errors import ClientError
 from gateway.client.files import SkippedFile
 from gateway.client.report import ChunkFailure, IndexReport, NoProgress, Progress
-from gateway.client.stored_versions import StoredVersion, StoredVersions, pack, unpack
+from gateway.client.stored_versions import UNKNOWN, StoredVersion, StoredVersions, pack, unpack
 from gateway.client.stream import ItemStream
 
 _Selector = index_pb.DeleteChunksRequest.FileSelector
@@ -127,6 +127,7 @@ class IndexRun:
         except ClientError as error:
             if error.code != grpc.StatusCode.NOT_FOUND:
                 raise
+            self.stored.clear()  # a codebase that was deleted while its files were listed
             await self._create_codebase()
 
     async def take(self, path: str, source: bytes | SkippedFile) -> bool:
@@ -160,9 +161,9 @@ class IndexRun:
     async def remove(self, paths: Iterable[str]) -> None:
         """Delete files that are stored."""
         for path in paths:
-            if self.stored.pop(path, None) is not None:
+            if (stored := self.stored.pop(path, None)) is not None:
                 self.report.files_removed += 1
-                self._deletions.append(_Selector(path=path))
+                self._deletions.append(_selector(path, unpack(stored)))
                 await self._delete(at_least=_SELECTORS_PER_CALL)
 
     async def finish(self) -> None:
@@ -222,13 +223,6 @@ class IndexRun:
             self.progress.file_done(path)
             return
         chunks = await self.offload(chunk_messages, path, source, file_sha256, max_chars=self._max_chars)
-        if any(version.chunk_count != len(chunks) for version in same):
-            # Left by an interrupted run that cut the file otherwise: the two would never make a complete version.
-            # An old version that is complete stays findable until the new one is.
-            old = [version for version in stored if version not in same and version.is_complete]
-            selector = _Selector(path=path, keep_file_sha256=old[0].file_sha256 if old else b"")
-            self.report.chunks_deleted += await self._client.delete_files(self._codebase_id, [selector])
-            self.stored[path] = pack(old[:1])
         if not chunks:
             self.report.files_without_chunks += 1
             await self._delete_old(path, None)
@@ -250,10 +244,13 @@ class IndexRun:
         self.progress.file_done(path)
 
     async def _delete_old(self, path: str, kept: StoredVersion | None) -> None:
-        """Delete all versions of a file but the one that is kept, if any."""
-        keep_file_sha256 = kept.file_sha256 if kept else b""
-        if any(version.file_sha256 != keep_file_sha256 for version in unpack(self.stored.get(path, b""))):
-            self._deletions.append(_Selector(path=path, keep_file_sha256=keep_file_sha256))
+        """Delete the versions of a file that were there, and of the one that is kept what is of another cut."""
+        seen = unpack(self.stored.get(path, b""))
+        if any(kept is None or version[:2] != kept[:2] for version in seen):
+            selector = _selector(path, seen)
+            if kept:
+                selector.keep_file_sha256, selector.keep_file_chunk_count = kept.file_sha256, kept.chunk_count
+            self._deletions.append(selector)
             await self._delete(at_least=_SELECTORS_PER_CALL)
         if kept and self._is_stored_kept:
             self.stored[path] = pack([kept])
@@ -264,6 +261,12 @@ class IndexRun:
         if len(self._deletions) >= at_least:
             deletions, self._deletions = self._deletions, []
             self.report.chunks_deleted += await self._client.delete_files(self._codebase_id, deletions)
+
+
+def _selector(path: str, seen: list[StoredVersion]) -> _Selector:
+    """What deletes the versions that were seen, by their hashes: another indexer may have stored a newer one since."""
+    hashes = [] if UNKNOWN in seen else [version.file_sha256 for version in seen]
+    return _Selector(path=path, delete_file_sha256=hashes)
 
 
 def _code_name(code: int) -> str:

@@ -25,6 +25,10 @@ class StoredVersion(NamedTuple):
     is_complete: bool
 
 
+UNKNOWN = StoredVersion(bytes(32), 1, is_complete=False)
+"""Stands for whatever the server may have of a file."""
+
+
 def pack(versions: Iterable[StoredVersion]) -> bytes:
     """Pack the versions of a file; what is packed may be joined."""
     return b"".join(_RECORD.pack(*version) for version in versions)

@@ -16,10 +16,7 @@ from gateway.client.files import NEVER_ENTERED, FileTree, SkippedFile, find_chan
 from gateway.client.git import Changes, Commit, TrackedFile, WorkTree
 from gateway.client.index_run import IndexRun
 from gateway.client.report import IndexReport, Progress
-from gateway.client.stored_versions import StoredVersion, pack
-
-_UNKNOWN = pack([StoredVersion(bytes(32), 1, is_complete=False)])
-"""A version of which nothing is known but that the server may have it."""
+from gateway.client.stored_versions import UNKNOWN, pack
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +85,7 @@ async def sync_tree(
         if plan.because:
             await run.load_stored()
         else:
-            run.stored.update((path, _UNKNOWN) for path in plan.touched if unusable_name(path) is None)
+            run.stored.update((path, pack([UNKNOWN])) for path in plan.touched if unusable_name(path) is None)
         run.progress.files_found(len(plan.files) + len(plan.on_disk.paths))
         kept = set()
         with closing(_sources(plan)) as sources:

@@ -20,6 +20,7 @@ from gateway.spaces.serving import Serving
 from gateway.store.access import Role
 from gateway.store.chunks import ChunkStore
 from gateway.store.codebases import CodebaseStore
+from gateway.store.rows import FileSelector
 from gateway.store.space_vectors import SpaceVectorStore
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -169,20 +170,35 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
         """Delete the chunks of files."""
         if not 1 <= len(request.files) <= MAX_SELECTORS:
             raise InvalidInput("files", f"has {len(request.files)} items; send 1 to {MAX_SELECTORS}")
-        kept: dict[str, bytes | None] = {}
+        selectors: dict[str, FileSelector] = {}
         for index, selector in enumerate(request.files):
             field = f"files[{index}]"
-            path, keep = validation.path(f"{field}.path", selector.path), selector.keep_file_sha256
-            if path in kept:
+            one = _selector(field, selector)
+            if one.path in selectors:
                 # Each would delete the version that the other keeps.
-                raise InvalidInput(f"{field}.path", f"is {path[:80]!r} a second time; send one selector a path")
-            kept[path] = validation.sha256(f"{field}.keep_file_sha256", keep) if keep else None
+                raise InvalidInput(f"{field}.path", f"is {one.path[:80]!r} a second time; send one selector a path")
+            selectors[one.path] = one
         codebase_key = await self._key(request.codebase_id, role="WRITE")
-        count = await self._chunks.delete_files(codebase_key, list(kept.items()), timeout_s=self._timeout_s)
+        count = await self._chunks.delete_files(codebase_key, list(selectors.values()), timeout_s=self._timeout_s)
         return pb.DeleteChunksResponse(deleted_chunk_count=count)
 
     async def _key(self, codebase_id: str, *, role: Role) -> int:
         return await self._codebases.get_key(validation.codebase_id(codebase_id), role=role, timeout_s=self._timeout_s)
+
+
+def _selector(field: str, selector: pb.DeleteChunksRequest.FileSelector) -> FileSelector:
+    keep, count = selector.keep_file_sha256, selector.keep_file_chunk_count
+    if count < 0 or (count and not keep):
+        raise InvalidInput(f"{field}.keep_file_chunk_count", f"is {count}; 1 or more, beside a keep_file_sha256")
+    return FileSelector(
+        validation.path(f"{field}.path", selector.path),
+        validation.sha256(f"{field}.keep_file_sha256", keep) if keep else None,
+        count or None,
+        [
+            validation.sha256(f"{field}.delete_file_sha256[{number}]", version)
+            for number, version in enumerate(selector.delete_file_sha256)
+        ],
+    )
 
 
 def _item(codebase_id: str, request: pb.IndexChunksRequest) -> Item:

@@ -11,7 +11,7 @@ from gateway.errors import ChunkNotFound, DatabaseUnavailable, NotFound
 from gateway.store.codebases import outdate_revision
 from gateway.store.pool import Database
 from gateway.store.queries import load_queries
-from gateway.store.rows import ChunkRow, ExistingChunks, FileVersionRow
+from gateway.store.rows import ChunkRow, ExistingChunks, FileSelector, FileVersionRow
 from gateway.store.spaces import hold_active, require_active
 from gateway.store.vectors import to_halves
 
@@ -202,7 +202,7 @@ class ChunkStore:
     async def delete_files(
         self,
         codebase_key: int,
-        selectors: Sequence[tuple[str, bytes | None]],
+        selectors: Sequence[FileSelector],
         *,
         timeout_s: float = _DEFAULT_TIMEOUT_S,
     ) -> int:
@@ -210,7 +210,7 @@ class ChunkStore:
 
         Args:
             codebase_key: The codebase.
-            selectors: Pairs of a path and the hash of the version to keep; None keeps none.
+            selectors: What goes of each file.
             timeout_s: Deadline, seconds.
 
         Returns:
@@ -219,11 +219,15 @@ class ChunkStore:
         Raises:
             NotFound: The codebase is being deleted.
         """
-        paths = [path for path, _ in selectors]
-        kept = [file_sha256 for _, file_sha256 in selectors]
+        rows = [
+            (one.path, one.keep_file_sha256, one.keep_file_chunk_count, version)
+            for one in selectors
+            for version in one.delete_file_sha256 or (None,)
+        ]
+        columns = [list(column) for column in zip(*rows, strict=True)]
         async with self._database.acquire(timeout_s) as connection:
             await _hold_codebase(connection, codebase_key)
-            count: int = await connection.fetchval(_QUERIES["delete_files"], codebase_key, paths, kept)
+            count: int = await connection.fetchval(_QUERIES["delete_files"], codebase_key, *columns)
         return count
 
 

@@ -66,11 +66,27 @@ class ExistingChunks:
 
 
 @dataclass(frozen=True, slots=True)
+class FileSelector:
+    """Which chunks of a file are deleted.
+
+    Attributes:
+        keep_file_sha256: The version that is kept; None keeps none.
+        keep_file_chunk_count: Chunks that it has; what is stored of it by another cut is deleted. None for any.
+        delete_file_sha256: The versions that are deleted; empty for all but the one to keep.
+    """
+
+    path: str
+    keep_file_sha256: bytes | None = None
+    keep_file_chunk_count: int | None = None
+    delete_file_sha256: Sequence[bytes] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class FileVersionRow:
     """One stored version of a file.
 
     Attributes:
-        stored_chunk_count: Its chunks that have a vector in the space.
+        stored_chunk_count: Its chunks that have a vector in the space; 0 where they are of two cuts.
         file_chunk_count: Chunks that it has in all; it is complete when both are equal.
     """
 

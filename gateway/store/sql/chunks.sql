@@ -75,8 +75,10 @@ CROSS JOIN LATERAL (
 RETURNING chunk_id
 
 -- name: list_files
--- Lists the versions of a codebase's files after one, by path, then hash.
-SELECT c.path, c.file_sha256, count(e.chunk_id) AS stored_chunk_count, max(c.file_chunk_count) AS file_chunk_count
+-- Lists the versions of a codebase's files after one, by path, then hash; nothing counts as stored of one that is a mix of
+-- two cuts.
+SELECT c.path, c.file_sha256, max(c.file_chunk_count) AS file_chunk_count,
+       CASE WHEN min(c.file_chunk_count) = max(c.file_chunk_count) THEN count(e.chunk_id) ELSE 0 END AS stored_chunk_count
 FROM chunks c LEFT JOIN embeddings e ON e.space_key = $2 AND e.chunk_id = c.chunk_id
 WHERE c.codebase_key = $1 AND (c.path, c.file_sha256) > ($3, $4::bytea)
 GROUP BY c.path, c.file_sha256
@@ -94,14 +96,19 @@ WHERE c.chunk_id = $2 AND c.codebase_key = $1
 ORDER BY near.ordinal
 
 -- name: delete_files
--- Deletes the chunks of files but for the version to keep, locking them in the order that inserts lock them.
+-- Deletes the chunks of files but for the version to keep, of which the chunks of another cut go, too; where versions are
+-- named, no others. Locks them in the order that inserts lock them.
 WITH doomed AS MATERIALIZED (
     SELECT c.chunk_id
     FROM chunks c
     WHERE c.codebase_key = $1
       AND EXISTS (
-          SELECT FROM unnest($2::text[], $3::bytea[]) AS selected (path, keep_file_sha256)
-          WHERE selected.path = c.path AND c.file_sha256 IS DISTINCT FROM selected.keep_file_sha256
+          SELECT FROM unnest($2::text[], $3::bytea[], $4::integer[], $5::bytea[])
+                      AS selected (path, keep_file_sha256, keep_file_chunk_count, file_sha256)
+          WHERE selected.path = c.path
+            AND CASE WHEN c.file_sha256 = selected.keep_file_sha256
+                     THEN c.file_chunk_count <> selected.keep_file_chunk_count
+                     ELSE c.file_sha256 = coalesce(selected.file_sha256, c.file_sha256) END
       )
     ORDER BY c.path, c.file_sha256, c.ordinal
     FOR UPDATE

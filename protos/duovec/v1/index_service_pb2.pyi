@@ -114,12 +114,16 @@ class StoredChunk(_message.Message):
 class DeleteChunksRequest(_message.Message):
     __slots__ = ("codebase_id", "files")
     class FileSelector(_message.Message):
-        __slots__ = ("path", "keep_file_sha256")
+        __slots__ = ("path", "keep_file_sha256", "delete_file_sha256", "keep_file_chunk_count")
         PATH_FIELD_NUMBER: _ClassVar[int]
         KEEP_FILE_SHA256_FIELD_NUMBER: _ClassVar[int]
+        DELETE_FILE_SHA256_FIELD_NUMBER: _ClassVar[int]
+        KEEP_FILE_CHUNK_COUNT_FIELD_NUMBER: _ClassVar[int]
         path: str
         keep_file_sha256: bytes
-        def __init__(self, path: _Optional[str] = ..., keep_file_sha256: _Optional[bytes] = ...) -> None: ...
+        delete_file_sha256: _containers.RepeatedScalarFieldContainer[bytes]
+        keep_file_chunk_count: int
+        def __init__(self, path: _Optional[str] = ..., keep_file_sha256: _Optional[bytes] = ..., delete_file_sha256: _Optional[_Iterable[bytes]] = ..., keep_file_chunk_count: _Optional[int] = ...) -> None: ...
     CODEBASE_ID_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
     codebase_id: str

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from chunk_streams import index_chunks
@@ -105,6 +106,24 @@ def test_two_selectors_of_a_path_delete_nothing(client: Client, codebase: str, t
     with pytest.raises(ClientError, match=r"files\[1\]\.path: is 'queue\.py' a second time; send one selector a path"):
         client.delete_files(codebase, both)
     assert client.get_codebase(codebase).chunk_count == 2
+
+
+@pytest.mark.parametrize(
+    ("selector", "error"),
+    [
+        ({"keep_file_sha256": b"1"}, r"files\[0\]\.keep_file_sha256: has 1 bytes"),
+        ({"delete_file_sha256": [bytes(32), b"12"]}, r"files\[0\]\.delete_file_sha256\[1\]: has 2 bytes"),
+        (
+            {"keep_file_chunk_count": 3},
+            r"files\[0\]\.keep_file_chunk_count: is 3; 1 or more, beside a keep_file_sha256",
+        ),
+        ({"keep_file_sha256": bytes(32), "keep_file_chunk_count": -1}, r"keep_file_chunk_count: is -1"),
+    ],
+)
+def test_a_bad_selector_is_named(client: Client, codebase: str, selector: dict[str, Any], error: str) -> None:
+    one = index_service_pb2.DeleteChunksRequest.FileSelector(path="queue.py", **selector)
+    with pytest.raises(ClientError, match=error):
+        client.delete_files(codebase, [one])
 
 
 def test_the_longest_path_is_stored(client: Client, codebase: str) -> None:

@@ -12,7 +12,7 @@ from gateway.errors import BadVector, NotFound
 from gateway.store.chunks import ChunkStore
 from gateway.store.codebases import CodebaseStore
 from gateway.store.pool import Database
-from gateway.store.rows import FileVersionRow, SpaceRow
+from gateway.store.rows import FileSelector, FileVersionRow, SpaceRow
 
 
 async def count(database: Database, table: str) -> int:
@@ -152,11 +152,42 @@ async def test_deleting_files_keeps_the_selected_version(
         make_chunk(1, path="c.py"),
     ]
     await chunks.insert(codebase_key, space.space_key, rows, make_vectors(5), timeout_s=5)
-    selectors = [("a.py", sha256("2")), ("b.py", None), ("not-there.py", None)]
+    selectors = [FileSelector("a.py", sha256("2")), FileSelector("b.py"), FileSelector("not-there.py")]
     assert await chunks.delete_files(codebase_key, selectors) == 3
     left = await chunks.list_files(codebase_key, space.space_key, None, 10)
     assert [(row.path, row.file_sha256) for row in left] == [("a.py", sha256("2")), ("c.py", sha256("1"))]
     assert await count(database, "embeddings") == 2
+
+
+async def test_deleting_named_versions_deletes_no_others(
+    chunks: ChunkStore, space: SpaceRow, codebase_key: int
+) -> None:
+    """What another writer stored since they were listed stays, and so does the one to keep, be it named or not."""
+    rows = [make_chunk(1, path=path, version=version) for path in ("a.py", "b.py") for version in "123"]
+    await chunks.insert(codebase_key, space.space_key, rows, make_vectors(6), timeout_s=5)
+    named = [sha256(version) for version in "129"]
+    selectors = [FileSelector("a.py", sha256("2"), 1, named), FileSelector("b.py", None, None, named[:1])]
+    assert await chunks.delete_files(codebase_key, selectors) == 2
+    left = await chunks.list_files(codebase_key, space.space_key, None, 10)
+    expected = [("a.py", sha256("2")), ("a.py", sha256("3")), ("b.py", sha256("2")), ("b.py", sha256("3"))]
+    assert sorted((row.path, row.file_sha256) for row in left) == sorted(expected)
+
+
+async def test_a_version_that_is_a_mix_of_two_cuts_is_never_complete(
+    chunks: ChunkStore, space: SpaceRow, codebase_key: int
+) -> None:
+    """Three chunks by one cut, of which another one wrote one anew; keeping that one deletes the rest of the first."""
+    rows = [replace(make_chunk(i, path="a.py", count=3), ordinal=i) for i in range(3)]
+    await chunks.insert(codebase_key, space.space_key, rows, make_vectors(3), timeout_s=5)
+    anew = replace(rows[0], content="def anew(): pass", text_sha256=sha256("anew"), file_chunk_count=1)
+    await chunks.insert(codebase_key, space.space_key, [anew], make_vectors(4)[3:], timeout_s=5)
+    version = rows[0].file_sha256
+    listed = await chunks.list_files(codebase_key, space.space_key, None, 10)
+    assert listed == [FileVersionRow("a.py", version, 0, 3)]
+    assert await chunks.delete_files(codebase_key, [FileSelector("a.py", version)]) == 0
+    assert await chunks.delete_files(codebase_key, [FileSelector("a.py", version, 1, [sha256("9")])]) == 2
+    listed = await chunks.list_files(codebase_key, space.space_key, None, 10)
+    assert listed == [FileVersionRow("a.py", version, 1, 1)]
 
 
 @pytest.mark.parametrize("vector", [np.zeros(2560), np.ones(2560), np.full(2560, np.nan)])

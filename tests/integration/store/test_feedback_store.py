@@ -18,7 +18,7 @@ from gateway.store.chunks import ChunkStore
 from gateway.store.codebases import CodebaseStore
 from gateway.store.feedback import FeedbackStore, Said
 from gateway.store.pool import Database
-from gateway.store.rows import SpaceRow
+from gateway.store.rows import FileSelector, SpaceRow
 from gateway.store.search_log import SearchLog
 
 USEFUL, USELESS, OPENED = Said(useful=True), Said(useful=False), Said(opened=True)
@@ -203,7 +203,7 @@ async def test_feedback_never_leads_to_another_text(
     await record_on_stored(database, store, codebase_key, caller, stored)
     replaced = make_chunk(0, text="something else")
     assert await chunks.insert(codebase_key, space.space_key, [replaced], make_vectors(1), timeout_s=5) == stored[:1]
-    await chunks.delete_files(codebase_key, [(make_chunk(1).path, None), (make_chunk(2).path, None)])
+    await chunks.delete_files(codebase_key, [FileSelector(make_chunk(1).path), FileSelector(make_chunk(2).path)])
     assert await examples(database) == []
     moved = replace(make_chunk(1), path="moved.py")
     [moved_id] = await chunks.insert(codebase_key, space.space_key, [moved], make_vectors(1), timeout_s=5)

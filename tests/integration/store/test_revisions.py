@@ -15,7 +15,7 @@ from gateway.store.caller import acting_with
 from gateway.store.chunks import ChunkStore
 from gateway.store.codebases import CodebaseStore
 from gateway.store.pool import Database
-from gateway.store.rows import NewRevision, RevisionRow, SearchQuery, SpaceRow
+from gateway.store.rows import FileSelector, NewRevision, RevisionRow, SearchQuery, SpaceRow
 from gateway.store.search import SearchStore
 
 NEW = NewRevision(
@@ -56,7 +56,7 @@ async def test_whoever_writes_outdates_it(
         "insert": lambda: chunks.insert(codebase_key, space_key, [one], make_vectors(1), timeout_s=5),
         "insert_reused": lambda: chunks.insert_reused(codebase_key, space_key, [replace(one, path="b")], timeout_s=5),
         "insert more": lambda: chunks.insert(codebase_key, space_key, [two], make_vectors(1), timeout_s=5),
-        "delete_files": lambda: chunks.delete_files(codebase_key, [(one.path, None)]),
+        "delete_files": lambda: chunks.delete_files(codebase_key, [FileSelector(one.path)]),
     }
     for name, write in writes.items():
         row = await record(codebases)

@@ -20,7 +20,7 @@ from gateway.store.chunks import ChunkStore
 from gateway.store.codebases import CodebaseStore
 from gateway.store.grants import GrantStore
 from gateway.store.pool import Database
-from gateway.store.rows import SearchQuery, SpaceRow
+from gateway.store.rows import FileSelector, SearchQuery, SpaceRow
 from gateway.store.search import SearchStore
 from gateway.store.search_plan import Method, Plan
 
@@ -156,7 +156,7 @@ async def test_without_the_right_to_write_nothing_is_written(
                 await chunks.insert(stored, space.space_key, [row], make_vectors(1), timeout_s=5)
             with pytest.raises(PermissionDenied, match="may not write"):
                 await chunks.insert_reused(stored, space.space_key, [row], timeout_s=5)
-        assert await chunks.delete_files(stored, [(make_chunk(1).path, None)]) == 0
+        assert await chunks.delete_files(stored, [FileSelector(make_chunk(1).path)]) == 0
         with pytest.raises(NotFound if role is None else PermissionDenied):
             await CodebaseStore(caller_database).delete("demo", timeout_s=5)
     assert await contents(database) == before
@@ -231,7 +231,7 @@ async def test_who_may_write_can_do_all_that_indexing_does(
             ["demo"], space.space_key, SearchQuery(vectors_BD[1], limit=2), timeout_s=5
         )
         assert [hit.chunk.path for hit in result.hits] == [changed.path, moved.path]
-        assert await chunks.delete_files(stored, [(changed.path, None), (moved.path, None)]) == 2
+        assert await chunks.delete_files(stored, [FileSelector(changed.path), FileSelector(moved.path)]) == 2
     assert (await CodebaseStore(database).get("demo", space_key=space.space_key, timeout_s=5)).chunk_count == 3
 
 

@@ -20,7 +20,7 @@ from gateway.store import spaces as spaces_module
 from gateway.store.chunks import ChunkStore
 from gateway.store.codebases import CodebaseStore
 from gateway.store.pool import Database
-from gateway.store.rows import Coverage, PendingChunk, SearchQuery, SpaceRow
+from gateway.store.rows import Coverage, FileSelector, PendingChunk, SearchQuery, SpaceRow
 from gateway.store.search import SearchStore
 from gateway.store.search_plan import Method
 from gateway.store.space_vectors import SpaceVectorStore
@@ -123,7 +123,7 @@ async def test_a_chunk_that_changed_while_it_was_embedded_gets_no_vector_of_its_
     pending = await vectors.find_pending(built.space_key, 0, 10, timeout_s=5)
     new = replace(make_chunk(1, text="def other(): ..."), file_sha256=old.file_sha256)
     await chunks.insert(codebase_key, space.space_key, [new], make_vectors(1), timeout_s=5)
-    await chunks.delete_files(codebase_key, [(gone.path, None)], timeout_s=5)
+    await chunks.delete_files(codebase_key, [FileSelector(gone.path)], timeout_s=5)
     await vectors.insert(built.space_key, pending, make_vectors(2), timeout_s=5)
     assert await vectors.count(built.space_key, timeout_s=5) == Coverage(1, 1)
 
@@ -199,7 +199,7 @@ async def test_a_verdict_holds_for_as_many_chunks_as_it_was_given_of(
         await chunks.insert(codebase_key, space.space_key, rows[100:], make_vectors(change), timeout_s=20)
         await fill(vectors, ready)
     else:
-        await chunks.delete_files(codebase_key, [(row.path, None) for row in rows[:-change]], timeout_s=20)
+        await chunks.delete_files(codebase_key, [FileSelector(row.path) for row in rows[:-change]], timeout_s=20)
     if holds:
         assert (await spaces.activate(ready.space_key, timeout_s=5)).state == "ACTIVE"
         return

@@ -102,6 +102,7 @@ class FakeService(
         self.quality_requests: list[quality_service_pb2.ListQualityRequest] = []
         self.metadata: dict[str, str] = {}
         self.page_size = 2
+        self.before_list: Callable[[Any], object] = lambda request: None
         self.space = "ab" * 32
 
     def paths(self, codebase_id: str) -> list[str]:
@@ -148,20 +149,21 @@ class FakeService(
                 abort(context, grpc.StatusCode.UNAVAILABLE, "nothing came for 300 s", "STREAM_IDLE")
 
     def ListFiles(self, request: Any, context: Any) -> Any:
+        self.before_list(request)
         self.unlisted -= 1
         if self.unlisted >= 0 or request.codebase_id not in self.stored:
             abort(context, grpc.StatusCode.NOT_FOUND, "no such codebase", "CODEBASE_NOT_FOUND")
-        counts: dict[tuple[str, bytes, int], int] = {}
+        counts: dict[tuple[str, bytes], list[int]] = {}
         for chunk in self.stored[request.codebase_id].values():
-            key = (chunk.path, chunk.file_sha256, chunk.file_chunk_count)
-            counts[key] = counts.get(key, 0) + 1
+            counts.setdefault((chunk.path, chunk.file_sha256), []).append(chunk.file_chunk_count)
         start = int(request.page_token or 0)
         rows = sorted(counts.items())[start : start + self.page_size]
         response = index_service_pb2.ListFilesResponse(
             next_page_token=str(start + self.page_size) if start + self.page_size < len(counts) else ""
         )
-        for (path, sha, wanted), count in rows:
-            response.files.add(path=path, file_sha256=sha, stored_chunk_count=count, file_chunk_count=wanted)
+        for (path, sha), wanted in rows:
+            count = len(wanted) if min(wanted) == max(wanted) else 0
+            response.files.add(path=path, file_sha256=sha, stored_chunk_count=count, file_chunk_count=max(wanted))
         return response
 
     def DeleteChunks(self, request: Any, context: Any) -> Any:
@@ -172,9 +174,9 @@ class FakeService(
         self._outdate(request.codebase_id)
         doomed = [
             key
-            for key in chunks
+            for key, chunk in chunks.items()
             for file in request.files
-            if key[0] == file.path and (not file.keep_file_sha256 or key[1] != file.keep_file_sha256)
+            if key[0] == file.path and _is_doomed(file, chunk)
         ]
         for key in doomed:
             del chunks[key]
@@ -351,3 +353,9 @@ def serving(service: FakeService, port: int = 0) -> Iterator[str]:
         yield f"127.0.0.1:{port}"
     finally:
         server.stop(None).wait()
+
+
+def _is_doomed(file: Any, chunk: Any) -> bool:
+    if chunk.file_sha256 == file.keep_file_sha256:
+        return bool(file.keep_file_chunk_count) and chunk.file_chunk_count != file.keep_file_chunk_count
+    return not file.delete_file_sha256 or chunk.file_sha256 in file.delete_file_sha256

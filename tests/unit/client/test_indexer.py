@@ -3,12 +3,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
-from gateway.client.client import Client
+from gateway.client.client import AsyncClient, Client
 from gateway.client.errors import ClientError
+from gateway.client.index_run import IndexRun
 from gateway.client.indexer import IndexingFailed, index_tree
 from gateway.client.report import NoProgress
 
@@ -197,12 +199,69 @@ def test_the_old_version_outlives_a_new_one_that_was_cut_otherwise(
     service.stored["x"][("pkg/c.py", partial.file_sha256, 8)] = partial
     service.fail_items = {"return 4": grpc.StatusCode.INTERNAL.value[0]}
     index_tree(client, tree, "x")
-    assert [chunk.content for key, chunk in service.stored["x"].items() if key[0] == "pkg/c.py"] == [chunk.content]
+    assert chunk in service.stored["x"].values()
     service.fail_items = {}
     index_tree(client, tree, "x")
     assert [chunk.content for key, chunk in service.stored["x"].items() if key[0] == "pkg/c.py"] == [
         "def c():\n    return 4"
     ]
+
+
+def test_a_version_that_is_a_mix_of_two_cuts_is_mended(service: FakeService, client: Client, tree: Path) -> None:
+    """Of another indexer's, which cuts files into fewer pieces: the rest of the first cut would be found for ever."""
+    (tree / "long.py").write_text("def f():\n" + "".join(f"    call_{n}()\n" for n in range(100)))
+    index_tree(client, tree, "x", max_chars=500)
+    [key, *_] = (key for key in service.stored["x"] if key[0] == "long.py")
+    service.stored["x"][key].file_chunk_count = 1
+    report = index_tree(client, tree, "x", max_chars=5000)
+    assert (report.files_changed, report.files_unchanged) == (1, 3)
+    assert [chunk.file_chunk_count for key, chunk in service.stored["x"].items() if key[0] == "long.py"] == [1]
+    assert index_tree(client, tree, "x").files_unchanged == 4
+
+
+async def test_what_another_indexer_stored_meanwhile_is_not_deleted(service: FakeService) -> None:
+    """Two whose trees differ in a file would delete each other's version, and nothing of it would be left."""
+
+    def contents() -> list[str]:
+        return sorted(chunk.content for chunk in service.stored["x"].values())
+
+    with serving(service) as endpoint:
+        async with AsyncClient(endpoint) as client:
+            async with IndexRun(client, "x") as first:
+                await first.load_stored()
+                await first.take("c.py", b"def c():\n    return 3\n")
+                await first.finish()
+            async with IndexRun(client, "x") as one, IndexRun(client, "x") as two:
+                for run in (one, two):
+                    await run.load_stored()
+                for run, number in ((one, 4), (two, 5)):
+                    await run.take("c.py", f"def c():\n    return {number}\n".encode())
+                    await run.drain()
+                for run in (one, two):
+                    await run.finish()
+            assert contents() == ["def c():\n    return 4", "def c():\n    return 5"]
+            async with IndexRun(client, "x") as last:
+                await last.load_stored()
+                await last.take("c.py", b"def c():\n    return 4\n")
+                await last.finish()
+    assert contents() == ["def c():\n    return 4"]
+
+
+def test_a_codebase_that_is_deleted_while_it_is_listed_is_sent_whole(
+    service: FakeService, client: Client, tree: Path
+) -> None:
+    """What was listed before is no more."""
+    index_tree(client, tree, "x")
+    service.page_size = 1
+
+    def delete_codebase(request: Any) -> None:
+        if request.page_token == "2":
+            service.stored.pop("x", None)
+
+    service.before_list = delete_codebase
+    report = index_tree(client, tree, "x")
+    assert (report.created, report.files_changed, report.files_unchanged) == (True, 3, 0)
+    assert len(service.stored["x"]) == 4
 
 
 def test_a_codebase_that_another_makes_in_the_same_moment_is_taken(
