@@ -68,7 +68,8 @@ class CacheCounters:
         hit_count: Read from the cache, or on the way there.
         miss_count: Run through the encoders.
         shared_count: Got what another text of the same call, or another call of the same owner, was waiting for.
-        read_failure_count: Look-ups that failed or took too long; their texts are misses.
+        read_failure_count: Look-ups that failed, took too long, found a vector that is none, or were left out since one
+            had just failed; what they did not give are misses.
         write_failure_count: Writes that failed, and calls whose vectors were given up: too many wait, or the cache has
             just failed.
     """

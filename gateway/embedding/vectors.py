@@ -11,10 +11,11 @@ from gateway.errors import BadVector
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """Vectors of B texts, in the order of the texts."""
+    """Vectors of B texts, in the order of the texts, of both encoders or of one."""
 
     vectors_BV: NDArray[np.float32]
-    """(B, 2560), each row of L2 norm 1 ± 1e-5; undefined where `errors` has the index."""
+    """(B, 2560), or of one encoder (B, 1536) or (B, 1024), each row of L2 norm 1 ± 1e-5; undefined where `errors` has
+    the index."""
     errors: dict[int, BadVector]
     """The texts for which an encoder answered no usable vector."""
     cached: frozenset[int] = frozenset()

@@ -64,24 +64,13 @@ async def fill(
     texts = [passage_of(chunk.symbol, chunk.content) for chunk in lacking]
     tokenized = await space.embedder.tokenize(texts, InputType.PASSAGE)
     taken = [index for index in range(len(lacking)) if truncate or not tokenized.is_truncated(index)]
-    first: dict[bytes, int] = {}
-    for index in taken:
-        first.setdefault(lacking[index].text_sha256, index)
-    row_of = {text_sha256: row for row, text_sha256 in enumerate(first)}
     errors: dict[int, BadVector] = {}
     if taken:
-        encoded = await space.embedder.encode(
-            tokenized.select(list(first.values())), priority=Priority.BULK, timeout_s=timeout_s
-        )
-        good = []
-        for index in taken:
-            chunk = lacking[index]
-            if error := encoded.errors.get(row_of[chunk.text_sha256]):
-                errors[chunk.chunk_id] = error
-            else:
-                good.append(chunk)
-        vectors_BV = encoded.vectors_BV[[row_of[chunk.text_sha256] for chunk in good]]
-        await vectors.insert(space.space_key, good, vectors_BV, timeout_s=timeout_s)
+        encoded = await space.embedder.encode(tokenized.select(taken), priority=Priority.BULK, timeout_s=timeout_s)
+        errors = {lacking[taken[row]].chunk_id: error for row, error in encoded.errors.items()}
+        good = [row for row in range(len(taken)) if row not in encoded.errors]
+        chunks_of_good = [lacking[taken[row]] for row in good]
+        await vectors.insert(space.space_key, chunks_of_good, encoded.vectors_BV[good], timeout_s=timeout_s)
     return FillOutcome(
         truncated_count=sum(tokenized.is_truncated(index) for index in taken),
         left_count=len(lacking) - len(taken),
