@@ -7,6 +7,7 @@ import pytest
 
 from gateway.client.client import Client
 from gateway.client.credentials import find_api_key, forget_api_key, key_file, save_api_key
+from gateway.client.errors import ClientError
 
 from .fake_service import FakeService, serving
 
@@ -63,6 +64,15 @@ def test_an_account_without_a_home_has_no_key(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("XDG_CONFIG_HOME")
     monkeypatch.setattr(Path, "home", no_home)
     assert find_api_key("unix-abstract:duovec") is None
+
+
+def test_a_file_that_cannot_be_read_is_named(config: Path) -> None:
+    """Without its key, calls would fail as those of somebody who never had one."""
+    file = key_file("127.0.0.1:1")
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"\xff")
+    with pytest.raises(ClientError, match=r"the file of the API key cannot be read .*127\.0\.0\.1:1, or set DUOVEC_API"):
+        Client("127.0.0.1:1")
 
 
 def test_the_file_is_for_this_account_only(config: Path) -> None:
