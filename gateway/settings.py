@@ -120,8 +120,8 @@ class Settings(BaseSettings):
     and with the compact pair more exact. Set it above what you store where signs do not suit your encoders, which shows
     in the recall of `duovec status`."""
     index_memory_mb: Annotated[int, Field(ge=64, le=1_048_576)] = 1536
-    """Megabytes of PostgreSQL's shared memory that building an index of vectors may take; a million vectors take 1,340,
-    and building with less takes several times as long."""
+    """Megabytes of PostgreSQL's shared memory that building an index of vectors may take. By signs a million take
+    1,230, and are given 1,335; building with less takes several times as long."""
     metrics_listen: str | None = None
     """`host:port` at which Prometheus reads this process's metrics, by HTTP and without a key: on loopback, or in a
     network of your own. None serves none; where gateways share `listen`, each has an address of its own here."""
