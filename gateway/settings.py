@@ -85,13 +85,15 @@ class Settings(BaseSettings):
     text_encoder: str = "compact-text"
     """Folder of the encoder of the last 1024 numbers."""
     request_timeout_s: Seconds = 60.0
-    """Longest time for a call whose caller set no deadline, and for a batch of a stream, seconds."""
+    """Longest time for a call with one reply, whatever deadline its caller set, for a batch of a stream, and for a
+    stream's reply to be read, seconds."""
     max_pending_tokens: Annotated[int, Field(ge=1024, le=2**30)] = 262_144
     """Tokens of both encoders that calls and queries may have in work at once; above it: RESOURCE_EXHAUSTED. An eighth
     is kept for searches and small calls. The two cores that run the compact pair at 20,000 tokens a second need 13 s
     for these, a fifth of the deadline."""
     max_streams: Annotated[int, Field(ge=1, le=1024)] = 32
-    """Streams that may be open at once; above it: RESOURCE_EXHAUSTED."""
+    """Streams that may be open at once. Another one gets the place of the one that sent nothing for longest, 10 s or
+    more, which ends UNAVAILABLE, STREAM_IDLE; where none is idle: RESOURCE_EXHAUSTED."""
     quota_requests_per_s: Annotated[float, Field(ge=0, le=1e6)] = 0
     """Calls a second of each principal that `duovec principal limit` gave no limit of its own; above it:
     RESOURCE_EXHAUSTED. 0 for no limit."""
@@ -118,8 +120,8 @@ class Settings(BaseSettings):
     and with the compact pair more exact. Set it above what you store where signs do not suit your encoders, which shows
     in the recall of `duovec status`."""
     index_memory_mb: Annotated[int, Field(ge=64, le=1_048_576)] = 1536
-    """Megabytes of PostgreSQL's shared memory that building an index of vectors may take; a million vectors take 1,340,
-    and building with less takes several times as long."""
+    """Megabytes of PostgreSQL's shared memory that building an index of vectors may take. By signs a million take
+    1,230, and are given 1,335; building with less takes several times as long."""
     metrics_listen: str | None = None
     """`host:port` at which Prometheus reads this process's metrics, by HTTP and without a key: on loopback, or in a
     network of your own. None serves none; where gateways share `listen`, each has an address of its own here."""

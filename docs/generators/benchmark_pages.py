@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ _NATURAL = "natural"
 _WAYS = {
     "bound": "the encoders alone, without gateway and Triton",
     "StreamEmbed": "duovec, `StreamEmbed`",
-    "bound int8": "int8 encoders alone",
-    "StreamEmbed int8": "duovec with int8 encoders, `StreamEmbed`",
+    "bound int8": "int8-bf16 encoders alone",
+    "StreamEmbed int8": "duovec with int8-bf16 encoders, `StreamEmbed`",
     "sentence-transformers": "sentence-transformers, fp32",
     "sentence-transformers bf16": "sentence-transformers, bf16",
     "infinity torch": "infinity, torch",
@@ -26,7 +27,8 @@ _INTRODUCTION = """# Benchmarks
 
 Every figure below was written by a program of `tests/benchmarks` into `tests/benchmarks/results`, on machines with
 two cores and no GPU, and this page is made from those files. Such machines differ in speed by half: only figures of one
-table belong together. `make bench` measures again. Nothing was measured on a GPU, nor with Qodo-Embed-1-1.5B and
+table belong together. `make bench` measures again, but for {by_hand}:
+these are run by `python -m tests.benchmarks.NAME`. Nothing was measured on a GPU, nor with Qodo-Embed-1-1.5B and
 jina-embeddings-v3: the encoders are the compact pair. Measurements that decided something stand, with their tables, in
 [the decisions](project/decisions.md).
 """
@@ -42,7 +44,7 @@ def benchmark_page() -> str:
     ]
     return "\n".join(
         [
-            _INTRODUCTION,
+            _INTRODUCTION.format(by_hand=_by_hand()),
             "## Embedding, beside others\n",
             _setting("peers"),
             embedding_table(),
@@ -95,6 +97,14 @@ _STORAGE = """Averages of {chunks:,} chunks.
 """
 _FLOPS = """One product of 2048 × 2048 in bf16 reaches {OpenVINO:.0f} GFLOP/s on two threads.
 """
+
+
+def _by_hand() -> str:
+    """What has results, and is not run by `make bench`."""
+    makefile = (RESULTS.parents[2] / "Makefile").read_text(encoding="utf-8")
+    run = set(re.findall(r"-m tests\.benchmarks\.(\w+)", makefile))
+    *others, last = (f"`{path.stem}`" for path in sorted(RESULTS.glob("*.json")) if path.stem not in run)
+    return f"{', '.join(others)} and {last}"
 
 
 def _result(name: str) -> dict[str, Any]:

@@ -22,7 +22,8 @@ APPS = {
 }
 _NAMES = {str: "text", int: "number", float: "number", Path: "path", datetime: "time"}
 _SAY = {
-    "duovec": "Extra `client`; `up`, `demo`, `doctor` and `tune` take `local`, `mcp` takes `mcp`.",
+    "duovec": "Extra `client`; `up`, `demo`, `doctor` and `tune` take `local`, `mcp` takes `mcp`. `export` makes the "
+    "encoders that a first `up` serves, and writes what `tune` finds.",
     "duovec-export": "Extra `export`.",
     "duovec-train": "Extra `training`.",
     "duovec-batch": "Extra `ray`.",

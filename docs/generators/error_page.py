@@ -13,16 +13,17 @@ from gateway.http.failures import Failure
 
 _INTRODUCTION = """# Errors
 
-Every failed call carries one `google.rpc.ErrorInfo` in its status details: `domain` is `duovec`, `reason` one of those
-below. Programs should look at the reason, or at the code; messages are for people, name the limit and the value, and
-may change.
+Every call that the service fails carries one `google.rpc.ErrorInfo` in its status details: `domain` is `duovec`,
+`reason` one of those below. Programs should look at the reason, or at the code; messages are for people, name the limit
+and the value, and may change.
 
 - INVALID_ARGUMENT also carries `google.rpc.BadRequest`, which names the field, such as `texts[3]`.
 - RESOURCE_EXHAUSTED also carries `google.rpc.RetryInfo`: come back after that time, not before.
 - `google.rpc.RequestInfo` has the id of the request, which stands in the gateway's log.
 - Items of a stream fail one by one: the reply to an item is a `google.rpc.Status` with the same details, and the
   stream goes on.
-- An UNAVAILABLE without an ErrorInfo comes from gRPC itself: nothing listens there, or the connection broke.
+- What has no ErrorInfo comes from gRPC itself. UNAVAILABLE: nothing listens there, or the connection broke.
+  RESOURCE_EXHAUSTED: a message is too large; do not repeat it.
 
 Over HTTP the body is `{"error": {"message", "type", "param", "code", "reason"}}`, as OpenAI's clients read it;
 RESOURCE_EXHAUSTED has `Retry-After` (seconds) and `retry-after-ms`. `code` is one that those clients know where there

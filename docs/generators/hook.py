@@ -7,6 +7,7 @@ from alert_table import alert_table
 from benchmark_pages import benchmark_page, embedding_table
 from command_pages import command_pages
 from error_page import error_page
+from metric_table import metric_table
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -23,7 +24,11 @@ WHOLE = {
     "deploy/SECURITY.md": "operations/security.md",
 }
 # Tables that are made from files stand where these comments do.
-TABLES = {"<!-- alerts -->": alert_table, "<!-- embedding table -->": embedding_table}
+TABLES = {
+    "<!-- alerts -->": alert_table,
+    "<!-- embedding table -->": embedding_table,
+    "<!-- metrics -->": metric_table,
+}
 DRAWING = re.compile(r"^<!-- drawing (?P<path>\S+) -->$", re.MULTILINE)
 INCLUDE = re.compile(
     r"^<!-- include (?P<path>\S+) # (?P<heading>[^#]+?)(?: # (?P<first>.+) … (?P<after>.+))? -->$", re.MULTILINE

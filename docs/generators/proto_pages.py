@@ -26,9 +26,10 @@ _SCALARS = {number: name.removeprefix("TYPE_").lower() for name, number in Field
 _INTRODUCTION = """# gRPC API
 
 Package `duovec.v1`, in `protos/duovec/v1`; reflection is on. Every call but health and reflection takes an API key as
-metadata, `authorization: Bearer KEY`. Every error carries `google.rpc.ErrorInfo` with one of the
-[reasons](../errors.md). Calls with one reply are also `POST /duovec.v1.SERVICE/METHOD` with JSON on the
-[HTTP port](../http.md). Below are all calls; the pages behind them are made from the comments of the protos.
+metadata, `authorization: Bearer KEY`. Every error of the service carries `google.rpc.ErrorInfo` with one of the
+[reasons](../errors.md). Calls with one reply, but those of EmbeddingService, are also
+`POST /duovec.v1.SERVICE/METHOD` with JSON on the [HTTP port](../http.md). Below are all calls; the pages behind them
+are made from the comments of the protos.
 """
 
 _Location = tuple[int, ...]

@@ -27,8 +27,33 @@ Made from `gateway/settings.py`.
 """
 _OF_COMMANDS = """## Variables of the commands
 
-They stand in for options, which come first. The gateway does not read them.
+They stand in for options, which come first where there is one. The gateway reads those that are settings, too;
+`gateway.client` stands for programs of your own.
 """
+_OF_OTHERS = """## Variables of others
+"""
+_CLIENTS = {"duovec", "duovec-batch", "duovec-train", "gateway.client"}
+# What clients read by themselves. Of the first the options have the text.
+_OF_CLIENTS = {
+    "DUOVEC_API_KEY": "",
+    "DUOVEC_ALLOW_INSECURE": "`true` where something else encrypts: a key may then leave this machine without TLS.",
+    "DUOVEC_CA_FILE": "The authorities that the service's certificate comes from, PEM.",
+    "DUOVEC_CLIENT_CERTIFICATE": "Your certificate, where the service asks for one, PEM.",
+    "DUOVEC_CLIENT_KEY": "The private key of your certificate, PEM.",
+}
+_READ_OF_OTHERS = [
+    ["`OTEL_EXPORTER_OTLP_ENDPOINT`", "Stands in for `DUOVEC_OTLP_ENDPOINT`.", "the gateway"],
+    ["`OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_EXPORTER_OTLP_CERTIFICATE`", "Of the connection to it.", "the gateway"],
+    ["`OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`", "What its spans say of it.", "the gateway"],
+    ["`OTEL_TRACES_SAMPLER`", "Which calls are traced.", "the gateway"],
+    [
+        "`HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME`",
+        "Address, key and cache of the Hugging Face hub.",
+        "`duovec-export`, `duovec-train`",
+    ],
+    ["`XDG_CONFIG_HOME`", "Below it `duovec/keys` has the keys of endpoints; `~/.config` without.", "clients"],
+    ["`VISUAL`, else `EDITOR`", "Opens hits of `duovec search -i`; `vi` without.", "`duovec`"],
+]
 _TYPES = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path", SecretStr: "secret"}
 
 
@@ -40,7 +65,8 @@ def settings_page() -> str:
         values = f"{_type_of(field.annotation)}{_limits_of(field)}"
         default = "required" if field.is_required() else f"default {_shown(field.default)}"
         parts.append(f"### `{PREFIX}{name.upper()}`\n\n*{values}; {default}*\n\n{texts[name]}\n")
-    parts += [_OF_COMMANDS, table(["Variable", "Meaning", "Read by"], _variables())]
+    head = ["Variable", "Meaning", "Read by"]
+    parts += [_OF_COMMANDS, table(head, _variables()), _OF_OTHERS, table(head, _READ_OF_OTHERS)]
     return "\n".join(parts)
 
 
@@ -92,10 +118,14 @@ def _variables() -> list[list[str]]:
                 names = [parameter.envvar] if isinstance(parameter.envvar, str) else parameter.envvar or []
                 for name in names:
                     found.setdefault(name, (parameter.help or "", set()))[1].add(program)
-    found["DUOVEC_CA_FILE"] = ("The authorities that the service's certificate comes from, PEM.", {"duovec"})
-    found["DUOVEC_CLIENT_CERTIFICATE"] = ("Your certificate, where the service asks for one, PEM.", {"duovec"})
-    found["DUOVEC_CLIENT_KEY"] = ("The private key of your certificate, PEM.", {"duovec"})
+    for name, text in _OF_CLIENTS.items():
+        found.setdefault(name, (text, set()))[1].update(_CLIENTS)
+    settings = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     return [
-        [f"`{name}`", text, ", ".join(f"`{reader}`" for reader in sorted(readers))]
+        [
+            f"`{name}`",
+            text,
+            ", ".join([*(f"`{reader}`" for reader in sorted(readers)), *(["the gateway"] if name in settings else [])]),
+        ]
         for name, (text, readers) in sorted(found.items())
     ]

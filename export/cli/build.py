@@ -32,7 +32,7 @@ def build(
 
         duovec-export build --encoder compact-code --repository models
 
-        duovec-export build --encoder qodo-embed-1-1.5b --checkpoint runs/7 --precision fp32 --repository models
+        duovec-export build --encoder qodo-embed-1-1.5b --checkpoint runs/7/result --precision fp32 --repository models
 
         duovec-export build --encoder jina-embeddings-v3 --runtime tensorrt --emit-build-script build.sh --repository m
     """

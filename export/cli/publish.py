@@ -55,8 +55,8 @@ def publish(
 
         duovec-export publish --pair compact --repository models --if-missing
 
-        duovec-export publish --checkpoint runs/7 --encoder qodo-embed-1-1.5b --precision bf16 --repository models
-        --triton-url 127.0.0.1:8001
+        duovec-export publish --checkpoint runs/7/result --encoder qodo-embed-1-1.5b --precision bf16
+        --repository models --triton-url 127.0.0.1:8001
     """
     requests = requests_of(choice)
     gate = GateSettings(gate_longest, gate_pairs)

@@ -31,7 +31,8 @@ def index(
     path_column: Annotated[str, typer.Option(help="Column of a Parquet file.")] = _COLUMNS.path,
     content_column: Annotated[str, typer.Option(help="Column of a Parquet file.")] = _COLUMNS.content,
     codebase_column: Annotated[
-        str | None, typer.Option(help="Column that has the codebase's id, instead of --codebase.")
+        str | None,
+        typer.Option(help="Column of a Parquet file that has the codebase's id; --codebase is of folders then."),
     ] = None,
     files_per_partition: Annotated[int, typer.Option(min=1, help="Of a folder.")] = FILES_PER_PARTITION,
     api_key_file: Annotated[

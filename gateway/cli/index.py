@@ -46,6 +46,9 @@ def index(
 
     Run it again at any time; after an interruption it goes on where it stopped. Exits with 1 when a chunk failed.
 
+    Skips, and says so: links, files of more than 1,000,000 bytes, empty ones, and what is not UTF-8 or has a NUL.
+    Leaves out what .gitignore names, and the folders .git, .hg, .svn, .jj, .bzr, node_modules, __pycache__ and .venv.
+
     Examples:
 
         duovec index .

@@ -18,7 +18,23 @@ key = typer.Typer(no_args_is_help=True, help="API keys: make, list, rotate, revo
 
 OptionalPrincipal = Annotated[str, typer.Argument(help="Whose; your own when not given.", show_default=False)]
 KeyId = Annotated[str, typer.Argument(help="The 12 characters after `duovec_`, as `duovec key list` shows them.")]
-ExpireDays = Annotated[float | None, typer.Option(min=0.001, max=36500, help="Days until it ends; never by default.")]
+ExpireDays = Annotated[
+    float | None,
+    typer.Option(
+        min=0.001,
+        max=36500,
+        help="Days until it ends; never by default. A key of your own ends with the calling one at the latest.",
+    ),
+]
+RotatedExpireDays = Annotated[
+    float | None,
+    typer.Option(
+        min=0.001,
+        max=36500,
+        help="Days until it ends; by default when the old one would have. A key of your own ends with the calling one "
+        "at the latest.",
+    ),
+]
 
 
 @key.command()
@@ -80,7 +96,7 @@ def list_all(
 def rotate(
     key_id: KeyId,
     keep_hours: Annotated[float, typer.Option(min=0, max=720, help="How long the old key still works, hours.")] = 0,
-    expire_days: ExpireDays = None,
+    expire_days: RotatedExpireDays = None,
     endpoint: Endpoint = DEFAULT_ENDPOINT,
     api_key: ApiKey = None,
     as_json: AsJson = False,

@@ -42,7 +42,8 @@ def search(
         bool, typer.Option("--truncate", help="Cut a query that is too long, instead of failing.")
     ] = False,
     interactive: Annotated[
-        bool, typer.Option("--interactive", "-i", help="Search while you type; Enter opens the hit in $EDITOR.")
+        bool,
+        typer.Option("--interactive", "-i", help="Search while you type; Enter opens the hit in $VISUAL or $EDITOR."),
     ] = False,
     root: Annotated[
         Path | None,

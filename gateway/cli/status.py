@@ -36,7 +36,7 @@ def status(endpoint: Endpoint = DEFAULT_ENDPOINT, api_key: ApiKey = None, as_jso
 
         duovec status
 
-        duovec status --endpoint search.internal:50051 --json
+        duovec status --endpoint https://search.internal:50051 --json
     """
     with Client(endpoint, api_key=api_key, timeout_s=10.0) as client:
         health = client.health()

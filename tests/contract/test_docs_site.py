@@ -113,6 +113,32 @@ def test_the_references_are_whole(site: Path) -> None:
     assert {path.stem for path in (site / "reference" / "grpc").glob("*.html")} == protos | {"index"}
 
 
+def test_every_metric_is_on_the_page(site: Path) -> None:
+    """Those that the collector names, and those that alerts and dashboards ask for, as they ask."""
+    shown = set(re.findall(r"<code>(duovec_\w+)</code>", text_of(site, "operations/observe")))
+    source = (ROOT / "gateway" / "telemetry" / "collector.py").read_text(encoding="utf-8")
+    named = set(re.findall(r'"(duovec_\w+)"', source))
+    assert len(named) > 30
+    assert [name for name in named if not {name, f"{name}_total"} & shown] == []
+    deployed = [ROOT / "deploy/prometheus/alerts.yml", *(ROOT / "deploy/grafana/dashboards").glob("*.json")]
+    asked = {name for path in deployed for name in re.findall(r"\bduovec_\w+", path.read_text(encoding="utf-8"))}
+    assert {re.sub(r"_(bucket|sum|count)$", "", name) for name in asked} <= shown
+
+
+def test_a_variable_says_who_reads_it(site: Path) -> None:
+    """A setting that commands read, too, and what clients read by themselves, whatever program they are in."""
+    text = text_of(site, "reference/settings")
+    rows = {
+        re.sub("<[^>]+>", "", cells[0]): re.sub("<[^>]+>", "", cells[2])
+        for row in re.findall(r"<tr>(.*?)</tr>", text, re.DOTALL)
+        if len(cells := re.findall(r"<td>(.*?)</td>", row, re.DOTALL)) == 3
+    }
+    clients = "duovec, duovec-batch, duovec-train, gateway.client"
+    assert rows["DUOVEC_DATABASE_URL"] == "duovec-train, the gateway"
+    assert rows["DUOVEC_API_KEY"] == rows["DUOVEC_CA_FILE"] == clients
+    assert rows["DUOVEC_ALLOW_INSECURE"] == f"{clients}, the gateway"
+
+
 def test_a_setting_says_what_it_may_be(site: Path) -> None:
     """Limits and defaults come from the field itself."""
     found = text_of(site, "reference/settings").split('id="duovec_max_pending_tokens"')[1].split("<h3")[0]

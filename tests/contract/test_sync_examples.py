@@ -1,5 +1,6 @@
 """The jobs and the hook that keep a codebase fresh are well-formed, and what they call exists."""
 
+import itertools
 import re
 import shlex
 import subprocess
@@ -50,8 +51,18 @@ def test_variables_of_the_jobs_are_those_that_the_command_reads() -> None:
     known = {parameter.envvar for parameter in SYNC.params if parameter.envvar}
     step = workflow()["jobs"]["sync"]["steps"][-1]
     assert {name for name in step["env"] if name.startswith("DUOVEC_")} == known
-    assert set(re.findall(r"DUOVEC_[A-Z_]+", (DEPLOY / "ci" / "gitlab.yml").read_text(encoding="utf-8"))) == known
     assert known == {"DUOVEC_ENDPOINT", "DUOVEC_API_KEY"}
+
+
+@pytest.mark.parametrize("name", ["github", "gitlab"])
+def test_a_job_installs_from_where_its_owner_says_and_names_every_variable(name: str) -> None:
+    """duovec is on no package index: a job that asked one for that name would run whoever took it."""
+    text = (DEPLOY / "ci" / f"{name}.yml").read_text(encoding="utf-8")
+    assert [line.strip() for line in scripts()[name] if "pip install" in line] == ['pip install "$DUOVEC_PACKAGE"']
+    told = {"DUOVEC_ENDPOINT", "DUOVEC_API_KEY", "DUOVEC_PACKAGE"}
+    assert set(re.findall(r"DUOVEC_[A-Z_]+", text)) == told
+    head = "".join(itertools.takewhile(lambda line: line.startswith("#"), text.splitlines(keepends=True)))
+    assert set(re.findall(r"DUOVEC_[A-Z_]+", head)) == told
 
 
 def test_jobs_have_the_whole_history_and_run_one_at_a_time() -> None:

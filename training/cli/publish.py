@@ -77,7 +77,8 @@ def publish(
     """Publish checkpoints if they are better than the live space, up to a new active space.
 
     Asks the test split's questions of the candidate, of the live space through the gateway, of the untrained base and
-    of BM25. If the candidate is better by more than the interval, and no query style or language is worse: exports and
+    of BM25. If the candidate is better by more than the interval, and no query style or language loses more than
+    --slice-tolerance, or than half its interval where that is wider (fewer than 10 queries are not judged): exports and
     proves it, publishes it through Triton beside the live version, builds a space, has every chunk embedded again,
     waits for the verification, and activates. Otherwise: NOT_BETTER, exit code 1, nothing published. Run again after a
     failure, it goes on where it was.
