@@ -71,7 +71,7 @@ def test_a_file_that_cannot_be_read_is_named(config: Path) -> None:
     file = key_file("127.0.0.1:1")
     file.parent.mkdir(parents=True)
     file.write_bytes(b"\xff")
-    with pytest.raises(ClientError, match=r"the file of the API key cannot be read .*127\.0\.0\.1:1, or set DUOVEC_API"):
+    with pytest.raises(ClientError, match=r"file of the API key cannot be read .*127\.0\.0\.1:1, or set DUOVEC_API"):
         Client("127.0.0.1:1")
 
 
