@@ -1,6 +1,8 @@
-"""How long a search takes while somebody else indexes: a table, and a JSON line for results/interference.json.
+"""How long a search, and a text, take while somebody else indexes: a table, and a line for results/interference.json.
 
 Usage: python -m tests.benchmarks.interference   (starts its own stack; needs the published compact pair in .duovec)
+
+Three rounds, each alone and beside `duovec index`, calls of both kinds in turns; of each figure the median of them.
 """
 
 import asyncio
@@ -21,20 +23,38 @@ from tests.benchmarks.keeping import keep, rounded
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = Path(sysconfig.get_path("stdlib"))
-SEARCHES = 300
+ROUNDS = 3
+CALLS = 300
 NUMBERS = itertools.count()
 
 
-def search_ms(client: Client) -> float:
-    """One search by a query that nobody made before, so that it is none of the cache's."""
-    started = time.perf_counter()
-    client.search("benchmark", f"wait for task {next(NUMBERS)} to finish")
-    return (time.perf_counter() - started) * 1000
+class Times:
+    """How long calls took that take turns, milliseconds, by kind; each of a text that nobody sent before."""
 
+    def __init__(self) -> None:
+        self.by_kind: dict[str, list[float]] = {"search": [], "embed": []}
 
-def summary(times: list[float]) -> dict[str, float]:
-    """Median and 99th percentile."""
-    return {"p50_ms": statistics.median(times), "p99_ms": statistics.quantiles(times, n=100)[98], "count": len(times)}
+    def measure(self, client: Client) -> None:
+        """One call of each kind."""
+        query = f"wait for task {next(NUMBERS)} to finish"
+        started = time.perf_counter()
+        client.search("benchmark", query)
+        self.by_kind["search"].append((time.perf_counter() - started) * 1000)
+        query = f"wait for task {next(NUMBERS)} to finish"
+        started = time.perf_counter()
+        client.embed([query], "query")
+        self.by_kind["embed"].append((time.perf_counter() - started) * 1000)
+
+    def summary(self, where: str) -> dict[str, dict[str, float]]:
+        """Median and 99th percentile of each kind."""
+        return {
+            f"{kind}, {where}": {
+                "p50_ms": statistics.median(times),
+                "p99_ms": statistics.quantiles(times, n=100)[98],
+                "count": len(times),
+            }
+            for kind, times in self.by_kind.items()
+        }
 
 
 def start_indexing(stack: Stack, folder: str, codebase: str) -> subprocess.Popen[str]:
@@ -54,25 +74,41 @@ def chunks_per_s(indexing: subprocess.Popen[str]) -> float:
     return float(report["chunks_embedded"] / report["elapsed_s"])
 
 
+def measure_once(stack: Stack, client: Client, number: int) -> dict[str, dict[str, float]]:
+    """Calls alone, indexing alone, both at once."""
+    idle, beside = Times(), Times()
+    for _ in range(CALLS):
+        idle.measure(client)
+    alone = chunks_per_s(start_indexing(stack, "email", f"alone-{number}"))
+    load = start_indexing(stack, "email", f"beside-{number}")
+    time.sleep(2)
+    count = 0
+    while load.poll() is None and count < CALLS:
+        beside.measure(client)
+        count += 1
+        time.sleep(0.02)
+    rates = {"alone_chunks_per_s": alone, "beside_calls_chunks_per_s": chunks_per_s(load)}
+    return {**idle.summary("idle"), **beside.summary("while indexing"), "indexing": rates}
+
+
 def measure(stack: Stack) -> dict[str, dict[str, float]]:
-    """Searches alone, indexing alone, both at once."""
-    alone = chunks_per_s(start_indexing(stack, "asyncio", "benchmark"))
+    """Of each figure the median of all rounds."""
+    chunks_per_s(start_indexing(stack, "asyncio", "benchmark"))
     with Client(stack.endpoint, api_key=stack.api_key) as client:
+        warm = Times()
         for _ in range(20):
-            search_ms(client)
-        idle = summary([search_ms(client) for _ in range(SEARCHES)])
-        load = start_indexing(stack, "email", "load")
-        time.sleep(2)
-        times: list[float] = []
-        while load.poll() is None and len(times) < SEARCHES:
-            times.append(search_ms(client))
-            time.sleep(0.02)
-        beside = chunks_per_s(load)
-    return {
-        "search, idle": idle,
-        "search, while indexing": summary(times),
-        "indexing": {"alone_chunks_per_s": alone, "beside_searches_chunks_per_s": beside},
+            warm.measure(client)
+        rounds = [measure_once(stack, client, number) for number in range(ROUNDS)]
+    figures = {
+        name: {key: statistics.median(one[name][key] for one in rounds) for key in values}
+        for name, values in rounds[0].items()
     }
+    ratios = [
+        {kind: one[f"{kind}, while indexing"]["p99_ms"] / one[f"{kind}, idle"]["p99_ms"] for kind in warm.by_kind}
+        for one in rounds
+    ]
+    figures["p99 beside / idle"] = {kind: statistics.median(one[kind] for one in ratios) for kind in warm.by_kind}
+    return figures
 
 
 async def main() -> None:
