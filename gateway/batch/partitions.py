@@ -3,17 +3,18 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import grpc
+import pyarrow as pa
 import pyarrow.fs as pa_fs
 import pyarrow.parquet as pq
 
 from gateway.batch.places import find_place
 from gateway.client.chunking import DEFAULT_MAX_CHARS
 from gateway.client.errors import ClientError
-from gateway.client.files import FileTree, SkippedFile, find_files, read_source
+from gateway.client.files import FileTree, SkippedFile, find_files, read_source, source_of, unusable_name
 
 FILES_PER_PARTITION = 200
 
@@ -38,13 +39,14 @@ class Partition:
     """What is read, sent and remembered as a whole.
 
     Attributes:
-        place: A folder, or the URI or path of a Parquet file.
+        place: A folder, or the path of a Parquet file in its file system.
         codebase_id: Where it goes; empty where a column says so.
         state: What tells this content from that of another day: sizes and times.
         paths: Files of the folder; empty for a Parquet file.
         row_group: Of the Parquet file.
         columns: Of the Parquet file.
         max_chars: Longest chunk, characters.
+        source: Path or URI that the file system of a Parquet file is found by, with its endpoint and its keys.
     """
 
     place: str
@@ -54,11 +56,12 @@ class Partition:
     row_group: int = 0
     columns: Columns | None = None
     max_chars: int = DEFAULT_MAX_CHARS
+    source: str = ""
 
     @property
     def id(self) -> str:
-        """32 hex digits, by everything above."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:32]
+        """32 hex digits, by everything above but the source: its keys change, and what is done stays done."""
+        return hashlib.sha256(replace(self, source="").to_json().encode()).hexdigest()[:32]
 
     def to_json(self) -> str:
         """As it travels to the nodes."""
@@ -81,14 +84,26 @@ class Partition:
             for path in self.paths:
                 yield self.codebase_id, path, read_source(tree, path)
             return
-        with _open(self.place) as parquet:
+        with _open(self.source, self.place) as parquet:
             wanted = [self.columns.path, self.columns.content, *filter(None, [self.columns.codebase])]
-            rows = parquet.read_row_group(self.row_group, columns=wanted).to_pylist()
-        for row in rows:
-            # A row without a path or a codebase must not be stored under the word None: the gateway refuses it.
-            path, content = str(row[self.columns.path] or ""), row[self.columns.content]
-            codebase_id = str(row[self.columns.codebase] or "") if self.columns.codebase else self.codebase_id
-            yield codebase_id, path, content.encode() if isinstance(content, str) else content or b""
+            rows = parquet.read_row_group(self.row_group, columns=wanted)
+        paths, contents = _bytes_of(rows[self.columns.path]), _bytes_of(rows[self.columns.content])
+        codebases = _bytes_of(rows[self.columns.codebase]) if self.columns.codebase else None
+        for row, (name, content) in enumerate(zip(paths, contents, strict=True)):
+            # A row without a path or a codebase must not be stored under the word None: the gateway refuses it. So it
+            # does where a codebase is not UTF-8; a path that is not is skipped, as that of a file.
+            codebase_id = self.codebase_id if codebases is None else (codebases[row] or b"").decode("utf-8", "replace")
+            path = (name or b"").decode("utf-8", "surrogateescape")
+            reason = unusable_name(path)
+            yield codebase_id, path, SkippedFile(path, reason) if reason else source_of(path, content or b"")
+
+
+def _bytes_of(column: pa.ChunkedArray) -> list[bytes | None]:
+    """The values of a column. Of text, too: Parquet promises that it is UTF-8, and nothing holds those who write it."""
+    if pa.types.is_primitive(column.type):
+        column = column.cast(pa.string())
+    values: list[bytes | None] = column.cast(pa.large_binary()).to_pylist()
+    return values
 
 
 def plan(
@@ -145,23 +160,27 @@ def _of_parquet(source: str, codebase_id: str, columns: Columns, max_chars: int)
     if info.type == pa_fs.FileType.Directory:
         selected = system.get_file_info(pa_fs.FileSelector(path, recursive=True))
         infos = sorted((one for one in selected if one.path.endswith(".parquet")), key=lambda one: one.path)
-    prefix = source.partition("://")[0] + "://" if "://" in source else ""
     for one in infos:
-        place = f"{prefix}{one.path}"
-        with _open(place) as parquet:
+        with _open(source, one.path) as parquet:
             names, group_count = set(parquet.schema_arrow.names), parquet.num_row_groups
         missing = {columns.path, columns.content, *filter(None, [columns.codebase])} - names
         if missing:
             raise ClientError(
-                f"{place} has no column {', '.join(sorted(missing))}; it has {', '.join(sorted(names))}",
+                f"{one.path} has no column {', '.join(sorted(missing))}; it has {', '.join(sorted(names))}",
                 code=grpc.StatusCode.INVALID_ARGUMENT,
             )
         for group in range(group_count):
             yield Partition(
-                place, codebase_id, (f"{one.size}:{one.mtime_ns}",), (), group, columns, max_chars=max_chars
+                one.path,
+                codebase_id,
+                (f"{one.size}:{one.mtime_ns}",),
+                row_group=group,
+                columns=columns,
+                max_chars=max_chars,
+                source=source,
             )
 
 
-def _open(place: str) -> pq.ParquetFile:
-    system, path = find_place(place)
+def _open(source: str, path: str) -> pq.ParquetFile:
+    system, _ = find_place(source)
     return pq.ParquetFile(system.open_input_file(path))

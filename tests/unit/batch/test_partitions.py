@@ -1,6 +1,9 @@
 """How sources are cut into partitions, and what is remembered of them."""
 
 import os
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +13,7 @@ import pytest
 from gateway.batch.checkpoint import Checkpoint
 from gateway.batch.partitions import Columns, Partition, plan
 from gateway.client.errors import ClientError
+from gateway.client.files import SkippedFile
 
 
 @pytest.fixture
@@ -64,9 +68,49 @@ def test_parquet_is_cut_by_row_groups(parquet: Path, place: str) -> None:
     """By path and by URI; a row names its codebase, and one without content is empty."""
     first, second = plan([place.format(parquet)], "mine", columns=Columns(codebase="repo"))
     assert list(first.files()) == [("x", "a.py", b"a = 1\n"), ("y", "b.py", b"b = 2\n")]
-    assert list(second.files()) == [("x", "c.py", b"")]
+    assert list(second.files()) == [("x", "c.py", SkippedFile("c.py", "empty"))]
     (whole, _) = plan([place.format(parquet)], "mine", columns=Columns())
     assert [codebase_id for codebase_id, _, _ in whole.files()] == ["mine", "mine"]
+
+
+@pytest.fixture
+def object_store(parquet: Path) -> Iterator[str]:
+    """Serves the Parquet file as an object store would, to whoever has the key; gives its address."""
+    data = parquet.read_bytes()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            known = "Credential=minio/" in self.headers["Authorization"] and self.path == "/code/2026/a.parquet"
+            first, _, last = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
+            body = data[int(first) : int(last) + 1 if last else None] if known else b""
+            self.send_response((206 if "Range" in self.headers else 200) if known else 404)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Last-Modified", "Mon, 23 Nov 2026 10:00:00 GMT")
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_an_object_store_is_read_where_it_was_planned(object_store: str) -> None:
+    """By its own endpoint and key, on every node. What is done stays done when the key is another one."""
+    source = f"s3://minio:{{}}@code/2026/a.parquet?endpoint_override={object_store}&scheme=http&region=us-east-1"
+    first, _ = plan([source.format("secret")], "mine", columns=Columns())
+    assert [path for _, path, _ in Partition.from_json(first.to_json()).files()] == ["a.py", "b.py"]
+    assert first.id == plan([source.format("rotated")], "mine", columns=Columns())[0].id
 
 
 def test_a_column_that_is_not_there_is_named(parquet: Path) -> None:
