@@ -47,7 +47,7 @@ def index(
     """Index sources by a cluster of Ray: read and cut on every node, embed and store through the gateways.
 
     What is done is noted by partition: run again after anything, it goes on. Files that are gone are not deleted, which
-    `duovec index` does. Exits with 1 when a chunk failed.
+    `duovec index` does. Exits with 1 when a chunk or a file failed.
 
     Examples:
 
@@ -96,5 +96,7 @@ def index(
         ray.shutdown()
     typer.echo(json.dumps(report.to_dict()) if as_json else str(report))
     if report.failed_count:
-        typer.echo(f"error: {report.counts['chunks_failed']} chunks failed, such as {report.failure}", err=True)
+        counts = {"chunks": report.counts["chunks_failed"], "files": report.counts["files_failed"]}
+        failed = " and ".join(f"{count} {what}" for what, count in counts.items() if count)
+        typer.echo(f"error: {failed} failed, such as {report.failure}", err=True)
         raise typer.Exit(1)

@@ -23,11 +23,11 @@ class BatchReport:
         partition_count: Partitions of the sources.
         resumed_count: Of these, done by earlier runs.
         done_count: Done by this one.
-        failed_count: With a chunk that failed; the next run takes them again.
+        failed_count: With a chunk or a file that failed; the next run takes them again.
         counts: Chunks embedded, unchanged and failed, those that were cut at an encoder's limit (truncated), and files
-            skipped, by this run.
+            skipped and failed, by this run; a file fails where it cannot be read.
         nodes: Partitions by the node that stored them.
-        failure: What the last chunk that failed failed by; empty where none did.
+        failure: What a chunk or a file failed by, of the last partition with one; empty where none did.
     """
 
     partition_count: int
@@ -113,7 +113,7 @@ def run(
         report.nodes[row["node"]] += 1
         for name in COUNTED:
             report.counts[name] += int(row[name])
-        if row["chunks_failed"]:
+        if row["chunks_failed"] or row["files_failed"]:
             report.failed_count += 1
             report.failure = row["failure"]
         else:

@@ -1,6 +1,8 @@
 """The two steps of a partition: read and cut, anywhere; send through a gateway and remember, by an actor."""
 
 import hashlib
+import platform
+import random
 import time
 from collections import Counter
 from pathlib import Path
@@ -10,15 +12,16 @@ import grpc
 import pyarrow as pa
 import ray
 
+from duovec.v1 import chunk_pb2 as chunk_pb
 from duovec.v1 import index_service_pb2 as index_pb
 from gateway.batch.checkpoint import Checkpoint
 from gateway.batch.partitions import Partition
 from gateway.client.chunk_messages import chunk_messages
 from gateway.client.client import Client
 from gateway.client.errors import ClientError
-from gateway.client.files import SkippedFile
+from gateway.client.files import SkippedFile, unusable_name
 
-COUNTED = ("chunks_embedded", "chunks_unchanged", "chunks_failed", "chunks_truncated", "files_skipped")
+COUNTED = ("chunks_embedded", "chunks_unchanged", "chunks_failed", "chunks_truncated", "files_skipped", "files_failed")
 """What a report of a partition has the numbers of."""
 
 _SELECTORS_PER_CALL = 1000
@@ -32,38 +35,67 @@ def read(batch: pa.Table) -> pa.Table:
         batch: Column `partition`, JSON.
 
     Returns:
-        Columns `id`, `requests` (serialized IndexChunksRequest of a codebase and a chunk, by file), `skipped_count`,
-        `codebase_by_row` (a column of the source names each row's codebase).
+        Columns `id`, `files` (of each what codebase and path it has, the hash of the version that stays, which is empty
+        where there is nothing to find in it, and its chunks, serialized), `skipped_count`, `failures` (why files could
+        not be taken), `codebase_by_row` (a column of the source names each row's codebase).
     """
-    rows = []
-    for text in batch["partition"].to_pylist():
-        partition = Partition.from_json(text)
-        requests: list[bytes] = []
-        skipped_count = 0
-        for codebase_id, path, source in partition.files():
-            if isinstance(source, SkippedFile) or b"\0" in source:
-                skipped_count += 1
-                continue
-            file_sha256 = hashlib.sha256(source).digest()
-            for chunk in chunk_messages(path, source, file_sha256, max_chars=partition.max_chars):
-                request = index_pb.IndexChunksRequest(codebase_id=codebase_id, chunk=chunk)
-                requests.append(request.SerializeToString())
-        rows.append(
-            {
-                "id": partition.id,
-                "requests": requests,
-                "skipped_count": skipped_count,
-                "codebase_by_row": partition.columns is not None and partition.columns.codebase is not None,
-            }
-        )
+    rows = [_cut(Partition.from_json(text)) for text in batch["partition"].to_pylist()]
     return pa.Table.from_pylist(rows, schema=_CUT)
 
 
+def _cut(partition: Partition) -> dict[str, Any]:
+    files: dict[tuple[str, str], dict[str, Any]] = {}
+    skipped_count = 0
+    failures: list[str] = []
+    for codebase_id, path, source in partition.files():
+        if isinstance(source, SkippedFile) and source.reason == "unreadable":
+            # On this node, at this moment: what is stored of it may be all there is.
+            failures.append(f"{path}: unreadable on {platform.node()}")
+            continue
+        chunks: list[bytes] = []
+        kept_sha256 = b""
+        if isinstance(source, SkippedFile):
+            skipped_count += 1
+        else:
+            file_sha256 = hashlib.sha256(source).digest()
+            messages = chunk_messages(path, source, file_sha256, max_chars=partition.max_chars)
+            chunks = [message.SerializeToString() for message in messages]
+            kept_sha256 = file_sha256 if chunks else b""
+        if chunks or _may_be_stored(path):
+            files[codebase_id, path] = {
+                "codebase_id": codebase_id,
+                "path": path,
+                "kept_sha256": kept_sha256,
+                "chunks": chunks,
+            }
+    return {
+        "id": partition.id,
+        "files": list(files.values()),
+        "skipped_count": skipped_count,
+        "failures": failures,
+        "codebase_by_row": partition.columns is not None and partition.columns.codebase is not None,
+    }
+
+
+def _may_be_stored(path: str) -> bool:
+    """Whether the gateway takes it for a path; of any other it holds nothing, and refuses to delete it."""
+    return unusable_name(path) is None and {"", ".", ".."}.isdisjoint(path.split("/"))
+
+
+_FILE = pa.struct(
+    [
+        ("codebase_id", pa.string()),
+        ("path", pa.string()),
+        ("kept_sha256", pa.binary()),
+        ("chunks", pa.list_(pa.binary())),
+    ]
+)
 _CUT = pa.schema(
     [
         ("id", pa.string()),
-        ("requests", pa.list_(pa.binary())),
+        ("files", pa.list_(_FILE)),
         ("skipped_count", pa.int64()),
+        ("failures", pa.list_(pa.string())),
         ("codebase_by_row", pa.bool_()),
     ]
 )
@@ -83,11 +115,12 @@ class Store:
             endpoints: Gateways.
             checkpoint: Where done partitions are noted.
             api_key_file: Holds the key, on every node; None takes DUOVEC_API_KEY of the node's environment.
-            patience_s: How long no gateway may answer before the job fails, seconds.
+            patience_s: How long the gateways may fail, from the first failure after a chunk was stored, before the job
+                does, seconds.
         """
         self._endpoints, self._api_key_file = endpoints, api_key_file
         self._clients: list[Client] = []
-        self._turn = hash(ray.get_runtime_context().get_actor_id()) % len(endpoints)
+        self._turn = random.randrange(len(endpoints))  # noqa: S311 - no secret
         self._checkpoint = Checkpoint(checkpoint)
         self._patience_s = patience_s
         self._codebases: set[str] = set()
@@ -100,24 +133,26 @@ class Store:
             A report a row. What cannot go on says why in `refusal`, with its code: Ray would bury an exception under
             its own words.
         """
-        reports = []
-        for row in batch.to_pylist():
-            report = dict.fromkeys(COUNTED, 0) | {
-                "id": row["id"],
-                "node": ray.get_runtime_context().get_node_id(),
-                "files_skipped": row["skipped_count"],
-                "failure": "",
-                "refusal": "",
-                "code": "",
-            }
-            try:
-                self._work(row, report)
-            except ClientError as error:
-                report |= {"refusal": str(error), "code": error.code.name}
-            except OSError as error:
-                report |= {"refusal": str(error), "code": grpc.StatusCode.FAILED_PRECONDITION.name}
-            reports.append(report)
-        return pa.Table.from_pylist(reports)
+        node = {"node": ray.get_runtime_context().get_node_id()}
+        return pa.Table.from_pylist([self.store(row) | node for row in batch.to_pylist()])
+
+    def store(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Store one partition, a row of what `read` gave; the report lacks the node."""
+        report = dict.fromkeys(COUNTED, 0) | {
+            "id": row["id"],
+            "files_skipped": row["skipped_count"],
+            "files_failed": len(row["failures"]),
+            "failure": "",
+            "refusal": "",
+            "code": "",
+        }
+        try:
+            self._work(row, report)
+        except ClientError as error:
+            report |= {"refusal": str(error), "code": error.code.name}
+        except OSError as error:
+            report |= {"refusal": str(error), "code": grpc.StatusCode.FAILED_PRECONDITION.name}
+        return report
 
     def _work(self, row: dict[str, Any], report: dict[str, Any]) -> None:
         """Store one partition, and note it where all of it is stored.
@@ -130,50 +165,48 @@ class Store:
             path = self._api_key_file
             key = Path(path).read_text(encoding="utf-8").strip() if path else None
             self._clients = [Client(endpoint, api_key=key) for endpoint in self._endpoints]
-        requests = [index_pb.IndexChunksRequest.FromString(raw) for raw in row["requests"]]
-        counts = self._store(requests, row["codebase_by_row"])
+        counts = self._store(row["files"], row["codebase_by_row"])
         report |= {f"chunks_{name}": counts[name] for name in ("embedded", "unchanged", "failed", "truncated")}
         if counts["failed"]:
             report["failure"] = self._failure
+        elif row["failures"]:
+            report["failure"] = row["failures"][0]
         else:
             self._checkpoint.record(row["id"], report)
 
-    def _store(self, requests: list[index_pb.IndexChunksRequest], codebase_by_row: bool) -> Counter[str]:
+    def _store(self, files: list[dict[str, Any]], codebase_by_row: bool) -> Counter[str]:
         ends_at = time.monotonic() + self._patience_s
         while True:
             try:
-                return self._store_by(self._clients[self._turn % len(self._clients)], requests, codebase_by_row)
+                return self._store_by(self._clients[self._turn % len(self._clients)], files, codebase_by_row)
             except ClientError as error:
                 if not error.may_pass or time.monotonic() > ends_at:
                     raise
                 self._turn += 1
                 time.sleep(_RETRY_S)
 
-    def _store_by(
-        self, client: Client, requests: list[index_pb.IndexChunksRequest], codebase_by_row: bool
-    ) -> Counter[str]:
+    def _store_by(self, client: Client, files: list[dict[str, Any]], codebase_by_row: bool) -> Counter[str]:
         """Send all; a stream is of one codebase. What is no id of one fails its own rows, where rows name theirs."""
         counts: Counter[str] = Counter()
-        by_codebase: dict[str, list[index_pb.IndexChunksRequest]] = {}
-        for request in requests:
-            by_codebase.setdefault(request.codebase_id, []).append(request)
+        by_codebase: dict[str, list[dict[str, Any]]] = {}
+        for file in files:
+            by_codebase.setdefault(file["codebase_id"], []).append(file)
         for codebase_id, those in by_codebase.items():
             try:
                 self._create(client, codebase_id)
             except ClientError as error:
                 if not codebase_by_row or error.code != grpc.StatusCode.INVALID_ARGUMENT:
                     raise
-                counts["failed"] += len(those)
-                self._failure = f"{those[0].chunk.path}: {error}"
+                counts["failed"] += sum(len(file["chunks"]) for file in those)
+                self._failure = f"{those[0]['path']}: {error}"
                 continue
             self._send(client, codebase_id, those, counts)
         return counts
 
-    def _send(
-        self, client: Client, codebase_id: str, requests: list[index_pb.IndexChunksRequest], counts: Counter[str]
-    ) -> None:
+    def _send(self, client: Client, codebase_id: str, files: list[dict[str, Any]], counts: Counter[str]) -> None:
         failed: set[str] = set()
-        for chunk, outcome in client.index_chunks(codebase_id, (request.chunk for request in requests), truncate=True):
+        chunks = (chunk_pb.Chunk.FromString(raw) for file in files for raw in file["chunks"])
+        for chunk, outcome in client.index_chunks(codebase_id, chunks, truncate=True):
             if isinstance(outcome, ClientError):
                 counts["failed"] += 1
                 failed.add(chunk.path)
@@ -184,13 +217,11 @@ class Store:
                 counts["unchanged"] += 1
             else:
                 counts["embedded"] += 1
-        # What other versions of a file left goes once the new one is there in full.
-        stored = {
-            request.chunk.path: request.chunk.file_sha256 for request in requests if request.chunk.path not in failed
-        }
+        # What other versions of a file left goes once the new one is there in full, if there is anything to find in it.
         selectors = [
-            index_pb.DeleteChunksRequest.FileSelector(path=path, keep_file_sha256=digest)
-            for path, digest in stored.items()
+            index_pb.DeleteChunksRequest.FileSelector(path=file["path"], keep_file_sha256=file["kept_sha256"])
+            for file in files
+            if file["path"] not in failed
         ]
         for start in range(0, len(selectors), _SELECTORS_PER_CALL):
             client.delete_files(codebase_id, selectors[start : start + _SELECTORS_PER_CALL])
