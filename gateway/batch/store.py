@@ -16,6 +16,7 @@ from duovec.v1 import chunk_pb2 as chunk_pb
 from duovec.v1 import index_service_pb2 as index_pb
 from gateway.batch.checkpoint import Checkpoint
 from gateway.batch.partitions import Partition
+from gateway.client.backoff import backoff_s
 from gateway.client.chunk_messages import chunk_messages
 from gateway.client.client import Client
 from gateway.client.errors import ClientError
@@ -25,7 +26,6 @@ COUNTED = ("chunks_embedded", "chunks_unchanged", "chunks_failed", "chunks_trunc
 """What a report of a partition has the numbers of."""
 
 _SELECTORS_PER_CALL = 1000
-_RETRY_S = 5.0
 
 
 def read(batch: pa.Table) -> pa.Table:
@@ -175,19 +175,31 @@ class Store:
             self._checkpoint.record(row["id"], report)
 
     def _store(self, files: list[dict[str, Any]], codebase_by_row: bool) -> Counter[str]:
-        ends_at = time.monotonic() + self._patience_s
+        failures, away_since = 0, 0.0
         while True:
+            counts: Counter[str] = Counter()
             try:
-                return self._store_by(self._clients[self._turn % len(self._clients)], files, codebase_by_row)
+                self._store_by(self._clients[self._turn % len(self._clients)], files, codebase_by_row, counts)
             except ClientError as error:
-                if not error.may_pass or time.monotonic() > ends_at:
+                # A call that was not in time for once changes nothing for the next.
+                if not error.may_pass and error.code != grpc.StatusCode.DEADLINE_EXCEEDED:
+                    raise
+                now = time.monotonic()
+                # What was stored before is unchanged each time, and shows nothing of a service that fails by the rest.
+                failures = 1 if counts["embedded"] else failures + 1
+                if failures == 1:
+                    away_since = now
+                if now - away_since >= self._patience_s:
                     raise
                 self._turn += 1
-                time.sleep(_RETRY_S)
+                time.sleep(backoff_s(failures, error.retry_delay_s))
+            else:
+                return counts
 
-    def _store_by(self, client: Client, files: list[dict[str, Any]], codebase_by_row: bool) -> Counter[str]:
+    def _store_by(
+        self, client: Client, files: list[dict[str, Any]], codebase_by_row: bool, counts: Counter[str]
+    ) -> None:
         """Send all; a stream is of one codebase. What is no id of one fails its own rows, where rows name theirs."""
-        counts: Counter[str] = Counter()
         by_codebase: dict[str, list[dict[str, Any]]] = {}
         for file in files:
             by_codebase.setdefault(file["codebase_id"], []).append(file)
@@ -201,7 +213,6 @@ class Store:
                 self._failure = f"{those[0]['path']}: {error}"
                 continue
             self._send(client, codebase_id, those, counts)
-        return counts
 
     def _send(self, client: Client, codebase_id: str, files: list[dict[str, Any]], counts: Counter[str]) -> None:
         failed: set[str] = set()
