@@ -139,16 +139,25 @@ def plan(
 
 def _of_folder(root: Path, codebase_id: str, size: int, max_chars: int) -> Iterator[Partition]:
     tree = find_files(root)
-    for start in range(0, len(tree.paths), size):
-        paths = tree.paths[start : start + size]
-        states = [(tree.folder / path).stat() for path in paths]
-        yield Partition(
-            str(tree.folder),
-            codebase_id,
-            tuple(f"{state.st_size}:{state.st_mtime_ns}" for state in states),
-            tuple(paths),
-            max_chars=max_chars,
-        )
+    # What could not be looked at here is planned as well: reading it fails, and tells so.
+    paths = [*tree.paths, *(skipped.path for skipped in tree.skipped if skipped.reason == "unreadable")]
+    for start in range(0, len(paths), size):
+        states = dict(_states_of(tree.folder, paths[start : start + size]))
+        if states:
+            yield Partition(str(tree.folder), codebase_id, tuple(states.values()), tuple(states), max_chars=max_chars)
+
+
+def _states_of(folder: Path, paths: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Give each path with size and time, but for those that are gone since the walk."""
+    for path in paths:
+        try:
+            state = (folder / path).lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            yield path, "unreadable"
+        else:
+            yield path, f"{state.st_size}:{state.st_mtime_ns}"
 
 
 def _of_parquet(source: str, codebase_id: str, columns: Columns, max_chars: int) -> Iterator[Partition]:

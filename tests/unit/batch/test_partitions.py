@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from gateway.batch import partitions
 from gateway.batch.checkpoint import Checkpoint
 from gateway.batch.partitions import Columns, Partition, plan
 from gateway.client.errors import ClientError
-from gateway.client.files import SkippedFile
+from gateway.client.files import FileTree, SkippedFile, find_files
 
 
 @pytest.fixture
@@ -37,9 +38,9 @@ def parquet(tmp_path: Path) -> Path:
 
 def test_every_file_is_in_one_partition(tree: Path) -> None:
     """Of a size that was asked for; what is read is what is there."""
-    partitions = plan([str(tree)], "mine", columns=Columns(), files_per_partition=2)
-    assert [len(partition.paths) for partition in partitions] == [2, 2, 1]
-    files = [found for partition in partitions for found in partition.files()]
+    planned = plan([str(tree)], "mine", columns=Columns(), files_per_partition=2)
+    assert [len(partition.paths) for partition in planned] == [2, 2, 1]
+    files = [found for partition in planned for found in partition.files()]
     assert files == [("mine", f"{number}.py", (tree / f"{number}.py").read_bytes()) for number in range(5)]
 
 
@@ -61,6 +62,19 @@ def test_what_changes_is_another_partition_and_nothing_else_is(tree: Path) -> No
         partition.paths: partition.id for partition in plan([str(tree)], "m", columns=Columns(), files_per_partition=1)
     }
     assert {paths for paths in before if before[paths] != after[paths]} == {("3.py",)}
+
+
+def test_a_file_that_vanishes_while_it_is_planned_is_gone(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that vanished before; the others are planned."""
+
+    def walk_and_lose(root: Path) -> FileTree:
+        found = find_files(root)
+        (root / "3.py").unlink()
+        return found
+
+    monkeypatch.setattr(partitions, "find_files", walk_and_lose)
+    planned = plan([str(tree)], "m", columns=Columns(), files_per_partition=1)
+    assert [partition.paths for partition in planned] == [("0.py",), ("1.py",), ("2.py",), ("4.py",)]
 
 
 @pytest.mark.parametrize("place", ["{}", "file://{}"])

@@ -81,6 +81,19 @@ def test_what_cannot_be_read_for_now_stays_as_it_is_stored(service: FakeService,
     assert service.paths("x") == ["a.py", "b.py"]
 
 
+def test_a_folder_that_could_not_be_listed_is_told(service: FakeService, run: Run, root: Path) -> None:
+    """Whoever planned does not know what is in it."""
+    (root / "sub").mkdir()
+    (root / "sub" / "b.py").write_text("def two():\n    return 2\n")
+    (root / "sub" / ".gitignore").write_text("x\n" * 70_000)
+    (report,) = run(root)
+    assert (report["files_failed"], report["chunks_embedded"]) == (1, 1)
+    assert report["failure"].startswith("sub/: unreadable on ")
+    (root / "sub" / ".gitignore").unlink()
+    run(root)
+    assert service.paths("x") == ["a.py", "sub/b.py"]
+
+
 @pytest.mark.parametrize(
     "now", [b"import os\nimport sys\n", b"", b"\0\1", b"# caf\xe9\n", b"one = 1\n" * 125_001], ids=lambda now: now[:9]
 )
