@@ -25,7 +25,7 @@ class BatchReport:
         done_count: Done by this one.
         failed_count: With a chunk or a file that failed; the next run takes them again.
         counts: Chunks embedded, unchanged and failed, those that were cut at an encoder's limit (truncated), and files
-            skipped and failed, by this run; a file fails where it cannot be read.
+            skipped and failed, by this run; a file fails where it cannot be read, or is given twice and not alike.
         nodes: Partitions by the node that stored them.
         failure: What a chunk or a file failed by, of the last partition with one; empty where none did.
     """

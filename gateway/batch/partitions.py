@@ -78,7 +78,7 @@ class Partition:
         )
 
     def files(self) -> Iterator[tuple[str, str, bytes | SkippedFile]]:
-        """Read it: codebase, path and content of each file, or why the file is skipped."""
+        """Read it: codebase, path and content of each file or row in their order, or why it is skipped."""
         if self.columns is None:
             tree = FileTree(Path(self.place), list(self.paths))
             for path in self.paths:
@@ -126,7 +126,8 @@ def plan(
 
     Raises:
         FileNotFoundError: A source does not exist.
-        ClientError: A Parquet file lacks a column, or a URI is of nothing that is known.
+        ClientError: A Parquet file lacks a column, a URI is of nothing that is known, or two folders have different
+            files of one path. Of Parquet files only the rows of one group are compared, when they are read.
     """
     found: list[Partition] = []
     for source in sources:
@@ -134,7 +135,29 @@ def plan(
             found += _of_parquet(source, codebase_id, columns, max_chars)
         else:
             found += _of_folder(Path(source), codebase_id, files_per_partition, max_chars)
+    _check_folders(found)
     return found
+
+
+def _check_folders(partitions: Sequence[Partition]) -> None:
+    """Refuse two files of one path: whichever were stored last, the other's chunks would be deleted."""
+    folders: dict[str, str] = {}
+    for partition in partitions:
+        for path in partition.paths:
+            first, second = folders.setdefault(path, partition.place), partition.place
+            if first != second and _differ(*(read_source(FileTree(Path(folder)), path) for folder in (first, second))):
+                raise ClientError(
+                    f"{first}/{path} and {second}/{path} differ, and are one path in codebase "
+                    f"{partition.codebase_id!r}; index their folders into a codebase each",
+                    code=grpc.StatusCode.INVALID_ARGUMENT,
+                )
+
+
+def _differ(first: bytes | SkippedFile, second: bytes | SkippedFile) -> bool:
+    # One that cannot be read fails its partition.
+    return first != second and not any(
+        isinstance(one, SkippedFile) and one.reason == "unreadable" for one in (first, second)
+    )
 
 
 def _of_folder(root: Path, codebase_id: str, size: int, max_chars: int) -> Iterator[Partition]:

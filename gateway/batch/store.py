@@ -47,7 +47,8 @@ def _cut(partition: Partition) -> dict[str, Any]:
     files: dict[tuple[str, str], dict[str, Any]] = {}
     skipped_count = 0
     failures: list[str] = []
-    for codebase_id, path, source in partition.files():
+    refused: set[tuple[str, str]] = set()
+    for number, (codebase_id, path, source) in enumerate(partition.files()):
         if isinstance(source, SkippedFile) and source.reason == "unreadable":
             # On this node, at this moment: what is stored of it may be all there is.
             failures.append(f"{path}: unreadable on {platform.node()}")
@@ -61,16 +62,20 @@ def _cut(partition: Partition) -> dict[str, Any]:
             messages = chunk_messages(path, source, file_sha256, max_chars=partition.max_chars)
             chunks = [message.SerializeToString() for message in messages]
             kept_sha256 = file_sha256 if chunks else b""
-        if chunks or _may_be_stored(path):
-            files[codebase_id, path] = {
-                "codebase_id": codebase_id,
-                "path": path,
-                "kept_sha256": kept_sha256,
-                "chunks": chunks,
-            }
+        if not chunks and not _may_be_stored(path):
+            continue
+        file = {"codebase_id": codebase_id, "path": path, "kept_sha256": kept_sha256, "chunks": chunks, "row": number}
+        first = files.setdefault((codebase_id, path), file)
+        if first["kept_sha256"] != kept_sha256 and (codebase_id, path) not in refused:
+            # The one would delete the other. Which of them is meant, nobody knows here.
+            refused.add((codebase_id, path))
+            failures.append(
+                f"{path}: rows {first['row']} and {number} of row group {partition.row_group} of {partition.place} "
+                f"differ, and are one path in codebase {codebase_id!r}; a column may name the codebase of each"
+            )
     return {
         "id": partition.id,
-        "files": list(files.values()),
+        "files": [file for key, file in files.items() if key not in refused],
         "skipped_count": skipped_count,
         "failures": failures,
         "codebase_by_row": partition.columns is not None and partition.columns.codebase is not None,

@@ -64,6 +64,17 @@ def test_what_changes_is_another_partition_and_nothing_else_is(tree: Path) -> No
     assert {paths for paths in before if before[paths] != after[paths]} == {("3.py",)}
 
 
+def test_two_folders_that_have_a_path_are_refused(tree: Path, tmp_path: Path) -> None:
+    """The one would delete the other. Files that are alike do no harm."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "1.py").write_bytes((tree / "1.py").read_bytes())
+    assert len(plan([str(tree), str(other), str(tree)], "mine", columns=Columns())) == 3
+    (other / "1.py").write_text("def f_1():\n    return 2\n", encoding="utf-8")
+    with pytest.raises(ClientError, match=f"^{tree}/1.py and {other}/1.py differ, and are one path in codebase 'mine'"):
+        plan([str(tree), str(other)], "mine", columns=Columns())
+
+
 def test_a_file_that_vanishes_while_it_is_planned_is_gone(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As one that vanished before; the others are planned."""
 

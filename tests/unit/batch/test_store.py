@@ -143,6 +143,19 @@ def test_a_row_that_cannot_be_indexed_is_skipped_alone(service: FakeService, run
         assert run(path) == []
 
 
+def test_a_path_that_two_rows_have_is_refused(service: FakeService, run: Run, tmp_path: Path) -> None:
+    """Such as the README.md of two repositories: the one would delete the other. Rows that are alike are one file."""
+    path = tmp_path / "rows.parquet"
+    rows = [("a.py", "x", ONE), ("b.py", "x", ONE), ("a.py", "y", "def a():\n    return 2\n"), ("b.py", "x", ONE)]
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    pq.write_table(pa.table(columns, names=["path", "repo", "content"]), path)
+    (report,) = run(path)
+    assert (report["refusal"], report["files_failed"], service.paths("x")) == ("", 1, ["b.py"])
+    assert report["failure"].startswith(f"a.py: rows 0 and 2 of row group 0 of {path} differ, ")
+    (report,) = run(path, Columns(codebase="repo"))
+    assert (report["files_failed"], service.paths("x"), service.paths("y")) == (0, ["a.py", "b.py"], ["a.py"])
+
+
 def _unchecked(values: list[bytes], kind: pa.DataType) -> pa.Array:
     """An array of text whose bytes nobody has looked at."""
     array = pa.array(values, pa.binary())
