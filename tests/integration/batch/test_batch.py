@@ -212,6 +212,21 @@ def test_a_row_of_no_codebase_or_path_fails_alone(job: Job, client: Client, tmp_
     assert client.get_codebase("batch-rows").chunk_count == 4
 
 
+def test_what_cannot_be_read_fails_the_job_and_nothing_else(job: Job, tree: Path, client: Client) -> None:
+    """A folder whose `.gitignore` is too large cannot be listed; what is beside it is stored and done."""
+    (tree / "sub").mkdir()
+    (tree / "sub" / ".gitignore").write_text("x\n" * 70_000)
+    process = job.start(str(tree), "--codebase", "batch-unreadable")
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    report = json.loads(output.splitlines()[-1])
+    assert (report["failed_count"], report["counts"]["files_failed"]) == (1, 1)
+    assert report["done_count"] == report["partition_count"] - 1
+    assert re.search(r"^error: 1 files failed, such as sub/: unreadable on ", errors, re.MULTILINE)
+    sources = {path.name: path.read_text(encoding="utf-8") for path in tree.glob("*.py")}
+    assert client.get_codebase("batch-unreadable").chunk_count == chunk_count(sources)
+
+
 def test_a_cluster_that_does_not_start_says_why(tmp_path: Path) -> None:
     """Else a busy machine fails every test here, and nobody learns by what."""
     program = tmp_path / "no_nodes.py"
