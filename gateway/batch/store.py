@@ -235,7 +235,11 @@ class Store:
                 counts["embedded"] += 1
         # What other versions of a file left goes once the new one is there in full, if there is anything to find in it.
         selectors = [
-            index_pb.DeleteChunksRequest.FileSelector(path=file["path"], keep_file_sha256=file["kept_sha256"])
+            index_pb.DeleteChunksRequest.FileSelector(
+                path=file["path"],
+                keep_file_sha256=file["kept_sha256"],
+                keep_file_chunk_count=len(file["chunks"]),
+            )
             for file in files
             if file["path"] not in failed
         ]

@@ -12,6 +12,8 @@ from client.fake_service import FakeService, serving
 from gateway.batch.checkpoint import Checkpoint
 from gateway.batch.partitions import Columns, plan
 from gateway.batch.store import Store, read
+from gateway.client.client import Client
+from gateway.client.indexer import index_tree
 
 ONE = "def one():\n    return 1\n"
 
@@ -106,6 +108,18 @@ def test_nothing_is_found_in_a_file_that_has_nothing_to_find(
     (report,) = run(root)
     assert (report["files_failed"], report["chunks_failed"], contents(service)) == (0, 0, [])
     assert run(root) == []
+
+
+def test_of_another_cut_of_the_same_file_nothing_is_left(
+    service: FakeService, endpoint: str, run: Run, root: Path
+) -> None:
+    """As `duovec index --max-chars` makes it: the rest of it would be found beside the new chunks for ever."""
+    (root / "a.py").write_text("def f():\n" + "".join(f"    call_{n}()\n" for n in range(100)))
+    with Client(endpoint) as client:
+        index_tree(client, root, "x", max_chars=500)
+    assert len(contents(service)) > 1
+    run(root)
+    assert [chunk.file_chunk_count for chunk in service.stored["x"].values()] == [1]
 
 
 def test_a_file_that_failed_keeps_its_old_version(service: FakeService, run: Run, root: Path) -> None:
