@@ -144,8 +144,17 @@ class RunFolder:
             raise _damaged(card, exc, f"delete {self.data}, it is mined again") from exc
 
     def delete(self) -> None:
-        """Begin anew."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Begin anew.
+
+        What was made of the data goes before the data, whose card says that it must: where this is broken off, the next
+        attempt sees that there is something left to delete.
+
+        Raises:
+            OSError: Something cannot be deleted; a folder that is not there need not be.
+        """
+        for path in (self.output, self.data, self.path):
+            if path.exists():
+                shutil.rmtree(path)
 
     def progress(self, stage: str) -> Progress:
         """How far a stage is, by its files; of a publication the command itself tells the row."""

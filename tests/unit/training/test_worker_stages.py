@@ -1,7 +1,9 @@
 """A run's folder: whose it is, what it says of its result."""
 
+import errno
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -37,6 +39,21 @@ RUN = QueuedRun(
 
 def folder_of(run: QueuedRun, work_dir: Path) -> RunFolder:
     return RunFolder(WorkerSettings("", work_dir), run)
+
+
+def mined_folder(work_dir: Path) -> RunFolder:
+    """The folder of RUN with data of a codebase that is called `deleted`."""
+    folder = folder_of(RUN, work_dir)
+    folder.prepare()
+    folder.data.mkdir()
+    (folder.data / "card.json").write_text('{"sources": [{"name": "deleted"}]}', encoding="utf-8")
+    return folder
+
+
+def worker_on(queue: "_Queue", work_dir: Path) -> Worker:
+    worker = Worker(WorkerSettings("", work_dir), name="one", lease_s=60, poll_s=1)
+    worker._queue = queue  # type: ignore[assignment]
+    return worker
 
 
 @pytest.mark.parametrize(
@@ -86,6 +103,31 @@ def test_who_looks_after_a_run_loads_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+async def test_code_that_was_deleted_is_not_trained_on_where_its_data_set_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run ends, and not by its recipe; what is left says to the next attempt that it is to be deleted first."""
+    folder = mined_folder(tmp_path)
+    folder.result.mkdir(parents=True)
+    remove = shutil.rmtree
+
+    def refuse(path: Path, ignore_errors: bool = False) -> None:
+        if path != folder.data:
+            remove(path)
+        elif not ignore_errors:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path / "train.parquet"))
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    outcome = await worker_on(_Queue(gone=["deleted"]), tmp_path)._outcome(RUN, folder)
+    assert outcome.state == "FAILED" and "train.parquet" in str(outcome.error)
+    assert not folder.output.exists()
+    assert folder.cited_codebases() == ["deleted"]
+    monkeypatch.undo()
+    folder.delete()
+    folder.delete()
+    assert not folder.path.exists()
+
+
 @pytest.mark.parametrize("content", ['{"sources": [{"na', "[]", '{"sources": [{}]}', '{"sources": 3}'])
 async def test_a_damaged_card_ends_the_run_and_not_the_worker(content: str, tmp_path: Path) -> None:
     """A power cut on another machine, or somebody's editor: the next run is none the worse for it."""
@@ -93,18 +135,22 @@ async def test_a_damaged_card_ends_the_run_and_not_the_worker(content: str, tmp_
     folder.prepare()
     folder.data.mkdir()
     (folder.data / "card.json").write_text(content, encoding="utf-8")
-    worker = Worker(WorkerSettings("", tmp_path), name="one", lease_s=60, poll_s=1)
-    worker._queue = _Queue()  # type: ignore[assignment]
-    outcome = await worker._outcome(RUN, folder)
+    outcome = await worker_on(_Queue(), tmp_path)._outcome(RUN, folder)
     assert (outcome.state, outcome.error_reason) == ("FAILED", "RUN_FOLDER_DAMAGED")
     assert "card.json is damaged: " in str(outcome.error) and f"delete {folder.data}" in str(outcome.error)
 
 
 class _Queue:
-    """A database in which nothing was deleted or published."""
+    """A database in which nothing was published, and nothing deleted but what it is told."""
+
+    def __init__(self, gone: Sequence[str] = ()) -> None:
+        self._gone = gone
 
     async def missing_codebases(self, codebase_ids: Sequence[str]) -> list[str]:
-        return []
+        return [one for one in codebase_ids if one in self._gone]
+
+    async def keep(self, run: QueuedRun, *_: object, timeout_s: float) -> bool:
+        return False
 
     async def has_open_publication(self, run: QueuedRun) -> bool:
         return False
