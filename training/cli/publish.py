@@ -13,7 +13,7 @@ from export.cli.output import steps
 from export.gate.settings import GateSettings
 from export.spec import EncoderSpec, load_builtin, load_pair, load_spec
 from training.errors import TrainingError
-from training.publication.unfinished import Unfinished
+from training.publication.unfinished import gateway_failure
 
 OWN = "own"
 
@@ -151,7 +151,7 @@ def publish(
         _show({"published": False, "verdict": exc.verdict}, as_json)
         raise
     except ClientError as exc:
-        raise Unfinished(f"{exc} [{exc.reason or exc.code.name}]; the same command goes on where it was") from exc
+        raise gateway_failure(exc) from exc
     _show(result, as_json)
     if as_json:
         return

@@ -2,11 +2,17 @@
 
 from pathlib import Path
 
+import grpc
+import pytest
 from typer.testing import CliRunner
 
 from export.spec import load_builtin
+from gateway.client.errors import ClientError
 from training.cli.main import app
 from training.cli.publish import describe_plan, opponents_of
+from training.publication.publish import Publisher
+
+CODE = grpc.StatusCode
 
 
 def test_a_repository_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -36,3 +42,42 @@ def test_own_is_the_spec_with_its_trained_adapters() -> None:
     assert opponents_of("own", {"text": spec}, {}) == {"text": (spec, None)}
     assert opponents_of("own", {"text": spec}, {"text": base}) == {"text": (spec.untrained, base)}
     assert opponents_of("other", {"text": spec}, {"text": base}) == {"text": (spec, Path("other"))}
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (ClientError("nobody", code=CODE.UNAVAILABLE), "UNFINISHED: nobody [UNAVAILABLE]"),
+        (ClientError("stops", code=CODE.CANCELLED), "UNFINISHED: stops [CANCELLED]"),
+        (ClientError("late", code=CODE.DEADLINE_EXCEEDED), "UNFINISHED: late [DEADLINE_EXCEEDED]"),
+        (ClientError("full", code=CODE.RESOURCE_EXHAUSTED, retry_delay_s=1.0), "UNFINISHED: full [RESOURCE_EXHAUSTED]"),
+        (
+            ClientError("3 chunks lack one", code=CODE.FAILED_PRECONDITION, reason="SPACE_NOT_READY"),
+            "UNFINISHED: 3 chunks lack one [SPACE_NOT_READY]",
+        ),
+        (ClientError("who?", code=CODE.UNAUTHENTICATED, reason="API_KEY_INVALID"), "API_KEY_INVALID: who?"),
+        (ClientError("not you", code=CODE.PERMISSION_DENIED, reason="ADMIN_REQUIRED"), "ADMIN_REQUIRED: not you"),
+        (ClientError("bad", code=CODE.INVALID_ARGUMENT, reason="INVALID_INPUT"), "INVALID_INPUT: bad"),
+        (ClientError("none", code=CODE.NOT_FOUND, reason="SPACE_NOT_FOUND"), "SPACE_NOT_FOUND: none"),
+        (ClientError("old", code=CODE.UNIMPLEMENTED), "UNIMPLEMENTED: old"),
+        (ClientError("its certificate", code=CODE.FAILED_PRECONDITION), "FAILED_PRECONDITION: its certificate"),
+        (ClientError("larger than max", code=CODE.RESOURCE_EXHAUSTED), "RESOURCE_EXHAUSTED: larger than max"),
+        (ClientError("a fault", code=CODE.INTERNAL, reason="INTERNAL"), "INTERNAL: a fault"),
+    ],
+    ids=lambda value: value.reason or value.code.name if isinstance(value, ClientError) else "",
+)
+def test_only_what_may_pass_is_unfinished(
+    failure: ClientError, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker repeats what is unfinished a hundred times: of a wrong key it would hear nothing else for 16 hours."""
+
+    def refuse(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(Publisher, "__init__", refuse)
+    words = ["publish", "--code", str(tmp_path), "--data", str(tmp_path), "--repository", str(tmp_path), "--dry-run"]
+    refused = CliRunner().invoke(app, words)
+    assert refused.exit_code == 1
+    error = refused.stderr[refused.stderr.index("error: ") :]
+    assert error.startswith(f"error: {told}")
+    assert error.endswith("goes on where it was\n") == told.startswith("UNFINISHED")
