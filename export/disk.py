@@ -8,7 +8,13 @@ from pathlib import Path
 
 from export.errors import ExportError
 
+FREE_SPACE = "free some space and run the command again"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def is_of_full_disk(error: Exception) -> bool:
+    """Whether a disk is full: by the error of the system, or by the line that it was turned into."""
+    return (isinstance(error, OSError) and error.errno in _FULL) or str(error).endswith(FREE_SPACE)
 
 
 @contextmanager
@@ -22,7 +28,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as exc:
         reason = exc.strerror or str(exc)
-        remedy = "; free some space and run the command again" if exc.errno in _FULL else ""
+        remedy = f"; {FREE_SPACE}" if is_of_full_disk(exc) else ""
         raise ExportError(f"cannot write {exc.filename or path}: {reason}{remedy}") from exc
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from export.disk import writing
+from export.disk import FREE_SPACE, writing
 from export.errors import ExportError
 
 _TORCH_WRITER = ("inline_container", "PytorchStreamWriter")
@@ -25,6 +25,4 @@ def saving(path: Path) -> Iterator[None]:
     except (SafetensorError, RuntimeError) as exc:
         if isinstance(exc, RuntimeError) and not any(one in str(exc) for one in _TORCH_WRITER):
             raise
-        raise ExportError(
-            f"cannot write {path}: {str(exc).splitlines()[0]}; free some space and run the command again"
-        ) from exc
+        raise ExportError(f"cannot write {path}: {str(exc).splitlines()[0]}; {FREE_SPACE}") from exc

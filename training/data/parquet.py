@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from export.disk import sync_folder
+from export.disk import FREE_SPACE, is_of_full_disk, sync_folder
 from training.data.unit import SPLITS, Example, Split
 from training.errors import TrainingError
 
@@ -79,8 +79,9 @@ def write_set(folder: Path, examples: Mapping[Split, Sequence[Example]], card: M
         shutil.rmtree(staged, ignore_errors=True)
         if old.exists() and not folder.exists():
             old.replace(folder)
+        remedy = f"; {FREE_SPACE}" if is_of_full_disk(exc) else ""
         raise TrainingError(
-            f"cannot write {exc.filename or folder}: {exc.strerror or exc}; the set that was there is as it was"
+            f"cannot write {exc.filename or folder}: {exc.strerror or exc}; the set that was there is as it was{remedy}"
         ) from exc
 
 

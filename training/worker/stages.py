@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from export.disk import replace_text, writing
+from export.errors import ExportError
 from export.source import LINEAGE_FILE
 from training.code_version import code_version
 from training.dataset import data_digest
@@ -84,8 +85,8 @@ class RunFolder:
         """Write the recipe, with the specs that it may name beside it.
 
         Raises:
-            TrainingError: The recipe is none.
-            ExportError: Its encoder is unknown.
+            TrainingError: RECIPE_INVALID, the recipe is none or its encoder unknown; or WORKER_CANNOT_PUBLISH.
+            ExportError, OSError: The disk refuses.
         """
         settings = self._settings
         if self._run.publish and (settings.endpoint is None or settings.triton_url is None):
@@ -97,9 +98,12 @@ class RunFolder:
             replace_text(self.path / IDENTITY_FILE, json.dumps(self._identity, indent=2) + "\n")
         for path in sorted(settings.specs.glob("*.toml")) if settings.specs else ():
             shutil.copyfile(path, self.recipe.parent / path.name)
-        text = effective_recipe(self._run.recipe, seed=self._run.seed, precision=self._run.precision)
-        self.recipe.write_text(text, encoding="utf-8")
-        load_recipe(self.recipe)
+        try:
+            text = effective_recipe(self._run.recipe, seed=self._run.seed, precision=self._run.precision)
+            self.recipe.write_text(text, encoding="utf-8")
+            load_recipe(self.recipe)
+        except (TrainingError, ExportError) as exc:
+            raise TrainingError(f"RECIPE_INVALID: {exc}") from exc
 
     def stages(self) -> list[Stage]:
         """What is to be done, in order."""

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from export.disk import is_of_full_disk
 from export.errors import ExportError
 from training.database import DatabaseAway
 from training.errors import TrainingError
@@ -43,7 +44,7 @@ class _Lost(Exception):
 
 
 class _Unfinished(Exception):
-    """Something was away that is needed: the run is tried again."""
+    """Something was away that is needed, or a disk full: the run is tried again."""
 
 
 class _StageFailed(Exception):
@@ -143,7 +144,8 @@ class Worker:
             _raise_if_unfinished(run, exc)
             outcome = _failed(run, exc)
         except (TrainingError, ExportError, OSError) as exc:
-            outcome = Outcome("FAILED", _reason_of(str(exc), "RECIPE_INVALID"), str(exc))
+            _raise_if_unfinished(run, exc)
+            outcome = Outcome("FAILED", _reason_of(str(exc), "WORKER_FAILED"), str(exc))
         if outcome.state == "SUCCEEDED":
             return outcome
         return await self._taken_back(run, folder, outcome)
@@ -234,7 +236,7 @@ class Worker:
         """How a run ends that did not succeed: nothing of it stays published, or the row says so."""
         try:
             await self._take_back(run, folder)
-        except _StageFailed as exc:
+        except (_StageFailed, OSError) as exc:
             _raise_if_unfinished(run, exc)
             before = f"{outcome.error}; and" if outcome.error else "cancelled, and"
             error = f"{before} what it published was not taken back: {exc}"
@@ -287,9 +289,9 @@ def _failed(run: QueuedRun, exc: _StageFailed) -> Outcome:
     return Outcome("FAILED", reason, str(exc), metrics=metrics)
 
 
-def _raise_if_unfinished(run: QueuedRun, exc: _StageFailed) -> None:
+def _raise_if_unfinished(run: QueuedRun, exc: Exception) -> None:
     """Have a run tried again that something from without broke off, as often as is sensible."""
-    if _reason_of(str(exc), "") == UNFINISHED and run.retry_count < MOST_RETRIES:
+    if run.retry_count < MOST_RETRIES and (_reason_of(str(exc), "") == UNFINISHED or is_of_full_disk(exc)):
         raise _Unfinished(str(exc)) from exc
 
 

@@ -74,9 +74,8 @@ def test_a_disk_that_refuses_leaves_the_old_set(tmp_path: Path, monkeypatch: pyt
         raise OSError(28, "No space left on device", "train.parquet")
 
     monkeypatch.setattr(pq, "write_table", refuse)
-    with pytest.raises(
-        TrainingError, match="cannot write train.parquet: No space left on device; the set that was there"
-    ):
+    told = "cannot write train.parquet: No space left on device; the set that was there is as it was; free some space"
+    with pytest.raises(TrainingError, match=told):
         write_set(output, empty, {"old": False}, "")  # type: ignore[arg-type]
     assert json.loads((output / "card.json").read_text()) == {"old": True}
     assert _names(tmp_path) == ["set"]

@@ -6,18 +6,24 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
+from export.disk import writing
+from export.errors import ExportError
 from training.errors import TrainingError
+from training.worker import stages
 from training.worker.child import Child
 from training.worker.queue import Progress, QueuedRun
-from training.worker.stages import RunFolder, WorkerSettings, run_folders
-from training.worker.worker import Worker
+from training.worker.stages import RunFolder, Stage, WorkerSettings, run_folders
+from training.worker.worker import MOST_RETRIES, Worker, _Unfinished
 
 RUN = QueuedRun(
     run_id=7,
@@ -138,6 +144,74 @@ async def test_a_damaged_card_ends_the_run_and_not_the_worker(content: str, tmp_
     outcome = await worker_on(_Queue(), tmp_path)._outcome(RUN, folder)
     assert (outcome.state, outcome.error_reason) == ("FAILED", "RUN_FOLDER_DAMAGED")
     assert "card.json is damaged: " in str(outcome.error) and f"delete {folder.data}" in str(outcome.error)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"recipe": "speed = 9"}, "unknown key speed"),
+        ({"recipe": "seed = "}, "not valid TOML"),
+        ({"recipe": "seed = ", "seed": 3}, "not valid TOML"),
+        ({"recipe": 'encoder = "nobody"\n[optimizer]\nlearning_rate = 0.1\n'}, "nobody"),
+    ],
+)
+async def test_a_recipe_that_does_not_do_ends_the_run(change: dict[str, Any], words: str, tmp_path: Path) -> None:
+    """Under a reason that tells who sent it that another one may do."""
+    run = replace(RUN, **change)
+    outcome = await worker_on(_Queue(), tmp_path)._outcome(run, folder_of(run, tmp_path))
+    assert (outcome.state, outcome.error_reason) == ("FAILED", "RECIPE_INVALID")
+    assert words in str(outcome.error)
+
+
+async def test_what_fails_the_worker_is_no_fault_of_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of runs is no folder, or its database refuses."""
+    (tmp_path / "file").touch()
+    below = tmp_path / "file"
+    outcome = await worker_on(_Queue(), below)._outcome(RUN, folder_of(RUN, below))
+    assert (outcome.state, outcome.error_reason) == ("FAILED", "WORKER_FAILED")
+    assert "Not a directory" in str(outcome.error)
+
+    async def refuse(self: _Queue, codebase_ids: Sequence[str]) -> list[str]:
+        raise TrainingError("the database refuses: permission denied")
+
+    monkeypatch.setattr(_Queue, "missing_codebases", refuse)
+    outcome = await worker_on(_Queue(), tmp_path)._outcome(RUN, folder_of(RUN, tmp_path))
+    assert (outcome.state, outcome.error_reason) == ("FAILED", "WORKER_FAILED")
+
+
+@pytest.mark.parametrize("where", ["worker", "stage"])
+async def test_a_run_whose_disk_is_full_is_tried_again(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its training goes on from the last checkpoint; one that was ended would begin anew. A hundred times, not more."""
+    full = OSError(errno.ENOSPC, "No space left on device", str(tmp_path))
+    if where == "worker":
+        monkeypatch.setattr(stages, "replace_text", Mock(side_effect=full))
+    else:
+        with pytest.raises(ExportError) as told, writing(tmp_path):
+            raise full
+        command = (sys.executable, "-c", f"import sys; sys.exit('error: ' + {str(told.value)!r})")
+        monkeypatch.setattr(RunFolder, "stages", lambda self: [Stage("train", command, done=False)])
+    worker, folder = worker_on(_Queue(), tmp_path), folder_of(RUN, tmp_path)
+    worker._held_until_s = time.monotonic() + 60
+    with pytest.raises(_Unfinished, match="No space left on device"):
+        await worker._outcome(replace(RUN, retry_count=MOST_RETRIES - 1), folder)
+    outcome = await worker._outcome(replace(RUN, retry_count=MOST_RETRIES), folder)
+    assert outcome.state == "FAILED" and "No space left on device" in str(outcome.error)
+    assert outcome.error_reason == {"worker": "WORKER_FAILED", "stage": "TRAIN_FAILED"}[where]
+
+
+async def test_what_cannot_be_taken_back_for_want_of_space_is_taken_back_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stage cannot write its log: the worker outlives it, and what is published is not forgotten."""
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(Worker, "_take_back", AsyncMock(side_effect=full))
+    worker, cancelled = worker_on(_Queue(), tmp_path), replace(RUN, cancel_requested=True)
+    with pytest.raises(_Unfinished, match="No space left on device"):
+        await worker._outcome(cancelled, folder_of(RUN, tmp_path))
+    outcome = await worker._outcome(replace(cancelled, retry_count=MOST_RETRIES), folder_of(RUN, tmp_path))
+    assert (outcome.state, outcome.error_reason) == ("FAILED", "NOT_TAKEN_BACK")
 
 
 class _Queue:
