@@ -169,11 +169,20 @@ def _digests(folder: Path) -> dict[str, str]:
 
 def _trained_from(folder: Path) -> dict[str, Any]:
     """What a checkpoint's own lineage says of its base, so that a version built of it still says whose child it is."""
+    path = folder / LINEAGE_FILE
     try:
-        lineage = json.loads((folder / LINEAGE_FILE).read_text(encoding="utf-8"))
-        return {"trained_from": lineage["base"]} if isinstance(lineage["base"], dict) else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}  # of another make
+        lineage = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except OSError as exc:
+        raise ExportError(f"cannot read {path}: {exc.strerror}") from exc
+    except ValueError as exc:
+        raise ExportError(
+            f"{path} is damaged ({exc}); copy it from the run again, or delete it: then nobody knows which base the "
+            "checkpoint was trained from"
+        ) from exc
+    base = lineage.get("base") if isinstance(lineage, dict) else None
+    return {"trained_from": base} if isinstance(base, dict) else {}  # of another make
 
 
 def _checked(spec: EncoderSpec, folder: Path, adapters_folder: Path | None, origin: Mapping[str, Any]) -> Checkpoint:

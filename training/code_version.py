@@ -6,7 +6,10 @@ from pathlib import Path
 
 
 def code_version(root: Path = Path(__file__).parents[1]) -> str:
-    """duovec's version, with the commit where it runs from a clone, and whether tracked files differ from it."""
+    """duovec's version, with the commit where it runs from a clone, and whether tracked files differ from it.
+
+    Where git does not tell, the commit is unknown, and this says so: it is not the release that runs.
+    """
     release = f"duovec {version('duovec')}"
     if not (root / ".git").exists():
         return release
@@ -14,7 +17,7 @@ def code_version(root: Path = Path(__file__).parents[1]) -> str:
         commit = _git(root, "rev-parse", "HEAD")
         changed = _git(root, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
-        return release
+        return f"{release}, commit unknown"
     return f"{release}, commit {commit}{', modified' if changed else ''}"
 
 

@@ -18,7 +18,7 @@ from torch import nn
 from export.adapters import Adapters, Array, LayerAdapter, save_adapters
 from export.disk import sync, sync_folder
 from export.peft_adapters import WEIGHTS_FILE
-from export.source import ADAPTERS_FILE, Checkpoint, sha256_of, task_folder
+from export.source import ADAPTERS_FILE, LINEAGE_FILE, Checkpoint, sha256_of, task_folder
 from export.spec import EncoderSpec
 from export.transformer import load_transformer
 from training.dataset import card_of
@@ -28,7 +28,6 @@ from training.saving import saving
 
 RESULT_FOLDER = "result"
 RECIPE_FILE = "recipe.toml"
-LINEAGE_FILE = "lineage.json"
 _BASE_FILES = {".json", ".safetensors", ".txt", ".model"}
 
 

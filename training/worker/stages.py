@@ -17,7 +17,7 @@ from typing import Any
 
 from export.disk import replace_text, writing
 from export.errors import ExportError
-from export.source import LINEAGE_FILE
+from export.source import LINEAGE_FILE, sha256_of
 from training.code_version import code_version
 from training.dataset import data_digest
 from training.errors import TrainingError
@@ -175,23 +175,29 @@ class RunFolder:
         return min(count, optimizer.max_steps) if optimizer.max_steps else count
 
     def lineage(self) -> dict[str, Any]:
-        """What is known by now of where the result comes from."""
+        """Where the result comes from, as far as it is known by now; `unknown` says what cannot be read, and why."""
         known: dict[str, Any] = {"code": code_version()}
+        unknown = []
+        for name, read in (("recipe_sha256", self._recipe_sha256), ("data_sha256", self._data_sha256)):
+            try:
+                if (found := read()) is not None:
+                    known[name] = found
+            except (TrainingError, OSError) as exc:
+                unknown.append(f"{name}: {exc}")
+        return {**known, "unknown": "; ".join(unknown)} if unknown else known
+
+    def _recipe_sha256(self) -> str | None:
+        """Of what it was trained by, not of what lies beside it."""
         trained = self.result / LINEAGE_FILE
         if trained.is_file():
-            known["recipe_sha256"] = _recipe_of(trained)
-        elif self.recipe.is_file():
-            known["recipe_sha256"] = load_recipe(self.recipe)[2]
-        if (self.data / "card.json").is_file():
-            known["data_sha256"] = data_digest(self.data)
-        return known
+            try:
+                return str(json.loads(trained.read_bytes())["recipe_sha256"])
+            except (ValueError, KeyError, TypeError) as exc:
+                raise _damaged(trained, exc, f"delete {self.result}, it is written again") from exc
+        return sha256_of(self.recipe) if self.recipe.is_file() else None
 
-
-def _recipe_of(lineage: Path) -> str:
-    try:
-        return str(json.loads(lineage.read_bytes())["recipe_sha256"])
-    except (ValueError, KeyError, TypeError) as exc:
-        raise _damaged(lineage, exc, f"delete {lineage.parent}, it is written again") from exc
+    def _data_sha256(self) -> str | None:
+        return data_digest(self.data) if (self.data / "card.json").is_file() else None
 
 
 def _damaged(path: Path, exc: Exception, remedy: str) -> TrainingError:

@@ -131,7 +131,7 @@ class Worker:
         except _Lost as exc:
             self._say(f"run {run.run_id}: {exc}; it is left alone")
             return
-        if await self._while_held(lambda: self._queue.end(run, outcome, _known(folder))):
+        if await self._while_held(lambda: self._queue.end(run, outcome, folder.lineage())):
             self._say(f"run {run.run_id}: {outcome.state}{f' {outcome.error}' if outcome.error else ''}")
         await self._delete_old_folders(run)
 
@@ -306,10 +306,3 @@ def _verdict_in(output: str) -> dict[str, Any] | None:
 def _reason_of(error: str, otherwise: str) -> str:
     found = _REASON.match(error)
     return found[1] if found else otherwise
-
-
-def _known(folder: RunFolder) -> dict[str, Any]:
-    try:
-        return folder.lineage()
-    except (TrainingError, ExportError, OSError):
-        return {}

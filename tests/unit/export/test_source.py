@@ -177,6 +177,37 @@ def test_damaged_checkpoint_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("content", [b'{"base": {"fold', b"\xff\xfe"])
+def test_a_damaged_lineage_is_refused(content: bytes, text_spec: EncoderSpec, copied: Path) -> None:
+    """Taken for a foreign one, its version would not say what it was trained from, and nobody would have been told."""
+    (copied / "lineage.json").write_bytes(content)
+    with pytest.raises(ExportError, match=r"lineage\.json is damaged .*; copy it from the run again, or delete it"):
+        open_checkpoint(text_spec, copied)
+    (copied / "lineage.json").unlink()
+    (copied / "lineage.json").mkdir()
+    with pytest.raises(ExportError, match=r"cannot read .*lineage\.json"):
+        open_checkpoint(text_spec, copied)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ('{"base": {"folder": "a"}, "rows": 3}', {"folder": "a"}),
+        ('{"base": "bert"}', None),
+        ("{}", None),
+        ("[]", None),
+        ("", None),
+    ],
+)
+def test_a_lineage_of_another_make_says_nothing(
+    content: str, found: object, text_spec: EncoderSpec, copied: Path
+) -> None:
+    """Others may name a file so; ours has the base as an object."""
+    if content:
+        (copied / "lineage.json").write_text(content, encoding="utf-8")
+    assert open_checkpoint(text_spec, copied).origin.get("trained_from") == found
+
+
 def test_sharded_checkpoint_needs_every_shard(qwen2_folder: Path, tmp_path: Path) -> None:
     """The index names the files; the one that is absent is named."""
     for name in ("config.json", "tokenizer.json"):

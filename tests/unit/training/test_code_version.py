@@ -3,6 +3,8 @@
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from training.code_version import code_version
 
 
@@ -24,3 +26,13 @@ def test_a_clone_that_was_edited_says_so(tmp_path: Path) -> None:
     assert code_version(tmp_path).endswith(f", commit {git(tmp_path, 'rev-parse', 'HEAD')}")
     (tmp_path / "code.py").write_text("a = 2\n")
     assert code_version(tmp_path).endswith(f", commit {git(tmp_path, 'rev-parse', 'HEAD')}, modified")
+
+
+def test_a_clone_that_git_does_not_read_is_no_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another's clone in a container, a damaged one, or no git at all: any commit may have run."""
+    (tmp_path / ".git").mkdir()
+    assert code_version(tmp_path).endswith(", commit unknown")
+    git(tmp_path, "init", "--quiet")
+    assert code_version(tmp_path).endswith(", commit unknown")  # there is none yet
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert code_version(tmp_path).endswith(", commit unknown")

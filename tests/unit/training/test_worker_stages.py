@@ -231,13 +231,20 @@ class _Queue:
 
 
 @pytest.mark.parametrize("content", ['{"recipe_sha', "[]", "{}"])
-def test_a_damaged_lineage_is_none(content: str, tmp_path: Path) -> None:
+def test_what_cannot_be_read_of_a_lineage_is_said_beside_what_can(content: str, tmp_path: Path) -> None:
     """What is known of a run is told when it ends, whatever its files look like."""
-    folder = folder_of(RUN, tmp_path)
+    folder = mined_folder(tmp_path)
     folder.result.mkdir(parents=True)
     (folder.result / "lineage.json").write_text(content, encoding="utf-8")
-    with pytest.raises(TrainingError, match=r"RUN_FOLDER_DAMAGED: .*lineage\.json is damaged"):
-        folder.lineage()
+    found = folder.lineage()
+    assert found.keys() == {"code", "unknown"}
+    told, also = found["unknown"].split("; data_sha256: ")
+    assert told.startswith(f"recipe_sha256: RUN_FOLDER_DAMAGED: {folder.result / 'lineage.json'} is damaged: ")
+    assert also.startswith(f"{folder.data / 'train.parquet'} is missing")
+    shutil.rmtree(folder.result)
+    assert folder.lineage()["recipe_sha256"] == hashlib.sha256(RUN.recipe.encode()).hexdigest()
+    shutil.rmtree(folder.data)
+    assert folder.lineage().keys() == {"code", "recipe_sha256"}
 
 
 @pytest.mark.parametrize("content", ['{"step": 3, "lo\n', "[]\n", '"three"\n', '{"loss": 1.0}\n', "", "{"])
