@@ -64,6 +64,6 @@ def translate_failures(url: str) -> Iterator[None]:
     except _REFUSALS as exc:  # asyncpg's error for a value that does not encode is an InterfaceError, too
         raise TrainingError(f"the database {where} refuses: {exc}") from exc
     except _AWAY as exc:
-        raise DatabaseAway(f"{where}: {exc or type(exc).__name__}") from exc
+        raise DatabaseAway(f"{where}: {str(exc) or type(exc).__name__}") from exc
     except asyncpg.PostgresError as exc:
         raise TrainingError(f"the database {where} cannot do what it was asked for: {exc}") from exc

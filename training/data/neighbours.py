@@ -9,7 +9,7 @@ import numpy as np
 
 from training.data.drafts import Draft
 from training.data.negatives import MARGIN, Asked, PoolSource, embedded_pools
-from training.data.stored import QUERIES, connected
+from training.data.stored import QUERIES, snapshot
 
 if TYPE_CHECKING:
     from training.evaluation.encoding import TextEncoder
@@ -74,20 +74,20 @@ async def _neighbours(
 ) -> list[tuple[int, int]]:
     """(chunk, neighbour) pairs, nearest first."""
     found: list[tuple[int, int]] = []
-    async with connected(url) as connection:
-        space_key = await connection.fetchval(QUERIES["get_active_space"])
-        if space_key is None:
+    async with snapshot(url) as database:
+        active = await database.fetch(QUERIES["get_active_space"])
+        if not active:
             return found
-        index = await connection.fetchval(QUERIES["find_index"], space_key)
+        space_key = active[0]["space_key"]
+        index = await database.fetch(QUERIES["find_index"], space_key)
         done = 0
-        for codebase in await connection.fetch(QUERIES["list_codebases_of"], list(chunk_ids), space_key):
-            by_index = index is not None and codebase["vector_count"] > _EXACT_LIMIT
-            await connection.execute(QUERIES["ask_index" if by_index else "compare_all"])
-            statement = _STATEMENTS[index if by_index else "exact"]
+        for codebase in await database.fetch(QUERIES["list_codebases_of"], list(chunk_ids), space_key):
+            kind = index[0]["kind"] if index and codebase["vector_count"] > _EXACT_LIMIT else "exact"
+            await database.fetch(QUERIES["compare_all" if kind == "exact" else "ask_index"])
             for start in range(0, len(codebase["chunk_ids"]), _CHUNKS_A_QUERY):
                 asked = codebase["chunk_ids"][start : start + _CHUNKS_A_QUERY]
-                rows = await connection.fetch(
-                    statement,
+                rows = await database.fetch(
+                    _STATEMENTS[kind],
                     asked,
                     space_key,
                     codebase["codebase_key"],

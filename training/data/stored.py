@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -62,18 +62,18 @@ async def read_stored(
         TrainingError: The database cannot be read, or a codebase or the principal is not in it.
     """
     stored = StoredCode()
-    async with connected(url) as connection:
-        if principal is not None and await connection.fetchrow(QUERIES["become_caller"], principal) is None:
+    async with snapshot(url) as database:
+        if principal is not None and not await database.fetch(QUERIES["become_caller"], principal):
             raise TrainingError(f"--principal {principal}: no such principal; run: duovec principal list")
-        found = await connection.fetch(QUERIES["find_codebases"], list(codebases))
+        found = await database.fetch(QUERIES["find_codebases"], list(codebases))
         _require(codebases, [one["codebase_id"] for one in found], principal)
         chunks: dict[str, list[_Chunk]] = {}
         for one in found:
-            rows = await connection.fetch(QUERIES["list_chunks"], one["codebase_key"])
+            rows = await database.fetch(QUERIES["list_chunks"], one["codebase_key"])
             chunks[one["codebase_id"]] = [_Chunk(**row) for row in rows]
         # No request reads back what people searched for; which of it is taken is up to the query.
-        await connection.execute(QUERIES["become_system"])
-        judged = await connection.fetch(QUERIES["list_feedback"], [one["codebase_key"] for one in found], principal)
+        await database.fetch(QUERIES["become_system"])
+        judged = await database.fetch(QUERIES["list_feedback"], [one["codebase_key"] for one in found], principal)
     wanted = {row["chunk_id"] for row in judged}
     by_chunk: dict[int, str] = {}
     for codebase, own in chunks.items():
@@ -175,20 +175,47 @@ def _require(wanted: Sequence[str], found: Sequence[str], principal: str | None)
         raise TrainingError(f"the database holds no codebase{f' {reader}' if principal else ''}; run: duovec index")
 
 
+class Snapshot:
+    """One state of a database, which is read and not changed."""
+
+    def __init__(self, url: str, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+        """Args: url: For messages. connection: In a transaction."""
+        self._url = url
+        self._connection = connection
+
+    async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        """The rows that a statement gives.
+
+        Raises:
+            TrainingError: The database cannot be read.
+        """
+        with _reading(self._url):
+            return await self._connection.fetch(statement, *arguments)
+
+
 @asynccontextmanager
-async def connected(url: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
-    """A connection in one transaction that sees one state of the database, and changes nothing.
+async def snapshot(url: str) -> AsyncIterator[Snapshot]:
+    """Read in one transaction that sees one state of the database, and changes nothing.
 
     Raises:
-        TrainingError: The database cannot be read; the message names it without the password that is in the URL.
+        TrainingError: The database cannot be read; the message names it without the password that is in the URL. What
+            the caller does with the rows is no concern of this.
     """
+    with _reading(url):
+        connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S, command_timeout=_READ_TIMEOUT_S)
+    try:
+        with _reading(url):
+            await connection.transaction(isolation="repeatable_read", readonly=True).start()
+        yield Snapshot(url, connection)
+    finally:
+        with _reading(url):
+            await connection.close(timeout=CONNECT_TIMEOUT_S)  # and with it the transaction
+
+
+@contextmanager
+def _reading(url: str) -> Iterator[None]:
     try:
         with translate_failures(url):
-            connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S, command_timeout=_READ_TIMEOUT_S)
-            try:
-                async with connection.transaction(isolation="repeatable_read", readonly=True):
-                    yield connection
-            finally:
-                await connection.close(timeout=CONNECT_TIMEOUT_S)
+            yield
     except DatabaseAway as exc:
         raise TrainingError(f"cannot read {exc}; --database-url names the gateway's database") from exc
