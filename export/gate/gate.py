@@ -19,6 +19,7 @@ from export.deployment import TOKEN_BUDGET, buckets_up_to, plan_deployment
 from export.encoder import BuildOptions, effective_spec
 from export.errors import ExportError
 from export.gate import metrics
+from export.gate.checks import failures_of
 from export.gate.metrics import Cosines, cosines_of
 from export.gate.reference import Reference, Vectors, built_vectors
 from export.gate.report import (
@@ -33,7 +34,7 @@ from export.gate.rows import Batch, PublishedTokenizer, Row, RowMaker, pad
 from export.gate.samples import Pair, retrieval_pairs
 from export.gate.sessions import open_exported
 from export.gate.settings import GateSettings
-from export.gate.tolerances import failures_of, tolerance_of
+from export.gate.tolerances import tolerance_of
 from export.python_backend.host import OUTPUT, Session, group_by_length, padded_width
 from export.serving import Serving
 from export.source import Checkpoint

@@ -20,13 +20,14 @@ from export.deployment import TOKEN_BUDGET
 from export.encoder import BuildOptions, Encoder, build_encoder
 from export.errors import ExportError
 from export.gate import gate
+from export.gate.checks import failures_of
 from export.gate.gate import GateFailure, measure, run_gate
 from export.gate.reference import Reference
 from export.gate.report import GateReport, Quality
 from export.gate.rows import Row
 from export.gate.sessions import open_exported
 from export.gate.settings import GateSettings
-from export.gate.tolerances import TOLERANCES, failures_of
+from export.gate.tolerances import TOLERANCES
 from export.onnx_export import export_onnx
 from export.python_backend.host import EncoderHost, Limits, check_rows, open_session
 from export.repository import EncoderFolder

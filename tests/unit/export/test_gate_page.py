@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from export.gate.checks import checks_of, failures_of
 from export.gate.metrics import Cosines
 from export.gate.page import write_page
 from export.gate.report import (
@@ -19,9 +20,10 @@ from export.gate.report import (
     QueryResult,
     RetrievalResult,
     ShapeResult,
+    Tolerance,
 )
 from export.gate.table import gate_table
-from export.gate.tolerances import TOLERANCES, failures_of
+from export.gate.tolerances import TOLERANCES
 from export.serving import Precision
 
 
@@ -109,6 +111,31 @@ def test_page_needs_nothing_else_and_shows_every_figure(report: GateReport, tmp_
     assert "b" not in page.tags
     assert "Not run: 4096 tokens" in page.text
     assert report.failures[0] in page.text
+
+
+@pytest.mark.parametrize(
+    ("limit", "out"),
+    [
+        ({"min_cosine": 0.9999}, "cosine to fp32 torch, least of any row"),
+        ({"mean_cosine": 0.9999}, "cosine to fp32 torch, mean at the worst shape"),
+        ({"max_norm_error": 1e-8}, "deviation of a norm from 1"),
+        ({"max_batch_distance": 1e-6}, "cosine distance of a row alone and among 63 others"),
+        ({"min_overlap": 0.995}, "top-10 overlap over 200 queries"),
+        ({"max_mrr_loss": 0.001}, "MRR@10, reference → exported"),
+        ({"max_ndcg_loss": 0.001}, "nDCG@10, reference → exported"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_is_shown_as_out_is_what_decides(report: GateReport, limit: dict[str, float], out: str) -> None:
+    """A table all green under a verdict that refuses, or the other way round, would send people looking."""
+    loose = Tolerance(0.9, 0.9, 1e-2, 1e-2, 0.9, 0.1, 0.1)
+    fine = dataclasses.replace(report, tolerance=loose)
+    assert failures_of(fine) == ()
+    assert all(check.holds for check in checks_of(fine))
+    refused = dataclasses.replace(report, tolerance=dataclasses.replace(loose, **limit))
+    (check,) = [check for check in checks_of(refused) if not check.holds]
+    assert check.name == out
+    assert failures_of(refused) == check.faults != ()
 
 
 def test_boxes_stand_where_the_distances_are(report: GateReport, tmp_path: Path) -> None:
