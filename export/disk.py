@@ -49,14 +49,19 @@ def sync_folder(folder: Path) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all: readers see the old text or the new one.
+    """`replace_bytes` of a text in UTF-8."""
+    replace_bytes(path, text.encode())
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: readers see the old content or the new one.
 
     Raises:
         OSError: The disk refuses; the old file is as it was, and nothing is left beside it.
     """
     staged = path.with_name(f".{path.name}.new")
     try:
-        staged.write_text(text, encoding="utf-8")
+        staged.write_bytes(content)
         sync(staged)
         staged.replace(path)
     except OSError:

@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
+from export.disk import replace_text, sync
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _GIT_ID = re.compile(r"[0-9a-f]{40}")
 COMMIT = _GIT_ID
@@ -89,10 +91,12 @@ class HubCache:
 
     def record(self, revision: str, commit: str, files: Sequence[HubFile]) -> None:
         """Remember what a revision stands for and what its commit holds."""
-        listing = self.folder / "duovec" / f"{commit}.json"
-        _replace_text(listing, json.dumps([asdict(file) for file in files], indent=1))
+        texts = {self.folder / "duovec" / f"{commit}.json": json.dumps([asdict(file) for file in files], indent=1)}
         if not COMMIT.fullmatch(revision):
-            _replace_text(self.folder / "refs" / revision, commit)
+            texts[self.folder / "refs" / revision] = commit
+        for path, text in texts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_text(path, text)
 
     def listing(self, commit: str) -> list[HubFile] | None:
         """The files of a commit as `record` got them; None when it did not."""
@@ -114,11 +118,7 @@ class HubCache:
 
     def keep(self, file: HubFile) -> None:
         """Make the partial content of a file its blob; its digest was checked."""
-        descriptor = os.open(self.partial(file), os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(self.partial(file))
         self.partial(file).replace(self.blob(file))
 
     def link(self, commit: str, file: HubFile) -> None:
@@ -129,10 +129,3 @@ class HubCache:
         pointer.parent.mkdir(parents=True, exist_ok=True)
         pointer.unlink(missing_ok=True)  # what lay there was not checked
         pointer.symlink_to(os.path.relpath(self.blob(file), pointer.parent))
-
-
-def _replace_text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}.new")
-    staged.write_text(text, encoding="utf-8")
-    staged.replace(path)

@@ -11,7 +11,7 @@ import numpy as np
 from tritonclient.grpc.model_config_pb2 import TYPE_INT64, ModelConfig, ModelWarmup
 
 from export.deployment import Deployment
-from export.errors import ExportError
+from export.disk import replace_bytes, writing
 from export.serving import LENGTH_BUCKETS
 
 # A CPU spends seconds on a longer row of the full pair, and warms nothing by it that a shorter one does not.
@@ -67,11 +67,7 @@ def write_warmup_data(encoder_folder: Path, deployment: Deployment) -> None:
         return
     path = encoder_folder / "warmup" / _mask_file(deployment)
     data = np.ones(warmup_lengths(deployment)[0], dtype="<i8").tobytes()
-    try:
+    with writing(path):
         if not path.is_file() or path.read_bytes() != data:
             path.parent.mkdir(parents=True, exist_ok=True)
-            staged = path.with_name(f".{path.name}.new")
-            staged.write_bytes(data)
-            staged.replace(path)
-    except OSError as exc:
-        raise ExportError(f"cannot write {path}: {exc.strerror}") from exc
+            replace_bytes(path, data)
