@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from export.encoder import Encoder, build_encoder
+from export.python_backend.host import group_by_length
 from export.source import Checkpoint, open_checkpoint
 from export.spec import EncoderSpec, InputType
 from training.errors import TrainingError
@@ -76,7 +77,7 @@ class TextEncoder:
         if self._eos is not None:
             rows = [[*row, self._eos] for row in rows]
         vectors_ND = np.empty((len(rows), self.spec.dimension), np.float32)
-        groups = _by_length(rows)
+        groups = group_by_length(np.array([len(row) for row in rows], dtype=np.int64), _TOKENS_A_BATCH)
         done = 0
         # One thread a group: threads inside one product wait for each other wherever other work takes a core. A module
         # that chooses adapters holds the choice of the running batch, so its batches cannot run side by side; a GPU
@@ -97,7 +98,7 @@ class TextEncoder:
         return vectors_ND
 
     @torch.inference_mode()
-    def _forward(self, all_rows: list[list[int]], input_type: InputType, group: list[int]) -> Vectors:
+    def _forward(self, all_rows: list[list[int]], input_type: InputType, group: NDArray[np.intp]) -> Vectors:
         rows = [all_rows[number] for number in group]
         longest = max(len(row) for row in rows)
         ids_BS = torch.zeros(len(rows), longest, dtype=torch.int64)
@@ -113,16 +114,6 @@ class TextEncoder:
             vectors_BD = self._encoder(*inputs).float()
         unit_BD: Vectors = torch.nn.functional.normalize(vectors_BD).cpu().numpy()
         return unit_BD
-
-
-def _by_length(rows: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Numbers of the rows in groups of similar length, each of a bounded number of tokens with its padding."""
-    groups: list[list[int]] = []
-    for number in sorted(range(len(rows)), key=lambda number: len(rows[number])):
-        if not groups or (len(groups[-1]) + 1) * len(rows[number]) > _TOKENS_A_BATCH:
-            groups.append([])
-        groups[-1].append(number)
-    return groups
 
 
 def join(code_ND: Vectors, text_ND: Vectors, weight: float = 0.5) -> Vectors:

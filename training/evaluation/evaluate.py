@@ -1,9 +1,9 @@
 """A pair, its halves, its base and BM25, asked the same questions."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,25 +23,13 @@ from training.evaluation.metrics import (
     triplet_accuracy,
     uniformity,
 )
+from training.evaluation.opponent import Opponent
 from training.evaluation.questions import CONDITIONS, NAMED, Questions, ask, draw_rows
 
 PAIR, CODE, TEXT, BASE, LIVE, BM25 = "pair", "code encoder", "text encoder", "untrained base", "live space", "BM25"
 SPREAD = ("alignment", "uniformity", "triplet_accuracy")
 _WORST = 20
 OnStep = Callable[[str], None]
-
-
-class Live(Protocol):
-    """The space that is searched now."""
-
-    @property
-    def name(self) -> str:
-        """Its fingerprint; known once it has embedded."""
-
-    def embed(
-        self, texts: Sequence[str], input_type: Literal["query", "passage"], on_step: OnStep
-    ) -> Mapping[str, Vectors]:
-        """Vectors of norm 1 by role, in the order of the texts."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +108,7 @@ class Evaluation:
             ours = self.rankings[condition][PAIR].reciprocal()
             for system in self.systems[1:]:
                 theirs = self.rankings[condition][system].reciprocal()
-                for name, chosen_Q in self.slices(condition).items():
+                for name, chosen_Q in self.questions[condition].slices().items():
                     interval = paired_interval(ours[chosen_Q], theirs[chosen_Q])
                     before = float(theirs[chosen_Q].mean())
                     found.append(
@@ -151,20 +139,11 @@ class Evaluation:
             for number in np.argsort(-ranking.rank_Q, kind="stable")[:_WORST].tolist()
         ]
 
-    def slices(self, condition: str) -> dict[str, np.ndarray[Any, np.dtype[np.bool_]]]:
-        """Which queries belong to `all`, to each query style and to each language."""
-        rows = self.questions[condition].rows
-        chosen = {"all": np.ones(len(rows), dtype=bool)}
-        for kind in ("style", "language"):
-            values = np.array([getattr(row, kind) for row in rows])
-            chosen |= {f"{kind} {value}": values == value for value in sorted(set(values.tolist()))}
-        return chosen
-
     def _slices(self, condition: str, system: str) -> dict[str, dict[str, float]]:
         ranking = self.rankings[condition][system]
         return {
             name: {"queries": int(chosen_Q.sum()), **ranking.summary(chosen_Q)}
-            for name, chosen_Q in self.slices(condition).items()
+            for name, chosen_Q in self.questions[condition].slices().items()
         }
 
     def recall_curve(self, condition: str, system: str) -> list[float]:
@@ -183,7 +162,7 @@ class _Embedded:
 
 
 def evaluate(
-    request: EvaluationRequest, on_step: OnStep = lambda step: None, *, live: Live | None = None
+    request: EvaluationRequest, on_step: OnStep = lambda step: None, *, live: Opponent | None = None
 ) -> Evaluation:
     """Ask every system.
 
@@ -261,7 +240,7 @@ def _negatives(rows: Sequence[Row]) -> list[str]:
     return [row.negatives[0] for row in rows if row.negatives]
 
 
-def _ask_live(live: Live, questions: dict[str, Questions], named: Sequence[Row], on_step: OnStep) -> _Embedded:
+def _ask_live(live: Opponent, questions: dict[str, Questions], named: Sequence[Row], on_step: OnStep) -> _Embedded:
     def embed(texts: Sequence[str], kind: Literal["query", "passage"]) -> Vectors:
         halves = live.embed(texts, kind, on_step)
         return join(halves["code"], halves["text"])

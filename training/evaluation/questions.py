@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from training.dataset import Row
 from training.errors import TrainingError
@@ -12,6 +13,7 @@ from training.evaluation.metrics import Ints
 
 NAMED, BLANKED = "named", "blanked"
 CONDITIONS = (NAMED, BLANKED)
+WHOLE = "all"
 # Its queries are the words of the name: they are asked only where the name is blanked.
 _NAME_STYLE = "symbol"
 _LEAST = 2
@@ -30,6 +32,14 @@ class Questions:
     rows: tuple[Row, ...]
     passages: tuple[str, ...]
     right_Q: Ints
+
+    def slices(self) -> dict[str, NDArray[np.bool_]]:
+        """Which queries belong to `all`, to each query style and to each language."""
+        chosen = {WHOLE: np.ones(len(self.rows), dtype=bool)}
+        for kind in ("style", "language"):
+            values = np.array([getattr(row, kind) for row in self.rows])
+            chosen |= {f"{kind} {value}": values == value for value in sorted(set(values.tolist()))}
+        return chosen
 
 
 def draw_rows(rows: Sequence[Row], limit: int, seed: int) -> list[Row]:

@@ -1,18 +1,14 @@
 """Is the candidate better than what is live? The rule, and the table that shows why."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
-from training.dataset import Row
 from training.evaluation.bootstrap import paired_interval
-from training.evaluation.questions import BLANKED, CONDITIONS, NAMED
+from training.evaluation.questions import BLANKED, CONDITIONS, NAMED, WHOLE
 from training.publication.measure import CANDIDATE, LIVE, SYSTEMS, Measurement
 
 NOT_BETTER = "NOT_BETTER"
-WHOLE = "all"
 
 
 @dataclass(frozen=True)
@@ -102,7 +98,7 @@ def judge(measured: Measurement, limits: GateLimits) -> Verdict:
 def _compare(measured: Measurement, condition: str, limits: GateLimits) -> list[Comparison]:
     reciprocal = {name: one.reciprocal() for name, one in measured.rankings[condition].items()}
     found = []
-    for name, chosen_Q in _slices(measured.questions[condition].rows).items():
+    for name, chosen_Q in measured.questions[condition].slices().items():
         ours, theirs = reciprocal[CANDIDATE][chosen_Q], reciprocal[LIVE][chosen_Q]
         interval = paired_interval(ours, theirs)
         tolerance = max(limits.slice_tolerance, (interval.high - interval.low) / 2)
@@ -121,14 +117,6 @@ def _compare(measured: Measurement, condition: str, limits: GateLimits) -> list[
             )
         )
     return found
-
-
-def _slices(rows: Sequence[Row]) -> dict[str, np.ndarray[Any, np.dtype[np.bool_]]]:
-    chosen = {WHOLE: np.ones(len(rows), dtype=bool)}
-    for kind in ("style", "language"):
-        values = np.array([getattr(row, kind) for row in rows])
-        chosen |= {f"{kind} {value}": values == value for value in sorted(set(values.tolist()))}
-    return chosen
 
 
 def table_of(verdict: Mapping[str, Any]) -> str:

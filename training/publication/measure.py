@@ -6,7 +6,7 @@ Shapes: N texts, D dimension, Q queries.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from gateway.client.embedding import InputType
 from training.dataset import load_rows
 from training.errors import TrainingError
 from training.evaluation.metrics import Ints, Ranking, rank_scores, rank_vectors
+from training.evaluation.opponent import Opponent
 from training.evaluation.questions import CONDITIONS, Questions, ask, draw_rows
 
 if TYPE_CHECKING:
@@ -50,17 +51,6 @@ class Measurement:
     against: str
     questions: Mapping[str, Questions]
     rankings: Mapping[str, Mapping[str, Ranking]]
-
-
-class Opponent(Protocol):
-    """What the candidates are compared with, and what completes them to a pair."""
-
-    @property
-    def name(self) -> str:
-        """Fingerprint of the space, or what the baseline is called; known once it has embedded."""
-
-    def embed(self, texts: Sequence[str], input_type: InputType, on_step: OnStep) -> Mapping[str, Vectors]:
-        """Vectors of norm 1 by role, in the order of the texts."""
 
 
 class LiveSpace:

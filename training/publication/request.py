@@ -7,8 +7,9 @@ from typing import Any
 
 from export.gate.settings import GateSettings
 from training.errors import TrainingError
+from training.evaluation.opponent import Opponent
 from training.publication.gate import NOT_BETTER, GateLimits
-from training.publication.measure import Candidate, Opponent
+from training.publication.measure import Candidate
 
 
 class NotBetter(TrainingError):
