@@ -35,6 +35,11 @@ take 26 GB.
 """
 
 
+def input_names(*, takes_task: bool) -> tuple[str, ...]:
+    """Inputs of a graph, in order; `task_id` only for an encoder with task adapters."""
+    return ("input_ids", "attention_mask", "task_id") if takes_task else ("input_ids", "attention_mask")
+
+
 @dataclass(frozen=True)
 class Deployment:
     """How a version is deployed on Triton.
@@ -65,7 +70,7 @@ class Deployment:
     @property
     def input_names(self) -> tuple[str, ...]:
         """The graph's inputs, in order."""
-        return ("input_ids", "attention_mask", "task_id") if self.takes_task else ("input_ids", "attention_mask")
+        return input_names(takes_task=self.takes_task)
 
     def as_manifest(self) -> dict[str, Any]:
         """The value of `serving` in manifest.json."""

@@ -12,6 +12,7 @@ import onnx
 import onnx_ir
 import torch
 
+from export.deployment import input_names
 from export.encoder import Encoder
 from export.errors import ExportError
 from export.python_backend.host import OUTPUT
@@ -25,11 +26,6 @@ WEIGHTS_FILE = "model.onnx.data"
 EMBEDDED_BYTES = 1_800_000_000
 
 
-def input_names(spec: EncoderSpec) -> list[str]:
-    """Inputs of the graph, in order; `task_id` only for an encoder with task adapters."""
-    return ["input_ids", "attention_mask", *(["task_id"] if spec.tasks else [])]
-
-
 def export_onnx(encoder: Encoder, spec: EncoderSpec, folder: Path, *, opset: int = DEFAULT_OPSET) -> None:
     """Write `model.onnx` into a folder, with its weights in `model.onnx.data` when they are over 2 GB.
 
@@ -39,7 +35,6 @@ def export_onnx(encoder: Encoder, spec: EncoderSpec, folder: Path, *, opset: int
         ExportError: The exporter gives no graph, or the graph fails the ONNX checker.
         OSError: The disk refuses.
     """
-    names = input_names(spec)
     batch, length = 3, 17
     example = [torch.ones((batch, length), dtype=torch.int64), torch.ones((batch, length), dtype=torch.int64)]
     batch_dim = torch.export.Dim("batch")
@@ -54,7 +49,7 @@ def export_onnx(encoder: Encoder, spec: EncoderSpec, folder: Path, *, opset: int
             tuple(example),
             dynamo=True,
             opset_version=opset,
-            input_names=names,
+            input_names=list(input_names(takes_task=bool(spec.tasks))),
             output_names=[OUTPUT],
             dynamic_shapes=tuple(shapes),
             verbose=False,
@@ -67,13 +62,21 @@ def export_onnx(encoder: Encoder, spec: EncoderSpec, folder: Path, *, opset: int
             f"{spec.name}: the exporter gave opset {model.opset_imports.get('')}, not {opset}; use --opset "
             f"{DEFAULT_OPSET}"
         )
-    strip_metadata(model)
-    path = folder / MODEL_FILE
-    weight_bytes = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
-    onnx_ir.save(model, path, external_data=WEIGHTS_FILE if weight_bytes > EMBEDDED_BYTES else None)
+    save_graph(model, folder)
     del program, model
     gc.collect()
-    check_graph(path)
+    check_graph(folder / MODEL_FILE)
+
+
+def save_graph(model: onnx_ir.Model, folder: Path) -> None:
+    """Write `model.onnx` without a trace of this machine, its weights beside it where they are too many for one file.
+
+    Raises:
+        OSError: The disk refuses.
+    """
+    strip_metadata(model)
+    weight_bytes = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+    onnx_ir.save(model, folder / MODEL_FILE, external_data=WEIGHTS_FILE if weight_bytes > EMBEDDED_BYTES else None)
 
 
 def check_graph(path: Path) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from export.errors import ExportError
 from export.gate.rows import PublishedTokenizer, Row, pad
 from export.gate.samples import CALIBRATION_MODULES, module_source, real_functions
-from export.onnx_export import EMBEDDED_BYTES, MODEL_FILE, WEIGHTS_FILE, check_graph, strip_metadata
+from export.onnx_export import MODEL_FILE, WEIGHTS_FILE, check_graph, save_graph
 from export.spec import EncoderSpec
 
 CALIBRATION_ROWS = 300
@@ -86,11 +86,8 @@ def quantize_int8(folder: Path, feeds: Iterable[Mapping[str, NDArray[np.int64]]]
         )
     del model
     make_activations_unsigned(quantized.graph)
-    written = onnx_ir.from_proto(quantized)
-    strip_metadata(written)
-    weight_bytes = sum(value.const_value.nbytes for value in written.graph.initializers.values() if value.const_value)
     (folder / WEIGHTS_FILE).unlink(missing_ok=True)
-    onnx_ir.save(written, path, external_data=WEIGHTS_FILE if weight_bytes > EMBEDDED_BYTES else None)
+    save_graph(onnx_ir.from_proto(quantized), folder)
     check_graph(path)
 
 
