@@ -16,11 +16,6 @@ class Interval:
     low: float
     high: float
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the difference is beyond chance, one way or the other."""
-        return self.low > 0 or self.high < 0
-
 
 def paired_interval(ours_Q: NDArray[np.float64], theirs_Q: NDArray[np.float64], seed: int = 0) -> Interval:
     """Interval of mean(ours − theirs) over resampled queries (Efron and Tibshirani 1993, chapter 13)."""

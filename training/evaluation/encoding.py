@@ -116,8 +116,8 @@ class TextEncoder:
         return unit_BD
 
 
-def join(code_ND: Vectors, text_ND: Vectors, weight: float = 0.5) -> Vectors:
-    """The pair's vectors, as the gateway joins them: normalize([√w · code ; √(1−w) · text])."""
-    joined_ND = np.concatenate([np.sqrt(weight) * code_ND, np.sqrt(1.0 - weight) * text_ND], axis=1)
+def join(code_ND: Vectors, text_ND: Vectors) -> Vectors:
+    """The pair's vectors, as the gateway joins them where no query asks for other weights: normalize([code ; text])."""
+    joined_ND = np.concatenate([code_ND, text_ND], axis=1, dtype=np.float64)
     unit_ND: Vectors = (joined_ND / np.linalg.norm(joined_ND, axis=1, keepdims=True)).astype(np.float32)
     return unit_ND

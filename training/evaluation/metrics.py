@@ -23,12 +23,10 @@ class Ranking:
 
     Attributes:
         rank_Q: From 1; ties count half, as if they were broken at random.
-        right_Q: Score of the right passage.
         best_wrong_Q: The best-scored wrong passage, by number.
     """
 
     rank_Q: Floats
-    right_Q: Floats
     best_wrong_Q: Ints
 
     def reciprocal(self, at: int = 10) -> Floats:
@@ -63,7 +61,7 @@ def rank_scores(scores_QP: NDArray[np.floating[Any]], right_Q: Ints) -> Ranking:
     equal = (scores_QP == right[:, None]).sum(axis=1) - 1
     others_QP = scores_QP.copy()
     others_QP[rows, right_Q] = -np.inf
-    return Ranking(1.0 + above + equal / 2.0, right, others_QP.argmax(axis=1).astype(np.int64))
+    return Ranking(1.0 + above + equal / 2.0, others_QP.argmax(axis=1).astype(np.int64))
 
 
 def rank_vectors(queries_QD: NDArray[np.float32], passages_PD: NDArray[np.float32], right_Q: Ints) -> Ranking:
@@ -74,7 +72,6 @@ def rank_vectors(queries_QD: NDArray[np.float32], passages_PD: NDArray[np.float3
     ]
     return Ranking(
         np.concatenate([part.rank_Q for part in parts]),
-        np.concatenate([part.right_Q for part in parts]),
         np.concatenate([part.best_wrong_Q for part in parts]),
     )
 

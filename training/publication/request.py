@@ -35,7 +35,6 @@ class PublishRequest:
         baseline: What is compared with instead of the live space; None for the live space.
         bases: By role, the checkpoint that a candidate was trained from; the source of its spec where there is none.
         export_gate: How much the export's gate measures.
-        triton_timeout_s: How long Triton may take to load a version, seconds.
         rate: Chunks a second that are embedded again at most; 0 for as many as go.
         wait_s: How long to wait for the new space's vectors, seconds.
     """
@@ -50,6 +49,5 @@ class PublishRequest:
     baseline: Opponent | None = None
     bases: Mapping[str, Path] = field(default_factory=dict)
     export_gate: GateSettings = field(default_factory=GateSettings)
-    triton_timeout_s: float = 600.0
     rate: float = 0.0
     wait_s: float = 24 * 3600.0

@@ -89,9 +89,7 @@ class RunQueue:
         row = await self._fetch("has_queued_run")
         return row is not None and bool(row["found"])
 
-    async def keep(
-        self, run: QueuedRun, progress: Progress, lineage: Mapping[str, Any], *, timeout_s: float = _TIMEOUT_S
-    ) -> bool | None:
+    async def keep(self, run: QueuedRun, progress: Progress, *, timeout_s: float = _TIMEOUT_S) -> bool | None:
         """Prolong the lease; gives whether the run is to be cancelled, or None when it is another worker's.
 
         The lease counts from the moment the database is asked at the earliest: who relies on it measures from before
@@ -107,7 +105,6 @@ class RunQueue:
             progress.step_count,
             progress.loss,
             progress.tokens_per_s,
-            json.dumps(lineage),
             timeout_s=timeout_s,
         )
         return None if row is None else bool(row["cancel_requested"])

@@ -38,8 +38,7 @@ WHERE NOT EXISTS (
 -- Prolongs the lease of this attempt, with what is known by now; no row where it is another's.
 UPDATE training_runs
 SET lease_until = now() + $3::interval, stage = coalesce($4, stage), step = coalesce($5, step),
-    step_count = coalesce($6, step_count), loss = coalesce($7, loss), tokens_per_s = coalesce($8, tokens_per_s),
-    lineage = lineage || $9::text::jsonb
+    step_count = coalesce($6, step_count), loss = coalesce($7, loss), tokens_per_s = coalesce($8, tokens_per_s)
 WHERE run_id = $1 AND attempt = $2 AND state = 'RUNNING'
 RETURNING cancel_requested
 

@@ -206,7 +206,7 @@ class Worker:
         """Prolong the lease."""
         asked_s = time.monotonic()
         patience_s = self._lease_s / 4 if timeout_s is None else min(timeout_s, self._lease_s / 4)
-        cancelled = await self._queue.keep(run, progress, {}, timeout_s=patience_s)
+        cancelled = await self._queue.keep(run, progress, timeout_s=patience_s)
         if cancelled is None:
             raise _Lost("another worker has it")
         self._held_until_s = asked_s + self._lease_s

@@ -75,7 +75,7 @@ async def test_each_run_is_claimed_once_and_an_old_claim_writes_nothing(
     assert taken is not None
     assert (taken.run_id, taken.attempt) == (claimed[0], 2)
     before = replace(taken, attempt=1)
-    assert await old.keep(before, Progress("train", 1, 2, 3.0, 4.0), {"data_sha256": "x"}) is None
+    assert await old.keep(before, Progress("train", 1, 2, 3.0, 4.0)) is None
     assert not await old.give_back(before)
     assert not await old.end(before, Outcome("SUCCEEDED"), {})
     kept = await row(connection, taken.run_id)

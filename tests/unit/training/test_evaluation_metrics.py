@@ -100,7 +100,7 @@ def test_interval_covers_the_true_difference_as_often_as_it_says() -> None:
         covered += interval.low <= 0.1 <= interval.high
     assert 51 <= covered <= 60
     same = paired_interval(theirs, theirs)
-    assert (same.mean, same.low, same.high, same.excludes_zero) == (0.0, 0.0, 0.0, False)
+    assert (same.mean, same.low, same.high) == (0.0, 0.0, 0.0)
 
 
 def test_joined_cosine_is_the_mean_of_the_cosines() -> None:

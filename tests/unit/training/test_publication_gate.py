@@ -23,7 +23,7 @@ def measurement(
 
     def ranking(ranks: Sequence[float]) -> Ranking:
         rank_Q = np.array(ranks, dtype=np.float64)
-        return Ranking(rank_Q, np.zeros(len(ranks)), np.zeros(len(ranks), dtype=np.int64))
+        return Ranking(rank_Q, np.zeros(len(ranks), dtype=np.int64))
 
     rankings = {}
     for condition in CONDITIONS:
