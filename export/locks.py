@@ -1,4 +1,4 @@
-"""One exporter at a time, across processes: `flock` on a file that names its holder."""
+"""One process at a time that exports, or downloads into the hub's cache: `flock` on a file that names its holder."""
 
 import fcntl
 import os
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from export.disk import writing
 from export.errors import ExportError
 
 DEFAULT_WAIT_S = 600.0
@@ -22,17 +23,15 @@ def locked(
 
     Args:
         path: The file; it and its folder are made when missing.
-        wait_s: How long to wait for another exporter, seconds.
+        wait_s: How long to wait for another process, seconds.
         on_wait: Told once who holds it, when somebody does.
 
     Raises:
-        ExportError: The folder cannot be written, or another exporter still holds the lock after `wait_s`.
+        ExportError: The file cannot be made, or another process still holds the lock after `wait_s`.
     """
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as exc:
-        raise ExportError(f"cannot write to the model repository {path.parent}: {exc.strerror}") from exc
     try:
         _acquire(descriptor, path, wait_s, on_wait)
         os.ftruncate(descriptor, 0)
@@ -51,7 +50,7 @@ def _acquire(descriptor: int, path: Path, wait_s: float, on_wait: Callable[[str]
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             # The holder writes its name right after it got the lock: for a moment the file may be empty.
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another exporter"
+            holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
             if time.monotonic() >= deadline:
                 raise ExportError(
                     f"{holder} holds {path}; waited {wait_s:.0f} s: try again later, or wait longer with --wait"

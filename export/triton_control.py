@@ -83,6 +83,7 @@ class TritonControl:
 
         Raises:
             TritonUnreachable: None does.
+            TritonRefused: It answers with an error.
         """
         with self._translated("say that it is live", self._call_timeout_s):
             if not self._client.is_server_live(client_timeout=self._call_timeout_s):
@@ -107,6 +108,7 @@ class TritonControl:
         """Unload every version of a model; one that is not loaded is no error.
 
         Raises:
+            TritonRefused: It may not, or cannot.
             TritonUnreachable: Triton does not answer.
         """
         with self._translated(f"unload {model}", self._call_timeout_s):
@@ -116,6 +118,7 @@ class TritonControl:
         """Whether exactly this version answers requests.
 
         Raises:
+            TritonRefused: It answers with an error.
             TritonUnreachable: Triton does not answer.
         """
         with self._translated(f"say whether {model} version {version} is ready", self._call_timeout_s):

@@ -149,7 +149,11 @@ def card_of(folder: Path) -> dict[str, Any]:
 
 
 def _negative(rows: Sequence[Row], row: Row, number: int, draw: random.Random) -> str:
-    """The row's own negative of that number, else a passage of another package of the same language if there is one."""
+    """The row's own negative of that number, else another row's passage.
+
+    One of another package and the same language, which twenty draws find where they are not rare; else the first that
+    is not the row's own.
+    """
     if number < len(row.negatives):
         return row.negatives[number]
     other = row

@@ -25,7 +25,8 @@ class DataRecipe:
             fewer rows gives all it has. Empty for all rows as they are.
         rows_an_epoch: Cap on the rows, drawn by the recipe's seed; 0 for all.
         package_run: How many rows of one package come together in a batch, as each other's negatives; 1 mixes all.
-        hard_negatives: Mined negatives a row. A row with fewer is completed by passages of other packages.
+        hard_negatives: Mined negatives a row. A row with fewer is completed by passages of other rows, of another
+            package and the same language where a few draws find one.
         blank_names: Share of rows whose passage loses its own name, drawn by the seed.
         query_tokens: Queries are cut to this many tokens in training.
         passage_tokens: Passages are cut to this many tokens in training.

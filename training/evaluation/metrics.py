@@ -19,7 +19,7 @@ _CHUNK = 512  # queries scored at a time, so that 100,000 passages fit into memo
 
 @dataclass(frozen=True)
 class Ranking:
-    """Where every query's right passage came, and whether it beat the query's hard negatives.
+    """Where every query's right passage came, and which of the wrong ones was best.
 
     Attributes:
         rank_Q: From 1; ties count half, as if they were broken at random.

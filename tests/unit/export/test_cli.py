@@ -233,7 +233,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     blocked.write_text("not a folder", encoding="utf-8")
     code, _, stderr = run("publish", "--pair", "compact", "--repository", blocked)
     assert code == 1
-    assert stderr.startswith("error: cannot write to the model repository") and len(stderr.splitlines()) == 1
+    assert stderr.startswith(f"error: cannot write {blocked}/compact-") and len(stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,6 @@ def test_a_killed_holder_holds_nothing(tmp_path: Path, other: Any) -> None:
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     """A file where the repository should be."""
     (tmp_path / "file").write_text("")
-    expected = rf"cannot write to the model repository {tmp_path}/file/x: Not a directory"
+    expected = rf"cannot write {tmp_path}/file/x: Not a directory"
     with pytest.raises(ExportError, match=expected), locked(tmp_path / "file" / "x" / "lock"):
         pass
