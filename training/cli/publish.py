@@ -101,6 +101,7 @@ def publish(
         raise typer.BadParameter("publishing takes --triton-url and --database-url; --dry-run does without")
     from gateway.client.client import Client
     from gateway.client.errors import ClientError
+    from training.publication.candidacy import Candidacy
     from training.publication.gate import GateLimits
     from training.publication.ledger import Ledger
     from training.publication.measure import Baseline, Candidate
@@ -137,7 +138,7 @@ def publish(
             )
             client = stack.enter_context(Client(endpoint, api_key=api_key, timeout_s=300.0))
             if dry_run or triton_url is None or database_url is None:
-                result = Publisher(request, client, None, None, on_step).look()
+                result = Candidacy(request, client, on_step).look()
             else:
                 ledger = stack.enter_context(Ledger(database_url, claim))
                 triton = connect_triton(stack, triton_url, triton_timeout)

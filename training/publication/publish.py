@@ -6,7 +6,6 @@ and the space dropped; what was broken off is taken up by the same call, from th
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from typing import Any
 
 from duovec.v1 import space_service_pb2 as pb
@@ -15,14 +14,10 @@ from export.locks import DEFAULT_WAIT_S
 from export.triton_control import TritonControl
 from gateway.client.client import Client
 from gateway.client.errors import ClientError
-from training.code_version import code_version
-from training.dataset import data_digest
 from training.errors import TrainingError
-from training.publication.exporting import export_candidate, plan_export, served_version
-from training.publication.gate import judge
-from training.publication.ledger import STEPS, Ledger, Publication
-from training.publication.lineage import checkpoint_facts, require_held_out, require_same_base
-from training.publication.measure import LiveSpace, measure
+from training.publication.candidacy import Candidacy
+from training.publication.exporting import export_candidate, plan_export
+from training.publication.ledger import Ledger, Publication
 from training.publication.reembedding import Unfit, fill_space
 from training.publication.request import NotBetter, PublishRequest
 from training.publication.undoing import drop_built_space, roll_back_versions
@@ -37,8 +32,8 @@ class Publisher:
     Args:
         request: What to publish.
         client: Of the gateway, as an administrator.
-        ledger: The record, entered; None to change nothing.
-        triton: The Triton of the gateway; None to change nothing.
+        ledger: The record, entered.
+        triton: The Triton of the gateway.
         on_step: Told about each stage.
     """
 
@@ -46,8 +41,8 @@ class Publisher:
         self,
         request: PublishRequest,
         client: Client,
-        ledger: Ledger | None,
-        triton: TritonControl | None,
+        ledger: Ledger,
+        triton: TritonControl,
         on_step: OnStep = lambda step: None,
     ) -> None:
         self._request = request
@@ -55,40 +50,7 @@ class Publisher:
         self._ledger = ledger
         self._triton = triton
         self._on_step = on_step
-        self._facts = {role: checkpoint_facts(one) for role, one in request.candidates.items()}
-        self._data_sha256 = data_digest(request.data)
-
-    def look(self) -> dict[str, Any]:
-        """Measure, decide, and say what would be done; changes nothing.
-
-        Raises:
-            NotBetter: The gate refuses.
-            TrainingError, ExportError, ClientError: As `publish`.
-        """
-        # Against a checkpoint no gateway is needed, and the repository may serve other encoders, or none.
-        active = None if self._request.baseline else self._active()
-        self._check(active)
-        verdict = self._judge()
-        if not verdict["better"]:
-            raise NotBetter(verdict)
-        plan = None if active is None else self._plan(active)
-        return {"published": False, "verdict": verdict, "plan": plan, "lineage": self._lineage()}
-
-    def _plan(self, active: pb.Space) -> dict[str, Any]:
-        """What `publish` would do, or why it would refuse: who asks may only want the comparison."""
-        try:
-            exports = {
-                role: asdict(plan_export(self._request.repository, one, getattr(active, f"{role}_encoder").version))
-                for role, one in sorted(self._request.candidates.items())
-            }
-        except (TrainingError, ExportError) as exc:
-            return {"refused": str(exc)}
-        return {
-            "exports": exports,
-            "live_space": active.fingerprint,
-            "chunks": active.chunk_count,
-            "steps": list(STEPS),
-        }
+        self._candidacy = Candidacy(request, client, on_step)
 
     def publish(self) -> dict[str, Any]:
         """Take the missing steps, up to a space that is active.
@@ -103,14 +65,13 @@ class Publisher:
             ExportError: A checkpoint does not fit, or cannot be published; the live space is as before.
             ClientError: The gateway refuses; the same call goes on.
         """
-        assert self._ledger is not None  # noqa: S101
         self._ledger.take_turn(wait_s=self._request.wait_s if self._ledger.has_claim else 0.0)
-        active = self._active()
-        publication = self._ledger.find(self._inputs())
+        active = self._candidacy.active()
+        publication = self._ledger.find(self._candidacy.inputs())
         if publication is not None and publication.state == "SUCCEEDED":
             return self._published_before(publication, active)
-        self._check(active)
-        publication = self._ledger.begin(self._inputs(), self._lineage())
+        self._candidacy.check(active)
+        publication = self._ledger.begin(self._candidacy.inputs(), self._candidacy.lineage())
         self._pass_gate(publication, active)
         try:
             self._export(publication, active)
@@ -126,7 +87,6 @@ class Publisher:
 
     def withdraw(self) -> None:
         """Undo what a publication did that did not reach its end, if there is one; raises as `take_back`."""
-        assert self._ledger is not None  # noqa: S101
         self._ledger.take_turn(wait_s=self._request.wait_s)
         self.take_back()
 
@@ -138,9 +98,8 @@ class Publisher:
         Raises:
             TrainingError, ExportError, ClientError: What could not be done; the same call goes on.
         """
-        assert self._ledger is not None  # noqa: S101
-        found = publication or self._ledger.find(self._inputs())
-        active = self._active()
+        found = publication or self._ledger.find(self._candidacy.inputs())
+        active = self._candidacy.active()
         if found is None or found.steps.get("build_space", {}).get("space") == active.fingerprint:
             return
         drop_built_space(self._client, found, self._on_step)
@@ -149,65 +108,15 @@ class Publisher:
             self._ledger.record(found, "evaluate", found.steps["evaluate"])  # what came after it is undone
         self._ledger.end(found, "REFUSED", "taken back")
 
-    def _active(self) -> pb.Space:
-        for one in self._client.spaces.list().spaces:
-            if one.state == pb.SPACE_STATE_ACTIVE:
-                return one
-        raise TrainingError("the gateway has no active space")
-
-    def _check(self, active: pb.Space | None) -> None:
-        """Refuse what can be known before anything is measured."""
-        for role, candidate in self._request.candidates.items():
-            if not self._request.unseen_data:
-                require_held_out(self._facts[role], self._data_sha256, self._request.data)
-            if active is None:
-                continue
-            live = getattr(active, f"{role}_encoder").name
-            if candidate.spec.name != live:
-                raise TrainingError(
-                    f"the {role} encoder of the live space is {live}, the checkpoint is one of {candidate.spec.name}; "
-                    "train the encoder of the space"
-                )
-            require_same_base(self._facts[role], served_version(self._request.repository, live))
-
-    def _inputs(self) -> dict[str, Any]:
-        """What decides the publication: asked for with the same, it is the same one."""
-        request = self._request
-        return {
-            "checkpoints": self._facts,
-            "data_sha256": self._data_sha256,
-            "limits": asdict(request.limits),
-            "questions": [request.limit, request.seed],
-            "baseline": request.baseline.name if request.baseline else None,
-        }
-
-    def _lineage(self) -> dict[str, Any]:
-        return {"checkpoints": self._facts, "data_sha256": self._data_sha256, "code": code_version()}
-
-    def _judge(self) -> dict[str, Any]:
-        request = self._request
-        opponent = request.baseline or LiveSpace(self._client)
-        measured = measure(
-            request.candidates,
-            opponent,
-            request.data,
-            limit=request.limit,
-            seed=request.seed,
-            bases=request.bases,
-            on_step=self._on_step,
-        )
-        return judge(measured, request.limits).as_dict()
-
     def _pass_gate(self, publication: Publication, active: pb.Space) -> None:
         """The gate, unless it has spoken on this very opponent."""
-        assert self._ledger is not None  # noqa: S101
         self._ledger.report("evaluate")
         verdict = publication.steps.get("evaluate")
         opponent = self._request.baseline.name if self._request.baseline else active.fingerprint
         known = publication.steps.get("build_space", {}).get("space") == active.fingerprint
         if verdict is None or (verdict["against"] != opponent and not known):
             try:
-                verdict = self._judge()
+                verdict = self._candidacy.judge()
             except ExportError as exc:  # no checkpoint of the spec: asked for again, it is none again
                 self._ledger.end(publication, "REFUSED", str(exc))
                 raise
@@ -220,7 +129,6 @@ class Publisher:
             raise NotBetter(verdict)
 
     def _export(self, publication: Publication, active: pb.Space) -> None:
-        assert self._ledger is not None and self._triton is not None  # noqa: S101
         if "export" in publication.steps:
             return
         candidates = sorted(self._request.candidates.items())
@@ -247,7 +155,6 @@ class Publisher:
     @contextmanager
     def _undone_on_failure(self, publication: Publication, active: pb.Space) -> Iterator[None]:
         """Whatever ends it: serve the live versions again, of both encoders, or say in the error that they are not."""
-        assert self._ledger is not None  # noqa: S101
         try:
             yield
         except BaseException as exc:
@@ -261,7 +168,6 @@ class Publisher:
             raise
 
     def _build(self, publication: Publication) -> pb.Space:
-        assert self._ledger is not None  # noqa: S101
         if "build_space" in publication.steps:
             return self._client.spaces.get(publication.steps["build_space"]["space"])
         self._ledger.report("build_space")
@@ -280,7 +186,6 @@ class Publisher:
         return space
 
     def _fill(self, publication: Publication, fingerprint: str) -> None:
-        assert self._ledger is not None  # noqa: S101
         if "reembed" in publication.steps:
             return
         self._ledger.report("reembed")
@@ -289,19 +194,14 @@ class Publisher:
             fingerprint,
             rate=self._request.rate,
             wait_s=self._request.wait_s,
-            report=lambda done, count: self._report_filling(done, count),
+            report=lambda done, count: self._ledger.report("reembed", done, count),
             on_step=self._on_step,
         )
         self._ledger.record(publication, "reembed", found)
 
-    def _report_filling(self, done: int, count: int) -> None:
-        assert self._ledger is not None  # noqa: S101
-        self._ledger.report("reembed", done, count)
-
     def _activate(self, publication: Publication) -> None:
-        assert self._ledger is not None  # noqa: S101
         fingerprint = publication.steps["build_space"]["space"]
-        active = self._active().fingerprint
+        active = self._candidacy.active().fingerprint
         against = publication.steps["evaluate"]["against"]
         if active != fingerprint:
             if self._request.baseline is None and active != against:
@@ -329,7 +229,7 @@ class Publisher:
             "space": publication.steps["build_space"]["space"],
             "versions": publication.steps["export"]["versions"],
             "verdict": publication.steps["evaluate"],
-            "lineage": self._lineage(),
+            "lineage": self._candidacy.lineage(),
         }
 
 

@@ -34,9 +34,7 @@ def _was_built_by(publication: Publication, space: pb.Space) -> bool:
     return bool(versions) and all(getattr(space, f"{role}_encoder").version == one for role, one in versions.items())
 
 
-def roll_back_versions(
-    request: PublishRequest, active: pb.Space, triton: TritonControl | None, on_step: OnStep
-) -> None:
+def roll_back_versions(request: PublishRequest, active: pb.Space, triton: TritonControl, on_step: OnStep) -> None:
     """Serve the versions of the active space again where the candidates' are served.
 
     Raises:

@@ -36,6 +36,7 @@ from gateway.client.indexer import index_tree
 from gateway.local.stack import Stack, StackSettings
 from training.cli.main import app
 from training.code_version import code_version
+from training.publication import candidacy
 from training.publication import publish as publishing
 from training.publication.gate import GateLimits, judge
 from training.publication.unfinished import Unfinished
@@ -251,7 +252,7 @@ async def test_what_is_refused_when_it_goes_on_is_taken_back(
     )
     strict = GateLimits(min_gain=0.99)
     with monkeypatch.context() as patched:
-        patched.setattr(publishing, "judge", lambda measured, limits: judge(measured, strict))
+        patched.setattr(candidacy, "judge", lambda measured, limits: judge(measured, strict))
         refused = await command()
     assert refused.exit_code == 1
     assert "NOT_BETTER" in refused.stderr

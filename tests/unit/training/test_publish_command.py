@@ -10,7 +10,7 @@ from export.spec import load_builtin
 from gateway.client.errors import ClientError
 from training.cli.main import app
 from training.cli.publish import describe_plan, opponents_of
-from training.publication.publish import Publisher
+from training.publication.candidacy import Candidacy
 
 CODE = grpc.StatusCode
 
@@ -74,7 +74,7 @@ def test_only_what_may_pass_is_unfinished(
     def refuse(*_: object) -> None:
         raise failure
 
-    monkeypatch.setattr(Publisher, "__init__", refuse)
+    monkeypatch.setattr(Candidacy, "__init__", refuse)
     words = ["publish", "--code", str(tmp_path), "--data", str(tmp_path), "--repository", str(tmp_path), "--dry-run"]
     refused = CliRunner().invoke(app, words)
     assert refused.exit_code == 1
