@@ -50,8 +50,9 @@ def find_files(root: Path) -> FileTree:
     """Find the files below a root.
 
     `.gitignore` files are honoured as git does: nested ones, negation, and those above the root up to the folder
-    that holds `.git`. Links are never followed, so the walk neither loops nor leaves the root. A folder whose
-    `.gitignore` has more than 128 KiB counts as unreadable.
+    that holds `.git`, with its repository's `info/exclude`. `.git` is never taken, be it a folder or a file. Links are
+    never followed, so the walk neither loops nor leaves the root. A folder whose `.gitignore` has more than 128 KiB
+    counts as unreadable.
 
     Args:
         root: A folder, or one file, which is taken even if it is ignored, but not if it is no regular file.
@@ -117,7 +118,7 @@ def _is_reached(root: Path, path: Path, inside: dict[Path, list[IgnoreFile]]) ->
             is_folder = stat.S_ISDIR(here.lstat().st_mode)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        if (is_folder and part in NEVER_ENTERED) or is_ignored(here, inside[folder], is_folder=is_folder):
+        if _is_left_out(here, inside[folder], is_folder=is_folder):
             return None
         if here == path:
             return is_folder
@@ -126,6 +127,12 @@ def _is_reached(root: Path, path: Path, inside: dict[Path, list[IgnoreFile]]) ->
         if here not in inside:
             inside[here] = [*inside[folder], *read_ignore_file(here)]
     return True
+
+
+def _is_left_out(path: Path, ignores: list[IgnoreFile], *, is_folder: bool) -> bool:
+    # `.git` is a file in a linked work tree and in a submodule.
+    never = path.name in NEVER_ENTERED if is_folder else path.name == ".git"
+    return never or is_ignored(path, ignores, is_folder=is_folder)
 
 
 def _ignores_of(root: Path) -> list[IgnoreFile]:
@@ -152,7 +159,7 @@ def _walk(tree: FileTree, start: Path, above: list[IgnoreFile]) -> None:
         for entry in entries:
             path = Path(entry.path)
             is_folder = entry.is_dir(follow_symlinks=False)
-            if (is_folder and entry.name in NEVER_ENTERED) or is_ignored(path, ignores, is_folder=is_folder):
+            if _is_left_out(path, ignores, is_folder=is_folder):
                 continue
             if is_folder:
                 folders.append((path, ignores))

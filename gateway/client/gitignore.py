@@ -14,6 +14,9 @@ from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 MAX_IGNORE_BYTES = 128 * 1024
 """Of one `.gitignore`; the longest collections of templates have half of it, and compiling this much takes seconds."""
 
+# Of a file that names a folder of git's: more than any path has.
+_MAX_POINTER_BYTES = 16 * 1024
+
 # What pathspec makes of `*` inside a segment, and of `**` at the beginning and between segments.
 _STAR, _LEADING, _BETWEEN = "[^/]*", "^(?:.+/)?", "(?:/.+)?"
 _BRACKET = re.compile(r"\\.|(?P<bracket>\[\^?\]?[^]]*\])", re.DOTALL)
@@ -44,27 +47,38 @@ def read_ignore_file(folder: Path, file: Path | None = None) -> list[IgnoreFile]
     Raises:
         IgnoreFileTooLarge: It has more than `MAX_IGNORE_BYTES`.
     """
+    file = file or folder / ".gitignore"
+    data = _read(file, MAX_IGNORE_BYTES)
+    if data is None:
+        return []
+    if len(data) > MAX_IGNORE_BYTES:
+        raise IgnoreFileTooLarge(f"{file} has more than {MAX_IGNORE_BYTES} bytes")
+    # Git, too, passes over a byte order mark, as editors of Windows write it.
+    return [IgnoreFile(folder, GitIgnoreSpec(_patterns(data.decode("utf-8-sig", "replace"))))]
+
+
+def _read(file: Path, limit_bytes: int) -> bytes | None:
+    """Read a file up to one byte beyond a limit; None where there is no such regular file."""
     try:
         # Git follows no link here either; and a pipe or a device would be waited for, or read, for ever.
-        descriptor = os.open(file or folder / ".gitignore", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return []
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except (OSError, ValueError):  # A path that a file gave may hold a null character.
+        return None
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return []
+            return None
         with os.fdopen(descriptor, "rb", closefd=False) as opened:
-            data = opened.read(MAX_IGNORE_BYTES + 1)
+            return opened.read(limit_bytes + 1)
     except OSError:
-        return []
+        return None
     finally:
         os.close(descriptor)
-    if len(data) > MAX_IGNORE_BYTES:
-        raise IgnoreFileTooLarge(f"{file or folder / '.gitignore'} has more than {MAX_IGNORE_BYTES} bytes")
-    return [IgnoreFile(folder, GitIgnoreSpec(_patterns(data.decode("utf-8", "replace"))))]
 
 
 def ignores_above(root: Path) -> list[IgnoreFile]:
     """Read the `.gitignore` files above a root, outermost first; none outside a git work tree.
+
+    Before them comes `info/exclude` of the repository.
 
     Raises:
         IgnoreFileTooLarge: One has more than `MAX_IGNORE_BYTES`.
@@ -74,12 +88,26 @@ def ignores_above(root: Path) -> list[IgnoreFile]:
         if folder != root:
             above.append(folder)
         if (folder / ".git").exists():
-            exclude = folder / ".git" / "info" / "exclude"
             return [
-                *read_ignore_file(folder, exclude),
+                *read_ignore_file(folder, _repository(folder / ".git") / "info" / "exclude"),
                 *(found for up in reversed(above) for found in read_ignore_file(up)),
             ]
     return []
+
+
+def _repository(git: Path) -> Path:
+    """Give the folder of a repository; `.git` is a file that names it in a linked work tree and in a submodule."""
+    git = _named(git, b"gitdir: ") or git
+    # A linked work tree has a folder of its own, which names the one that all share.
+    return _named(git / "commondir", b"") or git
+
+
+def _named(pointer: Path, prefix: bytes) -> Path | None:
+    """Give the path that a file of git's holds after a prefix; None where it holds none."""
+    data = _read(pointer, _MAX_POINTER_BYTES)
+    if data is None or len(data) > _MAX_POINTER_BYTES or not data.startswith(prefix):
+        return None
+    return pointer.parent / os.fsdecode(data.removeprefix(prefix).rstrip(b"\r\n"))
 
 
 def is_ignored(path: Path, ignores: Sequence[IgnoreFile], *, is_folder: bool) -> bool:
@@ -141,8 +169,8 @@ def _linear_path(regex: str) -> str:
 
 
 def _patterns(text: str) -> Iterator[_LinearPattern]:
-    # Of lines that are the same, the last one counts.
-    lines = dict.fromkeys(reversed(text.splitlines()))
+    # To git nothing else ends a line. Of lines that are the same, the last one counts.
+    lines = dict.fromkeys(line.removesuffix("\r") for line in reversed(text.split("\n")))
     for line in reversed(lines):
         # Git passes over what is no pattern, such as a lone `!`.
         with contextlib.suppress(ValueError, re.error, RecursionError, OverflowError):

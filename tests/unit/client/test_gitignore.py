@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.client.files import SkippedFile, find_files
+from gateway.client.files import SkippedFile, find_changed, find_files
 from gateway.client.gitignore import MAX_IGNORE_BYTES, is_ignored, read_ignore_file
+from tests.git_repository import GitRepository
 
 _PARTS = ("a", "b", "*", "*", "?", "[ab]", "[!a]", "/", "**/", "/**/")
 # Two stars that share a segment with something else are one to git, and are read in other ways by pathspec.
@@ -27,7 +28,7 @@ print(len(find_files(Path(sys.argv[1])).paths))
 
 
 def ignored_by_git(root: Path, paths: list[str]) -> set[str]:
-    check = ["git", "-C", str(root), "check-ignore", "--no-index", "--stdin"]
+    check = ["git", "-c", "core.quotePath=false", "-C", str(root), "check-ignore", "--no-index", "--stdin"]
     result = subprocess.run(check, input="\n".join(paths), capture_output=True, text=True, check=False)
     assert result.returncode in {0, 1}, result.stderr
     return set(result.stdout.split("\n")) - {""}
@@ -57,6 +58,62 @@ def test_random_patterns_mean_what_they_mean_to_git(tmp_path: Path) -> None:
         assert {path for path in paths if ignored_by_us(tmp_path, path)} == expected, pattern
         found += len(expected)
     assert found > 100
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xef\xbb\xbf.env\n*.log\n",
+        b"*.log\n\xef\xbb\xbf.env\n",
+        ".env\u2028.log\n.e\x85nv\n.env\x0cb\n*.log\x1c.env".encode(),
+        b".env\r\n\r\n*.log\r\n",
+        b".env\r*.log\nb\\ \r\n",
+    ],
+    ids=["byte order mark", "mark in the middle", "what Unicode calls a line end", "CRLF", "CR"],
+)
+def test_lines_are_those_that_git_reads(tmp_path: Path, data: bytes) -> None:
+    """A first line that is lost may be the one that keeps secrets out."""
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    (tmp_path / ".gitignore").write_bytes(data)
+    paths = [".env", "a.log", ".e", "nv", "b ", "b", ".env\u2028.log"]
+    assert {path for path in paths if ignored_by_us(tmp_path, path)} == ignored_by_git(tmp_path, paths)
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_a_linked_work_tree_and_a_submodule_are_read_as_git_reads_them(tmp_path: Path) -> None:
+    """There `.git` is a file; it is none of the sources, and names the repository that excludes more."""
+    first = GitRepository(tmp_path / "first")
+    first.commit({"a.py": "a = 1\n", "src/b.py": "b = 2\n"})
+    first.git("worktree", "add", "--quiet", "../linked")
+    first.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(first.folder), "part")
+    exclude = first.folder / ".git" / "modules" / "part" / "info" / "exclude"
+    for place, excluded in ((first.folder / ".git" / "info" / "exclude", "secret.txt"), (exclude, "own.txt")):
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(f"{excluded}\n")
+    for folder in (first.folder, tmp_path / "linked", first.folder / "part"):
+        assert folder == first.folder or (folder / ".git").is_file()
+        for name in ("secret.txt", "own.txt", "src/secret.txt"):
+            (folder / name).write_text("key\n")
+        listed = ["git", "-C", str(folder), "ls-files", "--cached", "--others", "--exclude-standard"]
+        known = subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split()
+        ours = [path for path in find_files(folder).paths if not path.startswith("part/")]
+        assert sorted(ours) == sorted(path for path in known if path != "part")
+        below = [path.removeprefix("src/") for path in ours if path.startswith("src/")]
+        assert find_files(folder / "src").paths == below
+        assert find_changed(folder, [".git", "a.py"]).paths == ["a.py"]
+
+
+@pytest.mark.parametrize(
+    "pointer", [b"gitdir: away\0\n", b"gitdir: \n", b"gitdir: gone\n", b"gitdir: " + b"a" * 100_000, b"\xff\xfe", b""]
+)
+def test_a_git_file_that_names_no_repository_ends_the_work_tree(tmp_path: Path, pointer: bytes) -> None:
+    (tmp_path / ".gitignore").write_text("*.log\n")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / ".git").write_bytes(pointer)
+    (tmp_path / "sub" / "a.py").touch()
+    (tmp_path / "sub" / "b.log").touch()
+    assert find_files(tmp_path / "sub").paths == ["a.py"]
 
 
 @pytest.mark.parametrize(
