@@ -3,6 +3,8 @@
 import random
 
 _FIRST_S, _MOST_S = 0.2, 10.0
+_MOST_DOUBLINGS = 16
+"""More than lie between the two; without a bound the 1,025th failure in a row is more seconds than a float holds."""
 
 
 def backoff_s(attempt: int, asked_s: float | None) -> float:
@@ -17,4 +19,5 @@ def backoff_s(attempt: int, asked_s: float | None) -> float:
     """
     if asked_s is not None:
         return asked_s * random.uniform(1.0, 1.25)  # noqa: S311 - no secret
-    return float(min(_FIRST_S * 2 ** (attempt - 1), _MOST_S)) * random.uniform(0.5, 1.0)  # noqa: S311
+    delay_s = min(_FIRST_S * 2 ** min(attempt - 1, _MOST_DOUBLINGS), _MOST_S)
+    return delay_s * random.uniform(0.5, 1.0)  # noqa: S311

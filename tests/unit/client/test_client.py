@@ -130,6 +130,8 @@ def test_a_delay_that_was_asked_for_is_not_undercut() -> None:
     assert all(2.0 <= backoff_s(1, 2.0) <= 2.5 for _ in range(100))
     assert all(0.1 <= backoff_s(1, None) <= 0.2 for _ in range(100))
     assert backoff_s(50, None) <= 10.0
+    assert 5.0 <= backoff_s(1025, None) <= 10.0
+    assert 5.0 <= backoff_s(10**6, None) <= 10.0
 
 
 def test_a_request_that_is_too_large_is_told_what_to_do(service: FakeService, client: Client) -> None:
