@@ -1,6 +1,6 @@
 """Brings a codebase on the server into line with a source tree, sending only what changed."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import grpc
@@ -13,7 +13,11 @@ from gateway.client.index_run import IndexingFailed, IndexRun
 from gateway.client.report import IndexReport, Progress
 from gateway.client.stored_versions import StoredVersions
 
-__all__ = ["IndexingFailed", "index_files", "index_tree"]
+__all__ = ["IndexingFailed", "NothingToIndex", "index_files", "index_tree", "within"]
+
+
+class NothingToIndex(ClientError):
+    """The folder holds no file to index, while the codebase is not empty."""
 
 
 @dual_function
@@ -48,7 +52,7 @@ async def index_tree(
 
     Raises:
         IndexingFailed: The service cannot be reached, refuses the codebase, or stops answering (a ClientError); or the
-            folder holds nothing to index, while the codebase is not empty.
+            folder holds nothing to index, while the codebase is not empty (from NothingToIndex).
         FileNotFoundError: There is no such file or folder.
     """
     async with IndexRun(
@@ -65,7 +69,7 @@ async def index_tree(
         await run.load_stored()
         if is_folder and run.stored and not tree.paths:
             # Far more often a wrong path than a wish to empty the codebase.
-            raise ClientError(
+            raise NothingToIndex(
                 f"{root} holds no file to index, but codebase {codebase_id!r} is not empty; delete it instead",
                 code=grpc.StatusCode.FAILED_PRECONDITION,
             )
@@ -73,7 +77,7 @@ async def index_tree(
     return run.report
 
 
-async def index_files(run: IndexRun, tree: FileTree, *, gone: Iterable[str]) -> None:
+async def index_files(run: IndexRun, tree: FileTree, *, gone: Collection[str]) -> None:
     """Send the files of a tree, and delete what is stored and not among them.
 
     Args:
@@ -99,12 +103,23 @@ async def index_files(run: IndexRun, tree: FileTree, *, gone: Iterable[str]) -> 
     await run.drain()
     kept = set(tree.paths)
     kept.difference_update(unusable)
-    await run.remove(list(_lost((path for path in gone if path not in kept), unreadable)))
+    await run.remove(await run.offload(_lost, gone, kept, unreadable))
     await run.finish()
 
 
-def _lost(paths: Iterable[str], unreadable: list[str]) -> Iterator[str]:
+def _lost(gone: Collection[str], kept: set[str], unreadable: list[str]) -> list[str]:
     """Of paths those that are gone: what could not be looked at is not taken for gone."""
-    for path in paths:
-        if not any(path == lost or (lost.endswith("/") and path.startswith(lost)) for lost in unreadable):
-            yield path
+    unknown = set(within(gone, {path.removesuffix("/") for path in unreadable}))
+    return [path for path in gone if path not in kept and path not in unknown]
+
+
+def within(paths: Iterable[str], places: set[str]) -> list[str]:
+    """Give those of some paths that are among places, or below one; of the places none ends in `/`."""
+    found_below = {"": False}
+
+    def is_below(folder: str) -> bool:
+        if folder not in found_below:
+            found_below[folder] = folder in places or is_below(folder.rpartition("/")[0])
+        return found_below[folder]
+
+    return [path for path in paths if path in places or is_below(path.rpartition("/")[0])]

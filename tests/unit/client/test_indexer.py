@@ -1,4 +1,6 @@
 import hashlib
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,10 +13,19 @@ import pytest
 from gateway.client.client import AsyncClient, Client
 from gateway.client.errors import ClientError
 from gateway.client.index_run import IndexRun
-from gateway.client.indexer import IndexingFailed, index_tree
+from gateway.client.indexer import IndexingFailed, index_tree, within
 from gateway.client.report import NoProgress
 
 from .fake_service import FakeService, serving
+
+MANY_UNREADABLE = """
+import resource
+from gateway.client.indexer import _lost
+
+paths = [f"src/package_{number % 97}/module_{number}.py" for number in range(50_000)]
+resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
+print(_lost([*paths, "src/gone.py"], set(), paths))
+"""
 
 
 @pytest.fixture
@@ -340,3 +351,15 @@ def test_an_unreachable_service_names_the_next_step(tree: Path) -> None:
     with Client("127.0.0.1:1") as client, pytest.raises(ClientError, match="is `duovec up` running") as failure:
         index_tree(client, tree, "x")
     assert failure.value.code == grpc.StatusCode.UNAVAILABLE
+
+
+def test_what_is_within_a_place_is_told_by_whole_names() -> None:
+    paths = ["a", "a/b.py", "ab/c.py", "d/a/e.py", "f/g/h/i.py", "f/g.py", "", "j"]
+    assert within(paths, {"a", "f/g"}) == ["a", "a/b.py", "f/g/h/i.py"]
+    assert within(paths, set()) == []
+
+
+def test_very_many_files_that_cannot_be_read_are_passed_over_soon() -> None:
+    """As after a share went away: compared each with each they took 97 s, and an AsyncClient's loop stood still."""
+    done = subprocess.run([sys.executable, "-c", MANY_UNREADABLE], capture_output=True, text=True, check=True)
+    assert done.stdout == "['src/gone.py']\n"
