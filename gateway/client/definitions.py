@@ -11,6 +11,8 @@ from tree_sitter import Node
 
 from gateway.client.languages import COMMENTS, Grammar
 
+# Those that are no whitespace; the service takes none in a symbol, which is shown in terminals.
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
 _CLOSERS = re.compile(rb"[\s;,)}\]>]*(?://.*|/\*.*|#.*)?")
 
 # JavaScript's definitions without a name: they are one where a variable or a field gives them its name.
@@ -25,7 +27,7 @@ class Definition:
     """A function, method, class or namespace, or, as the root, the file itself.
 
     Attributes:
-        symbol: Dotted path, cut after 1,024 characters; empty for the file.
+        symbol: Dotted path without control characters, cut after 1,024; empty for the file.
         kind: "function", "method", "class" or "namespace".
         first_row: With decorators and doc comments.
         last_row: Inclusive.
@@ -115,6 +117,7 @@ def _enter(node: Node, hit: _Found, place: _Place, rows: list[bytes], found: Out
     """Record a definition where it can be chunked on its own; give the place that its inside is in."""
     first, last = _rows_of(node)
     symbol = f"{place.symbol}.{hit.name}" if place.symbol and hit.name else hit.name or place.symbol
+    symbol = _CONTROL.sub("", symbol)
     symbol = " ".join(symbol.split())[:_MAX_SYMBOL_CHARS]  # a name may span lines, as with C++ template arguments
     kind = hit.kind
     if kind == "function" and (place.in_class or node.type == "method_declaration" or "." in hit.name):

@@ -7,6 +7,7 @@ import pytest
 
 from gateway.client import chunking
 from gateway.client.chunking import SourceChunk, chunk_file
+from gateway.rpc.validation import label
 
 Row = tuple[int, int, str, str]
 
@@ -516,6 +517,26 @@ def test_what_takes_long_to_parse_is_cut_between_paragraphs(monkeypatch: pytest.
 def test_definitions_that_share_a_line_lose_no_text() -> None:
     chunks = chunk_file("a.js", b"function a(){return 1} function b(){return 2}\n")
     assert [chunk.content for chunk in chunks] == ["function a(){return 1} function b(){return 2}"]
+
+
+@pytest.mark.parametrize(
+    ("path", "header", "symbols"),
+    [
+        ("a.js", "class A {\n\n  'go\x01od'() {", {"A", "A.'good'"}),
+        ("a.js", "class A {\n\n  ['x\x7fy']() {", {"A", "A.['xy']"}),
+        ("a.ts", "declare module 'x\x02y' {\n  export class Q {", {"xy", "xy.Q"}),
+        ("a.cc", "struct B {};\ntemplate<> void f<'\x9b'>() {", {"B", "f<''>"}),
+        ("a.cc", "struct B {};\ntemplate<> void f<1,\n\t2>() {", {"B", "f<1, 2>"}),
+    ],
+)
+def test_a_symbol_has_no_control_characters(path: str, header: str, symbols: set[str]) -> None:
+    """The service refuses such a label: the file would be incomplete at every run."""
+    footer = "\n}" * (header.count("{") - header.count("{}"))
+    chunks = chunk_file(path, f"{header}\n{'  a = 1;' * 9}{footer}\n".encode())
+    found = {chunk.symbol for chunk in chunks}
+    assert found - {""} <= symbols
+    assert max(symbols, key=len) in found
+    assert all(label("chunk.symbol", symbol) == symbol for symbol in found)
 
 
 def test_a_budget_that_is_too_small_is_refused() -> None:
