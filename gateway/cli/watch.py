@@ -54,11 +54,23 @@ def watch(
     def on_away(error: ClientError, delay_s: float) -> None:
         typer.echo(harmless(f"{_now()} {error}; asked again in {delay_s:.0f} s"), err=True)
 
+    def on_doubt(reason: str) -> None:
+        typer.echo(harmless(f"{_now()} {reason}; every file is compared"), err=True)
+
     typer.echo(harmless(f"watching {path.resolve()} as {codebase_id}, until Ctrl-C"), err=True)
     with Client(endpoint, api_key=api_key) as client, _interruption() as stop:
         # How a watch ends; what it was about is taken up by the next one.
         with suppress(KeyboardInterrupt):
-            watch_tree(client, path, codebase_id, on_report=on_report, on_away=on_away, max_chars=max_chars, stop=stop)
+            watch_tree(
+                client,
+                path,
+                codebase_id,
+                on_report=on_report,
+                on_away=on_away,
+                on_doubt=on_doubt,
+                max_chars=max_chars,
+                stop=stop,
+            )
         typer.echo("stopped", err=True)
 
 

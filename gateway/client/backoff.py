@@ -19,5 +19,5 @@ def backoff_s(attempt: int, asked_s: float | None) -> float:
     """
     if asked_s is not None:
         return asked_s * random.uniform(1.0, 1.25)  # noqa: S311 - no secret
-    delay_s = min(_FIRST_S * 2 ** min(attempt - 1, _MOST_DOUBLINGS), _MOST_S)
+    delay_s = min(_FIRST_S * 2.0 ** min(attempt - 1, _MOST_DOUBLINGS), _MOST_S)
     return delay_s * random.uniform(0.5, 1.0)  # noqa: S311

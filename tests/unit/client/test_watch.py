@@ -1,7 +1,14 @@
 """What a watch sends and deletes when files change; how soon that is found is shown by tests/integration."""
 
+import ctypes
+import json
+import os
 import queue
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,11 +18,13 @@ import pytest
 from gateway.client.client import Client
 from gateway.client.errors import ClientError
 from gateway.client.report import IndexReport
-from gateway.client.watch import watch_tree
+from gateway.client.watch import _LATE_S, watch_tree
 
 from .fake_service import FakeService, serving, status
 
 TIMEOUT_S = 30
+DUOVEC = Path(sys.executable).with_name("duovec")
+MOST_EVENTS = Path("/proc/sys/fs/inotify/max_queued_events")
 
 
 @pytest.fixture
@@ -46,6 +55,7 @@ class Watcher:
     def __init__(self, endpoint: str, tree: Path) -> None:
         self.stop = threading.Event()
         self.away: queue.Queue[ClientError] = queue.Queue()
+        self.doubts: queue.Queue[str] = queue.Queue()
         self._reports: queue.Queue[IndexReport | BaseException] = queue.Queue()
         self._thread = threading.Thread(target=self._run, args=(endpoint, tree))
         self._thread.start()
@@ -70,6 +80,7 @@ class Watcher:
                     "x",
                     on_report=self._reports.put,
                     on_away=lambda error, _: self.away.put(error),
+                    on_doubt=self.doubts.put,
                     stop=self.stop,
                 )
         except (ClientError, OSError) as error:
@@ -181,3 +192,158 @@ def test_what_does_not_pass_ends_the_watch(service: FakeService, tree: Path, wat
     (tree / "a.py").unlink()
     with pytest.raises(ClientError, match="takes the role WRITE"):
         watcher.next()
+
+
+def test_a_name_that_is_not_utf8_does_not_end_the_watch(
+    service: FakeService, tree: Path, watching: Callable[[], Watcher]
+) -> None:
+    """That such a file was opened ends the library's watch, and loses what it had to tell."""
+    watcher = watching()
+    watcher.next()
+    (tree / os.fsdecode(b"caf\xe9.py")).write_text("x = 1\n")
+    (tree / "new.py").write_text("def new():\n    return 8\n")
+    assert "Unable to decode path" in watcher.doubts.get(timeout=TIMEOUT_S)
+    while "new.py" not in paths(service):
+        watcher.next()
+    (tree / "last.py").write_text("def last():\n    return 7\n")
+    while "last.py" not in paths(service):
+        watcher.next()
+
+
+def test_a_folder_that_cannot_be_watched_is_compared(
+    service: FakeService, tree: Path, watching: Callable[[], Watcher]
+) -> None:
+    """A folder whose name is not UTF-8 ends every watch of the library as it begins."""
+    (tree / os.fsdecode(b"caf\xe9")).mkdir()
+    watcher = watching()
+    watcher.next()
+    for name in ("b.py", "c.py", "d.py"):
+        (tree / name).write_text("def new():\n    return 8\n")
+        while name not in paths(service):
+            watcher.next()
+    assert "Unable to decode path" in watcher.doubts.get(timeout=TIMEOUT_S)
+    assert watcher.doubts.empty()
+
+
+def test_a_folder_that_was_made_anew_is_watched(
+    service: FakeService, tree: Path, watching: Callable[[], Watcher]
+) -> None:
+    """The system would go on to watch the one that was moved away; and a new one is empty at first."""
+    watcher = watching()
+    watcher.next()
+    empty = tree.with_name("empty")
+    empty.mkdir()
+    exchange(tree, empty)
+    assert watcher.doubts.get(timeout=TIMEOUT_S) == f"{tree} is another folder than before"
+    assert "holds no file to index" in str(watcher.away.get(timeout=TIMEOUT_S))
+    assert len(paths(service)) == 3
+    for name in ("b.py", "c.py"):
+        (tree / name).write_text("def new():\n    return 8\n")
+        while name not in paths(service):
+            watcher.next()
+    assert paths(service) == ["b.py", "c.py"]
+    (empty / "moved.py").write_text("def moved():\n    return 9\n")
+    (tree / "last.py").write_text("def last():\n    return 7\n")
+    while "last.py" not in paths(service):
+        watcher.next()
+    assert paths(service) == ["b.py", "c.py", "last.py"]
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Let two folders have each other's name in one step: a watch that found none would end."""
+    # renameat2 with RENAME_EXCHANGE, which Python lacks.
+    here, exchanged = -100, 2
+    result = ctypes.CDLL(None, use_errno=True).renameat2(here, bytes(one), here, bytes(other), exchanged)
+    assert result == 0, os.strerror(ctypes.get_errno())
+
+
+def test_a_folder_that_is_gone_ends_the_watch(tree: Path, watching: Callable[[], Watcher]) -> None:
+    watcher = watching()
+    watcher.next()
+    tree.rename(tree.with_name("away"))
+    with pytest.raises(FileNotFoundError):
+        watcher.next()
+
+
+def test_what_the_service_did_not_store_is_sent_again(
+    service: FakeService, tree: Path, watching: Callable[[], Watcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody touches the file again, perhaps for days."""
+    monkeypatch.setattr("gateway.client.watch._AGAIN_S", 0.3)
+    service.fail_items = {"return 2": grpc.StatusCode.INTERNAL.value[0]}
+    watcher = watching()
+    for _ in range(3):
+        assert watcher.next().files_incomplete == 1
+    service.fail_items = {}
+    while "pkg/b.py" not in paths(service):
+        watcher.next()
+    service.fail_items = {"return 10": grpc.StatusCode.INTERNAL.value[0]}
+    (tree / "a.py").write_text("def a():\n    return 10\n")
+    assert watcher.next().files_incomplete == 1
+    service.fail_items = {}
+    while "def a():\n    return 10" not in {chunk.content for chunk in service.stored["x"].values()}:
+        watcher.next()
+
+
+def test_every_file_is_compared_now_and_then(
+    service: FakeService, tree: Path, watching: Callable[[], Watcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the service lost a file; of what the system lost a watch knows as little."""
+    monkeypatch.setattr("gateway.client.watch._ROUTINE_S", 0.3)
+    monkeypatch.setattr("gateway.client.watch._REST", 1)
+    watcher = watching()
+    watcher.next()
+    doomed = next(key for key in service.stored["x"] if key[0] == "a.py")
+    del service.stored["x"][doomed]
+    report = watcher.next()
+    assert (report.files_changed, report.files_unchanged) == (1, 3)
+    assert paths(service) == ["a.py", "pkg/b.py", "pkg/deep/c.py"]
+
+
+def test_after_very_many_changes_every_file_is_compared(
+    service: FakeService, tree: Path, watching: Callable[[], Watcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Be they in a folder that is never entered: the system's queue may have been full of them."""
+    monkeypatch.setattr("gateway.client.watch._MANY_PATHS", 10)
+    (tree / "node_modules").mkdir()
+    watcher = watching()
+    watcher.next()
+    doomed = next(key for key in service.stored["x"] if key[0] == "a.py")
+    del service.stored["x"][doomed]
+    for number in range(30):
+        (tree / "node_modules" / f"{number}.js").touch()
+    assert watcher.next().files_changed == 1
+    assert paths(service) == ["a.py", "pkg/b.py", "pkg/deep/c.py"]
+
+
+@pytest.mark.skipif(not MOST_EVENTS.exists(), reason="needs inotify")
+def test_what_the_system_lost_while_the_watch_stood_still_is_found(service: FakeService, tree: Path) -> None:
+    """As after Ctrl-Z, or a long stall: its queue holds so many events, and of those beyond nobody is told."""
+    with (
+        serving(service) as endpoint,
+        subprocess.Popen(
+            [DUOVEC, "watch", str(tree), "--codebase", "x", "--endpoint", endpoint, "--json"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as process,
+    ):
+        overdue = threading.Timer(TIMEOUT_S, process.kill)
+        overdue.start()
+        try:
+            assert process.stdout
+            assert json.loads(process.stdout.readline())["files_changed"] == 4
+            process.send_signal(signal.SIGSTOP)
+            stopped = time.monotonic()
+            for number in range(2 * int(MOST_EVENTS.read_text())):
+                # The same event twice in a row counts once.
+                os.utime(tree / ("a.py" if number % 2 else "pkg/b.py"))
+            (tree / "new.py").write_text("def new():\n    return 8\n")
+            while time.monotonic() < stopped + 2 * _LATE_S:
+                os.utime(tree / "a.py")
+            process.send_signal(signal.SIGCONT)
+            while "new.py" not in paths(service):
+                assert process.stdout.readline()
+        finally:
+            overdue.cancel()
+            process.kill()
