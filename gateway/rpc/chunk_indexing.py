@@ -143,12 +143,14 @@ class ChunkIndexer:
                 return plan.outcomes
             texts = {items[index].row.text_sha256: plan.rows[items[index].row.text_sha256] for index in plan.new}
             embedded = plan.tokenized.select(list(texts.values()))
-            if embedded.token_count:
-                await self._quotas.wait(embedded.token_count)
             # What it costs: a text that the encoders read only the beginning of is held, and stored, to its end.
             characters = sum(len(items[index].passage) for index in plan.reused + plan.new)
             work_tokens = max(embedded.token_count, characters // _CHARS_PER_TOKEN)
-            async with self._admission.turn(work_tokens), self._serving.writing():
+            async with (
+                self._quotas.wait(embedded.token_count),
+                self._admission.turn(work_tokens),
+                self._serving.writing(),
+            ):
                 async with asyncio.timeout(self._timeout_s):
                     stored = await self._reuse(space, codebase_key, items, plan)
                     stored |= await self._embed(space, codebase_key, items, plan, embedded, list(texts))

@@ -10,7 +10,7 @@ from gateway.embedding.half import Role, TokenizedHalf
 from gateway.embedding.space import InputType
 from gateway.embedding.triton import Priority
 from gateway.embedding.vectors import Vectors
-from gateway.errors import DuovecError, TextTooLong
+from gateway.errors import DuovecError, TextTooLong, Unauthenticated
 from gateway.rpc import validation
 from gateway.rpc.admission import Admission, OpenStream
 from gateway.rpc.quotas import Quotas
@@ -135,11 +135,11 @@ class EmbeddingCalls:
                     if error := embedder.excess(tokenized, index, field):
                         raise error
             held.correct(tokenized.token_count)
-            self._quotas.spend(tokenized.token_count)
             priority = Priority.INTERACTIVE if len(texts) <= validation.MAX_TEXTS else Priority.BULK
-            vectors = await embedder.embed(tokenized, priority=priority, timeout_s=self._timeout_s)
-        for bad_vector in vectors.errors.values():
-            raise bad_vector
+            with self._quotas.spend(tokenized.token_count):
+                vectors = await embedder.embed(tokenized, priority=priority, timeout_s=self._timeout_s)
+                for bad_vector in vectors.errors.values():
+                    raise bad_vector
         return Embedded(served.fingerprint, tokenized, vectors)
 
     def stream(self) -> AbstractAsyncContextManager[OpenStream]:
@@ -186,11 +186,14 @@ class EmbeddingCalls:
         good = [index for index in range(len(items)) if index not in outcomes]
         if good:
             selected = tokenized.select(good)
-            if await self._quotas.wait(selected.token_count):
-                await self.check_key()
             try:
-                async with self._admission.turn(selected.token_count):
-                    vectors = await embedder.embed(selected, priority=Priority.BULK, timeout_s=self._timeout_s)
+                async with self._quotas.wait(selected.token_count) as waited:
+                    if waited:
+                        await self.check_key()
+                    async with self._admission.turn(selected.token_count):
+                        vectors = await embedder.embed(selected, priority=Priority.BULK, timeout_s=self._timeout_s)
+            except Unauthenticated:
+                raise
             except DuovecError as exc:
                 outcomes |= dict.fromkeys(good, exc)
             else:

@@ -7,10 +7,12 @@ call begins with; the buckets are this process's own.
 
 import asyncio
 import math
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
 
-from gateway.errors import QuotaExceeded
+from gateway.errors import DuovecError, QuotaExceeded
 from gateway.store.access import Quota
 from gateway.store.caller import current_principal_key, current_quota
 
@@ -45,6 +47,15 @@ class _Bucket:
         """Take it; what exceeds a full bucket is owed."""
         self.level -= amount
 
+    @contextmanager
+    def given_back_on_failure(self, amount: float) -> Iterator[None]:
+        """What the block fails to do costs nothing; who hangs up meanwhile has had the work done."""
+        try:
+            yield
+        except (DuovecError, TimeoutError):
+            self.level += amount
+            raise
+
 
 class Quotas:
     """The buckets of every principal that called; of the one whose key is acted with, in each method."""
@@ -75,37 +86,47 @@ class Quotas:
         Raises:
             QuotaExceeded: As `spend`.
         """
-        self.spend(0)
+        with self.spend(0):
+            pass
 
-    def spend(self, token_count: int) -> None:
-        """Count the tokens of a call, of both encoders; up to a minute's worth may come at once.
+    @contextmanager
+    def spend(self, token_count: int) -> Iterator[None]:
+        """Count the tokens that a call embeds in the block, of both encoders; up to a minute's worth may come at once.
 
         A call that has more than a minute's worth is let through when a whole minute's is there, and owes the rest.
+        Where the block fails, they are given back.
 
         Raises:
             QuotaExceeded: They are too many by now; says when they would not be.
         """
         limit = self._token_limit()
         bucket = self._token_bucket(limit)
-        if bucket is not None:
-            _take_or_refuse(bucket, token_count, f"{token_count:,} tokens exceed your quota of {limit:,.0f} a minute")
+        if bucket is None:
+            yield
+            return
+        _take_or_refuse(bucket, token_count, f"{token_count:,} tokens exceed your quota of {limit:,.0f} a minute")
+        with bucket.given_back_on_failure(token_count):
+            yield
 
-    async def wait(self, token_count: int) -> bool:
+    @asynccontextmanager
+    async def wait(self, token_count: int) -> AsyncIterator[bool]:
         """Count the tokens of a stream's batch, as `spend`, after waiting in line with the caller's other streams.
 
-        Returns:
+        Yields:
             Whether it waited: the key may have been revoked since.
         """
         bucket = self._token_bucket(self._token_limit())
-        if bucket is None:
-            return False
+        if bucket is None or not token_count:
+            yield False
+            return
         waited = False
         async with bucket.line:
             while delay_s := bucket.delay_s(token_count, monotonic()):
                 waited = True
                 await asyncio.sleep(min(delay_s, _LONGEST_SLEEP_S))
             bucket.take(token_count)
-        return waited
+        with bucket.given_back_on_failure(token_count):
+            yield waited
 
     def _token_limit(self) -> float:
         return _limit(current_quota().tokens_per_minute, self._default.tokens_per_minute)

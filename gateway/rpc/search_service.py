@@ -82,19 +82,19 @@ class SearchServicer(pb_grpc.SearchServiceServicer):
         with self._admission.tokens(SEARCH_TOKENS + guess) as held:
             tokenized = await _tokenize(space, checked, truncate=request.truncate) if embedded else NO_TEXTS
             held.correct(SEARCH_TOKENS + tokenized.token_count)
-            self._quotas.spend(tokenized.token_count)
             if page is not None:
                 vector = QueryVector(page.vector_V, page.scale, page.truncated, page.missing_encoder, page.vector_V)
             elif checked.like_chunk_id is not None:
                 vector = await self._stored_vector(space, checked, checked.like_chunk_id)
             else:
-                vector = await space.embedder.embed_query(
-                    tokenized,
-                    timeout_s=self._timeout_s,
-                    blend=checked.blend,
-                    allow_degraded=request.allow_degraded,
-                    use_cache=True,
-                )
+                with self._quotas.spend(tokenized.token_count):
+                    vector = await space.embedder.embed_query(
+                        tokenized,
+                        timeout_s=self._timeout_s,
+                        blend=checked.blend,
+                        allow_degraded=request.allow_degraded,
+                        use_cache=True,
+                    )
             result = await self._search.search(
                 checked.codebase_ids,
                 space.space_key,

@@ -14,9 +14,10 @@ import pytest
 from gateway.embedding.meter import TokenMeter
 from gateway.embedding.vectors import Vectors
 from gateway.errors import BadVector, NotFound, TextTooLong, TritonUnavailable
-from gateway.rpc import chunk_indexing
+from gateway.rpc import chunk_indexing, quotas
 from gateway.rpc.admission import Admission
 from gateway.rpc.chunk_indexing import ChunkIndexer, Indexed, Item
+from gateway.store.access import Quota
 from gateway.store.rows import ChunkRow, ExistingChunks
 
 LIMIT = 20
@@ -107,9 +108,11 @@ class Quotas:
     def __init__(self) -> None:
         self.charged: list[int] = []
 
-    async def wait(self, count: int) -> bool:
-        self.charged.append(count)
-        return False
+    @asynccontextmanager
+    async def wait(self, count: int) -> AsyncIterator[bool]:
+        if count:
+            self.charged.append(count)
+        yield False
 
 
 class Serving:
@@ -237,9 +240,10 @@ async def test_a_text_that_is_in_work_for_too_long_is_not_waited_for() -> None:
     """Its batch may wait for its principal's quota for minutes."""
     parts = Parts(timeout_s=0.05)
 
-    async def wait(count: int) -> bool:
+    @asynccontextmanager
+    async def wait(count: int) -> AsyncIterator[bool]:
         await asyncio.Event().wait()
-        return True
+        yield True
 
     proper, parts.quotas.wait = parts.quotas.wait, wait  # type: ignore[method-assign]
     first = parts.start(a="same")
@@ -278,6 +282,17 @@ async def test_an_unchanged_chunk_costs_a_look_up(parts: Parts) -> None:
     assert (parts.embedder.tokenized, parts.quotas.charged) == ([], [])
     assert await parts.index(a="text", c="new") == ["UNCHANGED", "EMBEDDED"]
     assert (parts.embedder.tokenized, parts.quotas.charged) == ([["new"]], [3])
+
+
+async def test_what_is_not_embedded_costs_no_tokens(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Triton is away, the client sends the batch again and again; the quota would be spent when it is back."""
+    monkeypatch.setattr(quotas, "current_principal_key", lambda: 1)
+    parts.indexer._quotas = quotas.Quotas(Quota(tokens_per_minute=10))
+    parts.embedder.failures = [TritonUnavailable("Triton is away") for _ in range(3)]
+    async with asyncio.timeout(10):
+        for _ in range(3):
+            assert await parts.index(a="ten tokens") == ["TritonUnavailable"]
+        assert await parts.index(a="ten tokens") == ["EMBEDDED"]
 
 
 async def test_of_a_long_text_that_is_there_it_is_told_that_it_is_cut(parts: Parts) -> None:

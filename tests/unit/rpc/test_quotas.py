@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from gateway.errors import QuotaExceeded
+from gateway.errors import QuotaExceeded, TritonUnavailable
 from gateway.rpc import quotas as quotas_module
 from gateway.rpc.quotas import Quotas
 from gateway.store.access import Quota
@@ -65,6 +65,18 @@ def admitted(quotas: Quotas, count: int) -> int:
     return passed
 
 
+def spend(quotas: Quotas, token_count: int) -> None:
+    """A call that succeeds."""
+    with quotas.spend(token_count):
+        pass
+
+
+async def wait(quotas: Quotas, token_count: int) -> bool:
+    """A batch that succeeds; gives whether it waited."""
+    async with quotas.wait(token_count) as waited:
+        return waited
+
+
 def test_a_second_s_worth_may_come_at_once_and_then_as_many_as_the_limit(clock: Clock, caller: Caller) -> None:
     caller.quota = Quota(requests_per_s=10)
     quotas = Quotas(Quota())
@@ -95,7 +107,7 @@ def test_the_delay_that_is_told_is_true(clock: Clock, caller: Caller) -> None:
         tokens = generator.randint(1, round(limit * 60 * 1.5))
         while True:
             try:
-                quotas.spend(tokens)
+                spend(quotas, tokens)
             except QuotaExceeded as exc:
                 delay_s = exc.retry_after_s
                 break
@@ -103,9 +115,9 @@ def test_the_delay_that_is_told_is_true(clock: Clock, caller: Caller) -> None:
         clock.now += early_s
         if delay_s > 0.01:
             with pytest.raises(QuotaExceeded):
-                quotas.spend(tokens)
+                spend(quotas, tokens)
         clock.now += delay_s - early_s
-        quotas.spend(tokens)
+        spend(quotas, tokens)
 
 
 def test_no_more_is_let_through_than_the_limit_allows(clock: Clock, caller: Caller) -> None:
@@ -117,7 +129,7 @@ def test_no_more_is_let_through_than_the_limit_allows(clock: Clock, caller: Call
         clock.now += generator.expovariate(2)
         tokens = generator.choice([1, 10, 500, 3000, 9000])
         try:
-            quotas.spend(tokens)
+            spend(quotas, tokens)
         except QuotaExceeded:
             continue
         spent += tokens
@@ -129,11 +141,11 @@ def test_a_call_with_more_than_a_minute_s_worth_goes_when_a_minute_s_is_there(cl
     """It would else never be let through, and be told a delay all the same."""
     caller.quota = Quota(tokens_per_minute=60)
     quotas = Quotas(Quota())
-    quotas.spend(90)
+    spend(quotas, 90)
     with pytest.raises(
         QuotaExceeded, match=r"^1 tokens exceed your quota of 60 a minute; retry in 31.00 s$"
     ) as refused:
-        quotas.spend(1)
+        spend(quotas, 1)
     assert refused.value.retry_after_s == 31
     with pytest.raises(QuotaExceeded):
         quotas.check_tokens()
@@ -150,7 +162,7 @@ def test_principals_do_not_share_and_own_limits_win_over_the_default(clock: Cloc
     assert admitted(quotas, 10) == 10
     caller.principal_key, caller.quota = 4, Quota(requests_per_s=5)
     assert admitted(quotas, 10) == 5
-    quotas.spend(10**9)
+    spend(quotas, 10**9)
 
 
 def test_a_limit_that_changes_holds_from_the_next_call_on(clock: Clock, caller: Caller) -> None:
@@ -169,7 +181,7 @@ def test_without_limits_nothing_is_kept(clock: Clock, caller: Caller) -> None:
     quotas = Quotas(Quota())
     for caller.principal_key in range(100):
         quotas.admit()
-        quotas.spend(1)
+        spend(quotas, 1)
     assert repr(quotas).endswith("buckets=0+0)")
 
 
@@ -193,7 +205,7 @@ async def test_streams_wait_in_line_and_nothing_fails(clock: Clock, caller: Call
     quotas, order, began = Quotas(Quota()), [], clock.now
 
     async def batch(number: int) -> None:
-        waited = await quotas.wait(3000)
+        waited = await wait(quotas, 3000)
         order.append((number, waited))
 
     await asyncio.gather(*(batch(number) for number in range(6)))
@@ -204,25 +216,52 @@ async def test_streams_wait_in_line_and_nothing_fails(clock: Clock, caller: Call
 async def test_a_stream_that_ends_while_it_waits_takes_nothing(clock: Clock, caller: Caller) -> None:
     caller.quota = Quota(tokens_per_minute=60)
     quotas = Quotas(Quota())
-    quotas.spend(60)
-    waiting = asyncio.create_task(quotas.wait(60))
+    spend(quotas, 60)
+    waiting = asyncio.create_task(wait(quotas, 60))
     await _real_sleep(0)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     clock.now += 60
-    quotas.spend(60)
+    spend(quotas, 60)
 
 
 async def test_a_limit_that_is_lifted_frees_who_waits(clock: Clock, caller: Caller) -> None:
     caller.quota = Quota(tokens_per_minute=1)
     quotas, began = Quotas(Quota()), clock.now
-    quotas.spend(1000)
-    waiting = asyncio.create_task(quotas.wait(1000))
+    spend(quotas, 1000)
+    waiting = asyncio.create_task(wait(quotas, 1000))
     await _real_sleep(0)
     caller.quota = Quota(tokens_per_minute=0)
     quotas.check_tokens()
     assert await waiting
     assert clock.now - began < 10
+
+
+async def test_what_fails_costs_nothing(clock: Clock, caller: Caller) -> None:
+    """Neither calls nor batches; and nobody gets more than a minute's worth by failing."""
+    caller.quota = Quota(tokens_per_minute=60)
+    quotas = Quotas(Quota())
+    for _ in range(5):
+        with pytest.raises(TritonUnavailable), quotas.spend(60):
+            raise TritonUnavailable("Triton is away")
+        with pytest.raises(TimeoutError):
+            async with quotas.wait(60) as waited:
+                assert not waited
+                raise TimeoutError
+    spend(quotas, 60)
+    with pytest.raises(QuotaExceeded):
+        spend(quotas, 1)
+
+
+async def test_who_hangs_up_pays(clock: Clock, caller: Caller) -> None:
+    """The encoders worked for it."""
+    caller.quota = Quota(tokens_per_minute=60)
+    quotas = Quotas(Quota())
+    with pytest.raises(asyncio.CancelledError):
+        async with quotas.wait(60):
+            raise asyncio.CancelledError
+    with pytest.raises(QuotaExceeded):
+        spend(quotas, 1)
 
 
 def test_nobody_has_no_quota(caller: Caller) -> None:
