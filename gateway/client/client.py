@@ -124,6 +124,13 @@ class AsyncClient(_Service[Suspending]):
 
     _transport = SuspendingTransport
 
+    @classmethod
+    def _over(cls, connection: Connection) -> Self:
+        """One with a connection that is there; it suspends where the connection's transport does."""
+        client = cls.__new__(cls)
+        client._share(connection)
+        return client
+
     async def __aenter__(self) -> Self:
         """Give the client itself."""
         return self
@@ -168,6 +175,5 @@ class dual_function(Generic[_P, _T]):  # noqa: N801 - a decorator
         """Call it."""
         if isinstance(client, AsyncClient):
             return self._function(client, *args, **kwargs)
-        never_suspends = AsyncClient.__new__(AsyncClient)
-        never_suspends._share(client._connection)
+        never_suspends = AsyncClient._over(client._connection)
         return run(self._function(never_suspends, *args, **kwargs))

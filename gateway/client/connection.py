@@ -1,8 +1,10 @@
 """The client's connection: what its calls carry, and how a call is repeated."""
 
+import copy
 import os
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -15,6 +17,23 @@ from gateway.client.target import Target
 from gateway.client.timing import ASK, stage_times_ms
 from gateway.client.tracing import begin_span
 from gateway.client.transport import Stream, Transport, closed
+
+
+@dataclass(frozen=True, slots=True)
+class _Patience:
+    """How long an error is borne, in seconds, and who is told of each pause."""
+
+    patience_s: Callable[[ClientError], float]
+    on_pause: Callable[[ClientError, float], None]
+
+
+@dataclass(slots=True)
+class _State:
+    """What a connection and those that `patient` made of it have in common."""
+
+    is_closed: bool = False
+    was_answered: bool = False
+    """By the service, be it with an error."""
 
 
 class Connection:
@@ -42,23 +61,39 @@ class Connection:
         self._on_timing = on_timing
         self._metadata: Metadata = (("authorization", f"Bearer {target.api_key}"),) if target.api_key else ()
         self._process = os.getpid()
-        self._closed = False
+        self._state = _State()
+        self._patience: _Patience | None = None
+
+    def patient(
+        self, patience_s: Callable[[ClientError], float], on_pause: Callable[[ClientError, float], None]
+    ) -> "Connection":
+        """Give the same connection to one who has long to go, and waits for a service that is away for a while.
+
+        Each attempt at a call has the whole deadline. Where nobody was ever there, it gives up as soon as others.
+
+        Args:
+            patience_s: For how long a call is repeated that fails by an error, seconds.
+            on_pause: Told why nothing is sent, and for how many seconds.
+        """
+        patient = copy.copy(self)
+        patient._patience = _Patience(patience_s, on_pause)
+        return patient
 
     async def call(self, rpc: Rpc[Reply], request: Message) -> Reply:
-        """Make a call, and repeat it where that may help, within the deadline.
+        """Make a call, and repeat it where that may help, within the deadline, or as `patient` says.
 
         Raises:
             ClientError: It failed for good.
         """
-        deadline = time.monotonic() + self._timeout_s
+        began = time.monotonic()
         attempt = 1
         while True:
+            timeout_s = self._timeout_s if self._patience else began + self._timeout_s - time.monotonic()
             try:
-                return await self._attempt(rpc, request, deadline - time.monotonic())
+                return await self._attempt(rpc, request, timeout_s)
             except ClientError as failure:
                 delay_s = backoff_s(attempt, failure.retry_delay_s)
-                late = time.monotonic() + delay_s >= deadline
-                if not rpc.repeatable or not failure.may_pass or attempt >= self._max_attempts or late:
+                if not rpc.repeatable or not failure.may_pass or not self._bears(failure, attempt, began, delay_s):
                     raise
             await self.transport.sleep(delay_s)
             attempt += 1
@@ -85,8 +120,18 @@ class Connection:
 
     async def close(self) -> None:
         """End all calls; later ones fail."""
-        self._closed = True
+        self._state.is_closed = True
         await self.transport.close()
+
+    def _bears(self, failure: ClientError, attempt: int, began: float, delay_s: float) -> bool:
+        """Whether a call is made again after a delay; one that is patient says that it waits."""
+        resumes_at = time.monotonic() + delay_s
+        if self._patience is None or not self._state.was_answered:
+            return attempt < self._max_attempts and resumes_at < began + self._timeout_s
+        if resumes_at >= began + self._patience.patience_s(failure):
+            return False
+        self._patience.on_pause(failure, delay_s)
+        return True
 
     async def _attempt(self, rpc: Rpc[Reply], request: Message, timeout_s: float) -> Reply:
         self._check()
@@ -97,8 +142,11 @@ class Connection:
         try:
             reply, trailing = await self.transport.call(rpc, request, timeout_s=timeout_s, metadata=metadata)
             code = "OK"
+            self._state.was_answered = True
         except grpc.RpcError as error:
             failure = from_rpc_error(error, self.target.endpoint)
+            # The channel gives no reasons.
+            self._state.was_answered |= bool(failure.reason)
             code = failure.code.name
             raise failure from error
         finally:
@@ -109,7 +157,7 @@ class Connection:
 
     def _check(self) -> None:
         """Refuse what gRPC would answer with a hang, or with an error of its own."""
-        if self._closed:
+        if self._state.is_closed:
             raise closed()
         if os.getpid() != self._process:
             raise ClientError(

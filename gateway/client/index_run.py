@@ -91,7 +91,6 @@ class IndexRun:
         self.stored = stored if stored is not None else {}
         self._is_stored_kept = stored is not None
         self.progress = progress or NoProgress()
-        self._client = client
         self._codebase_id = codebase_id
         self._max_chars = max_chars
         self.offload = client._connection.transport.offload
@@ -103,6 +102,7 @@ class IndexRun:
             stall_timeout_s=stall_timeout_s,
             on_pause=self.progress.waiting,
         )
+        self._client = AsyncClient._over(client._connection.patient(self._stream.patience_s, self.progress.waiting))
         self._sending: dict[str, _FileState] = {}
         self._deletions: list[_Selector] = []
         self._started = time.monotonic()

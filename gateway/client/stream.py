@@ -117,6 +117,10 @@ class ItemStream(Generic[RequestT, Reply]):
         """Whether an item is not answered yet."""
         return bool(self._unanswered)
 
+    def patience_s(self, refusal: ClientError) -> float:
+        """How long to bear it: who says when to come back is there, and means it."""
+        return _PATIENCE_S if refusal.retry_delay_s is None else max(_PATIENCE_S, self._stall_timeout_s)
+
     async def drain(self) -> None:
         """Wait until every item is answered; raises ClientError as `send` does."""
         while self.is_waiting:
@@ -170,7 +174,7 @@ class ItemStream(Generic[RequestT, Reply]):
         if reply.error.code in _TRANSIENT_CODES:
             refusal = from_status(reply.error)
             since = self._refused_since.setdefault(item_id, now)
-            if now - since <= self._patience_s(refusal):
+            if now - since <= self.patience_s(refusal):
                 self._pause(refusal)
                 self._to_send.append(item_id)
                 return
@@ -196,7 +200,7 @@ class ItemStream(Generic[RequestT, Reply]):
             self._lost_since = now
         # A deadline is the call's own, whatever is left to send.
         may_pass = error.may_pass or error.code == grpc.StatusCode.DEADLINE_EXCEEDED
-        patience_s = self._patience_s(error)
+        patience_s = self.patience_s(error)
         if not self._was_answered and error.retry_delay_s is None:
             patience_s = _FIRST_PATIENCE_S
         if not may_pass or now - self._lost_since > patience_s:
@@ -216,10 +220,6 @@ class ItemStream(Generic[RequestT, Reply]):
             self._resume_at = now + backoff_s(self._pauses, asked_s)
         if self._on_pause is not None and self._resume_at != before:
             self._on_pause(refusal, self._resume_at - now)
-
-    def _patience_s(self, refusal: ClientError) -> float:
-        """How long to bear it: who says when to come back is there, and means it."""
-        return _PATIENCE_S if refusal.retry_delay_s is None else max(_PATIENCE_S, self._stall_timeout_s)
 
 
 async def exchange(

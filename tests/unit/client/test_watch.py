@@ -149,13 +149,15 @@ def test_what_is_ignored_is_not_sent_and_wakes_nobody(
     assert paths(service) == ["build/out.py", "last.py", "pkg/b.py", "pkg/deep/c.py", "x.log"]
 
 
-def test_a_service_that_goes_away_is_waited_for(service: FakeService, tree: Path, tmp_path: Path) -> None:
+def test_a_service_that_goes_away_is_waited_for(
+    service: FakeService, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What changed meanwhile is stored when it is back, be it that the connection broke in the middle."""
+    monkeypatch.setattr("gateway.client.stream._PATIENCE_S", 0.3)
     with serving(service) as endpoint:
         watcher = Watcher(endpoint, tree)
         watcher.next()
     try:
-        # A deletion is given up sooner than a chunk.
         (tree / "pkg" / "b.py").unlink()
         error = watcher.away.get(timeout=TIMEOUT_S)
         assert error.may_pass
