@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     """Calls a second of each principal that `duovec principal limit` gave no limit of its own; above it:
     RESOURCE_EXHAUSTED. 0 for no limit."""
     quota_tokens_per_minute: Annotated[int, Field(ge=0, le=10**12)] = 0
-    """Tokens of both encoders a minute, likewise; streams wait instead."""
+    """Tokens of both encoders a minute, likewise; streams wait first, up to a minute."""
     triton_concurrency: Annotated[int, Field(ge=1, le=256)] = 8
     """Requests to each encoder of each Triton in flight at once."""
     cache_max_texts: Annotated[int, Field(ge=0, le=100_000_000)] = 50_000

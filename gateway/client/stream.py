@@ -40,8 +40,9 @@ class ItemStream(Generic[RequestT, Reply]):
 
     An item that is refused for now (RESOURCE_EXHAUSTED, UNAVAILABLE, DEADLINE_EXCEEDED) is sent again, after a pause of
     the whole stream: as long as the service asks for, and longer each time while nothing succeeds. Where an item is
-    refused for two minutes, it fails by that if others succeeded meanwhile; else the stream does. One may be answered
-    twice by the server; the caller sees one reply an item, and the server takes a repeated item for what it is.
+    refused for two minutes, it fails by that if others succeeded meanwhile; else the stream does. For a quota of tokens
+    it waits as long as it takes. One may be answered twice by the server; the caller sees one reply an item, and the
+    server takes a repeated item for what it is.
     """
 
     def __init__(
@@ -173,7 +174,12 @@ class ItemStream(Generic[RequestT, Reply]):
         self._was_answered = True
         if reply.error.code in _TRANSIENT_CODES:
             refusal = from_status(reply.error)
-            since = self._refused_since.setdefault(item_id, now)
+            if refusal.reason == "QUOTA_EXCEEDED":
+                # Nothing failed: it is slowed, and will have its turn however long that takes.
+                self._refused_since.pop(item_id, None)
+                since = now
+            else:
+                since = self._refused_since.setdefault(item_id, now)
             if now - since <= self.patience_s(refusal):
                 self._pause(refusal)
                 self._to_send.append(item_id)

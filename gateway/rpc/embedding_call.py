@@ -167,7 +167,8 @@ class EmbeddingCalls:
             field: Name of the text in an item.
 
         Returns:
-            The fingerprint of the space, and the outcome of each item, in order.
+            The fingerprint of the space, and the outcome of each item, in order; QuotaExceeded for those whose turn
+            does not come within a minute.
 
         Raises:
             Unauthenticated: The key was revoked while the items waited for their quota.

@@ -1,8 +1,8 @@
 """How much each principal may ask for: calls a second and tokens a minute, in buckets that fill as time passes.
 
-Whoever waits for one answer is refused, and told when there will be room. What comes in streams is never refused: its
-batches wait, and HTTP/2 flow control slows their senders down. The limits came with the key's look-up, which every
-call begins with; the buckets are this process's own.
+Whoever waits for one answer is refused, and told when there will be room. What comes in streams waits first, and
+HTTP/2 flow control slows its senders down; it is refused before they take the silence for a service that hangs. The
+limits came with the key's look-up, which every call and every batch begins with; the buckets are this process's own.
 """
 
 import asyncio
@@ -20,8 +20,11 @@ MAX_REQUESTS_PER_S = 1e6
 MAX_TOKENS_PER_MINUTE = 10**12
 # Beyond so many buckets the full ones are forgotten: a full bucket is what who has none gets.
 _MAX_BUCKETS = 10_000
-# A limit that is lifted is noticed by who waits within this.
+# What another batch found of a limit that was raised is noticed by who waits within this.
 _LONGEST_SLEEP_S = 1.0
+_LONGEST_WAIT_S = 60.0
+"""Of a batch, and what it is told at most: within this an empty bucket is full, a client that sits out ten times as
+much hears why nothing comes, and a limit that was raised is looked up again where nobody else calls."""
 # Of what one waits for, so that who comes when it was told is not refused for the last bit of a number.
 _TOLERANCE = 1e-6
 
@@ -104,7 +107,7 @@ class Quotas:
         if bucket is None:
             yield
             return
-        _take_or_refuse(bucket, token_count, f"{token_count:,} tokens exceed your quota of {limit:,.0f} a minute")
+        _take_or_refuse(bucket, token_count, _too_many(token_count, limit))
         with bucket.given_back_on_failure(token_count):
             yield
 
@@ -114,14 +117,21 @@ class Quotas:
 
         Yields:
             Whether it waited: the key may have been revoked since.
+
+        Raises:
+            QuotaExceeded: Its turn does not come within a minute; says when to come back.
         """
-        bucket = self._token_bucket(self._token_limit())
+        limit = self._token_limit()
+        bucket = self._token_bucket(limit)
         if bucket is None or not token_count:
             yield False
             return
-        waited = False
+        waited, until = False, monotonic() + _LONGEST_WAIT_S
+        # Who stands before it in the line came earlier, and gives up earlier.
         async with bucket.line:
-            while delay_s := bucket.delay_s(token_count, monotonic()):
+            while delay_s := bucket.delay_s(token_count, now := monotonic()):
+                if now + delay_s > until:
+                    raise _refusal(_too_many(token_count, limit), min(delay_s, _LONGEST_WAIT_S))
                 waited = True
                 await asyncio.sleep(min(delay_s, _LONGEST_SLEEP_S))
             bucket.take(token_count)
@@ -168,9 +178,16 @@ def _forget_full(buckets: dict[int, _Bucket]) -> None:
 
 
 def _take_or_refuse(bucket: _Bucket, amount: float, what: str) -> None:
-    delay_s = bucket.delay_s(amount, monotonic())
-    if delay_s:
-        # Rounded up to what a RetryInfo can say.
-        delay_s = math.ceil(delay_s * 1000) / 1000
-        raise QuotaExceeded(f"{what}; retry in {delay_s:.2f} s", retry_after_s=delay_s)
+    if delay_s := bucket.delay_s(amount, monotonic()):
+        raise _refusal(what, delay_s)
     bucket.take(amount)
+
+
+def _too_many(token_count: int, limit: float) -> str:
+    return f"{token_count:,} tokens exceed your quota of {limit:,.0f} a minute"
+
+
+def _refusal(what: str, delay_s: float) -> QuotaExceeded:
+    # Rounded up to what a RetryInfo can say.
+    delay_s = math.ceil(delay_s * 1000) / 1000
+    return QuotaExceeded(f"{what}; retry in {delay_s:.2f} s", retry_after_s=delay_s)

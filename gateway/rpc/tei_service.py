@@ -1,5 +1,6 @@
 """tei.v1: the gRPC interface of Text Embeddings Inference, so that its clients work unchanged."""
 
+import asyncio
 import importlib.metadata
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -8,7 +9,7 @@ import grpc
 
 from gateway.embedding.space import InputType
 from gateway.embedding.vectors import Vectors
-from gateway.errors import DuovecError, InvalidInput
+from gateway.errors import DuovecError, InvalidInput, QuotaExceeded
 from gateway.rpc import validation
 from gateway.rpc.admission import Admission
 from gateway.rpc.embedding_call import EmbeddingCalls, StreamedText, part
@@ -96,7 +97,14 @@ class TeiEmbedServicer(pb_grpc.EmbedServicer):
         self, requests: Sequence[pb.EmbedRequest], model: EmbeddingModel, input_type: InputType
     ) -> list[pb.EmbedResponse | DuovecError]:
         items = [StreamedText(request.inputs, truncate=request.truncate) for request in requests]
-        _, outcomes = await self._calls.embed_batch(part(model.role), items, input_type, field="inputs")
+        while True:
+            _, outcomes = await self._calls.embed_batch(part(model.role), items, input_type, field="inputs")
+            refused = next((outcome for outcome in outcomes if isinstance(outcome, QuotaExceeded)), None)
+            if refused is None:
+                break
+            # In TEI's protocol there is no item that is sent again: the stream would end.
+            await asyncio.sleep(refused.retry_after_s)
+            await self._calls.check_key()
         return [
             outcome
             if isinstance(outcome, DuovecError)

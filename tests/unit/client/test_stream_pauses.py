@@ -178,6 +178,27 @@ def test_a_stream_waits_for_its_place(client: Client, service: FakeService, monk
     assert gaps[-1] > 0.6
 
 
+@pytest.mark.parametrize("code", ["RESOURCE_EXHAUSTED", "UNAVAILABLE"])
+def test_a_quota_is_waited_for_as_long_as_it_takes(
+    client: Client, service: FakeService, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """That is slow, and no failure; nor is it part of the time for which a failure afterwards is borne."""
+    monkeypatch.setattr("gateway.client.stream._PATIENCE_S", 1.0)
+    quota = status(grpc.StatusCode.RESOURCE_EXHAUSTED, "9 tokens exceed your quota", "QUOTA_EXCEEDED", delay_s=0.3)
+    beyond_quota = refusing(2.0, quota)
+    afterwards = [status(grpc.StatusCode[code], "for now", code)]
+
+    def refuse(chunk: chunk_pb2.Chunk) -> Any:
+        return beyond_quota(chunk) or (afterwards.pop() if afterwards else None)
+
+    service.refuse = refuse
+    outcomes = {
+        chunk.path: outcome for chunk, outcome in client.index_chunks("x", chunks(9), window=4, stall_timeout_s=1.0)
+    }
+    assert failures(outcomes) == {}
+    assert len(outcomes) == 9
+
+
 def test_no_place_in_all_the_time_ends_the_stream(
     client: Client, service: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:

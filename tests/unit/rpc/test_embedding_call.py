@@ -1,7 +1,7 @@
 """What a call or a batch costs its caller, whether it is embedded or not."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,11 +11,13 @@ import pytest
 from gateway.embedding.meter import TokenMeter
 from gateway.embedding.space import InputType
 from gateway.embedding.vectors import Vectors
-from gateway.errors import BadVector, DuovecError, TritonUnavailable
+from gateway.errors import BadVector, DuovecError, QuotaExceeded, TritonUnavailable
 from gateway.rpc import quotas
 from gateway.rpc.admission import Admission
 from gateway.rpc.embedding_call import EmbeddingCalls, Row, StreamedText, whole
+from gateway.rpc.tei_service import TeiEmbedServicer
 from gateway.store.access import Quota
+from tei.v1 import tei_pb2
 
 
 class Texts(list[str]):
@@ -61,18 +63,33 @@ class Serving:
         return self.active
 
 
+class Principals:
+    """Counts how often the key was looked at. A test double."""
+
+    def __init__(self) -> None:
+        self.checks = 0
+
+    async def check_key(self, *, timeout_s: float) -> None:
+        self.checks += 1
+
+
+@pytest.fixture
+def principals() -> Principals:
+    return Principals()
+
+
 @pytest.fixture
 def embedder() -> Embedder:
     return Embedder()
 
 
 @pytest.fixture
-def calls(embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> EmbeddingCalls:
+def calls(embedder: Embedder, principals: Principals, monkeypatch: pytest.MonkeyPatch) -> EmbeddingCalls:
     """Those of a principal with ten tokens a minute."""
     monkeypatch.setattr(quotas, "current_principal_key", lambda: 1)
     return EmbeddingCalls(
         Serving(embedder),  # type: ignore[arg-type]
-        None,  # type: ignore[arg-type]
+        principals,  # type: ignore[arg-type]
         Admission(TokenMeter(), max_pending_tokens=1000, max_streams=1),
         quotas.Quotas(Quota(tokens_per_minute=10)),
         timeout_s=30.0,
@@ -105,3 +122,39 @@ async def test_a_batch_that_is_not_embedded_costs_no_tokens(calls: EmbeddingCall
             _, [outcome] = await calls.embed_batch(whole, [StreamedText("ten tokens")], InputType.PASSAGE)
             outcomes.append(type(outcome))
     assert outcomes == [TritonUnavailable] * 3 + [Row]
+
+
+async def test_a_batch_whose_turn_does_not_come_is_refused_item_by_item(
+    calls: EmbeddingCalls, principals: Principals
+) -> None:
+    """Its stream goes on, and its caller learns why nothing comes."""
+    texts = [StreamedText("a hundred times what a minute brings" * 30), StreamedText("x")]
+    _, outcomes = await calls.embed_batch(whole, texts, InputType.PASSAGE)
+    assert [type(outcome) for outcome in outcomes] == [Row, Row]
+    _, outcomes = await calls.embed_batch(whole, texts, InputType.PASSAGE)
+    assert [(type(outcome), outcome.retry_after_s) for outcome in outcomes] == [(QuotaExceeded, 60.0)] * 2  # type: ignore[union-attr]
+
+
+async def test_a_stream_of_tei_waits_for_its_quota(
+    calls: EmbeddingCalls, principals: Principals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would end by an error: replies have no names there, and no item is sent again."""
+    clock = [0.0]
+    real_sleep = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        clock[0] += seconds
+        await real_sleep(0)
+
+    monkeypatch.setattr(quotas, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+
+    async def requests() -> AsyncIterator[tei_pb2.EmbedRequest]:
+        for _ in range(3):
+            yield tei_pb2.EmbedRequest(inputs="x" * 70_000)
+
+    replies = [reply async for reply in TeiEmbedServicer(calls).EmbedStream(requests(), None)]  # type: ignore[arg-type]
+    assert len(replies) == 3
+    # What two of them owe at ten a minute; the key is proven, and its limits are looked at, each time.
+    assert clock[0] == pytest.approx(2 * 70_000 * 6, rel=0.01)
+    assert principals.checks == pytest.approx(2 * 70_000 / 10, rel=0.01)

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from typing import Any
 
 import pytest
 
@@ -51,6 +52,24 @@ def caller(monkeypatch: pytest.MonkeyPatch) -> Caller:
     monkeypatch.setattr(quotas_module, "current_principal_key", lambda: caller.principal_key)
     monkeypatch.setattr(quotas_module, "current_quota", lambda: caller.quota)
     return caller
+
+
+class TimelessLoop(asyncio.SelectorEventLoop):
+    """Where everybody sleeps, its clock is put forward to when the first wakes up."""
+
+    def __init__(self) -> None:
+        self._slept_s = 0.0
+        super().__init__()
+        select = self._selector.select
+
+        def skip(timeout: float | None) -> Any:
+            self._slept_s += timeout or 0.0
+            return select(0)
+
+        self._selector.select = skip
+
+    def time(self) -> float:
+        return self._slept_s
 
 
 def admitted(quotas: Quotas, count: int) -> int:
@@ -199,18 +218,74 @@ def test_full_buckets_are_forgotten_when_there_are_many(clock: Clock, caller: Ca
         quotas.admit()
 
 
-async def test_streams_wait_in_line_and_nothing_fails(clock: Clock, caller: Caller) -> None:
-    """First come, first served; the last has waited as long as the limit says."""
+async def test_streams_wait_in_line_for_up_to_a_minute(clock: Clock, caller: Caller) -> None:
+    """First come, first served. Silence is never longer than clients bear; who is refused is told when to come back."""
     caller.quota = Quota(tokens_per_minute=6000)
-    quotas, order, began = Quotas(Quota()), [], clock.now
+    quotas, order, refused, began = Quotas(Quota()), [], [], clock.now
 
     async def batch(number: int) -> None:
-        waited = await wait(quotas, 3000)
-        order.append((number, waited))
+        try:
+            waited = await wait(quotas, 3000)
+        except QuotaExceeded as exc:
+            refused.append((number, exc.retry_after_s))
+        else:
+            order.append((number, waited))
 
     await asyncio.gather(*(batch(number) for number in range(6)))
-    assert order == [(0, False), (1, False), (2, True), (3, True), (4, True), (5, True)]
-    assert clock.now - began == pytest.approx(4 * 30, abs=1)
+    assert order == [(0, False), (1, False), (2, True), (3, True)]
+    assert refused == [(4, 30), (5, 30)]
+    assert clock.now - began == pytest.approx(2 * 30, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("limit", "batch_tokens", "streams"), [(3_000, 40_000, 1), (100_000, 40_000, 32), (100_000, 20_000, 32)]
+)
+def test_however_many_wait_nobody_hears_nothing_for_long_and_all_get_their_turn(
+    monkeypatch: pytest.MonkeyPatch, caller: Caller, limit: int, batch_tokens: int, streams: int
+) -> None:
+    """Also behind batches that owe more than what ten minutes bring; and little of the quota is lost by it."""
+    caller.quota = Quota(tokens_per_minute=limit)
+    quotas, silences, told = Quotas(Quota()), [], []
+
+    async def slot() -> None:
+        while True:
+            asked_at = loop.time()
+            try:
+                await wait(quotas, batch_tokens)
+            except QuotaExceeded as exc:
+                told.append(exc.retry_after_s)
+                silences.append(loop.time() - asked_at)
+                await asyncio.sleep(exc.retry_after_s * 1.1)
+            else:
+                silences.append(loop.time() - asked_at)
+                return
+
+    async def all_slots() -> None:
+        await asyncio.gather(*(slot() for _ in range(4 * streams)))
+
+    with asyncio.Runner(loop_factory=TimelessLoop) as runner:
+        loop = runner.get_loop()
+        monkeypatch.setattr(quotas_module, "monotonic", loop.time)
+        runner.run(all_slots())
+        needed_s = (4 * streams * batch_tokens - limit) / limit * 60
+        assert loop.time() < needed_s * 1.2 + 120
+    assert max(silences) <= 61
+    assert max(told) <= 60
+
+
+async def test_a_limit_that_is_raised_is_noticed_by_who_comes_again(clock: Clock, caller: Caller) -> None:
+    """Where every batch of a principal waits, none would look."""
+    caller.quota = Quota(tokens_per_minute=60)
+    quotas = Quotas(Quota())
+    spend(quotas, 3600)
+    with pytest.raises(QuotaExceeded) as refused:
+        await wait(quotas, 60)
+    assert refused.value.retry_after_s == 60
+    caller.quota = Quota(tokens_per_minute=60_000)
+    clock.now += 60
+    began = clock.now
+    await wait(quotas, 60)
+    assert clock.now - began < 5
 
 
 async def test_a_stream_that_ends_while_it_waits_takes_nothing(clock: Clock, caller: Caller) -> None:
@@ -226,7 +301,7 @@ async def test_a_stream_that_ends_while_it_waits_takes_nothing(clock: Clock, cal
 
 
 async def test_a_limit_that_is_lifted_frees_who_waits(clock: Clock, caller: Caller) -> None:
-    caller.quota = Quota(tokens_per_minute=1)
+    caller.quota = Quota(tokens_per_minute=1000)
     quotas, began = Quotas(Quota()), clock.now
     spend(quotas, 1000)
     waiting = asyncio.create_task(wait(quotas, 1000))
