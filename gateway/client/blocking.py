@@ -3,7 +3,7 @@
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Generator
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import grpc
@@ -13,7 +13,7 @@ from gateway.client.errors import ClientError, from_rpc_error
 from gateway.client.forks import refuse_after_aio
 from gateway.client.rpc import Metadata, Reply, Rpc
 from gateway.client.target import Target
-from gateway.client.transport import STREAM_TIMEOUT_S, serialize, stream_ended
+from gateway.client.transport import STREAM_TIMEOUT_S, Upcoming, serialize, stream_ended
 from gateway.wire import client_options
 
 _CLOSE_TIMEOUT_S = 10.0
@@ -65,6 +65,10 @@ class BlockingTransport:
 
         return BlockingStream(begin, self._endpoint, on_end)
 
+    def source(self, items: AsyncIterator[_T]) -> "BlockingSource[_T]":
+        """As `Transport.source`."""
+        return BlockingSource(items)
+
     async def sleep(self, seconds: float) -> None:
         """As `Transport.sleep`."""
         time.sleep(seconds)  # noqa: ASYNC251 - this is the blocking one
@@ -76,6 +80,32 @@ class BlockingTransport:
     async def close(self) -> None:
         """As `Transport.close`."""
         self._channel.close()
+
+
+class BlockingSource(Generic[_T]):
+    """Fetches an item when it is awaited, in the caller's thread: in another its generator might not work."""
+
+    def __init__(self, items: AsyncIterator[_T]) -> None:
+        """Use `BlockingTransport.source`."""
+        self._items = items
+
+    def next(self) -> "_Fetching[_T]":
+        """As `Source.next`."""
+        return _Fetching(self._items)
+
+    async def close(self) -> None:
+        """As `Source.close`."""
+
+
+class _Fetching(Generic[_T]):
+    def __init__(self, items: AsyncIterator[_T]) -> None:
+        self._items = items
+
+    def done(self) -> bool:
+        return True
+
+    def __await__(self) -> Generator[Any, Any, _T | None]:
+        return anext(self._items, None).__await__()
 
 
 class BlockingStream(Generic[Reply]):
@@ -99,7 +129,7 @@ class BlockingStream(Generic[Reply]):
         """As `Stream.has_event`."""
         return not self._events.empty()
 
-    async def next_event(self, timeout_s: float) -> Reply | ClientError | None:
+    async def next_event(self, timeout_s: float, until: Upcoming[object] | None = None) -> Reply | ClientError | None:
         """As `Stream.next_event`."""
         try:
             return self._events.get(timeout=timeout_s)

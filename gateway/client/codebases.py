@@ -118,6 +118,8 @@ class Codebases(Part[Mode]):
         Args:
             codebase_id: The codebase, which exists.
             chunks: With AsyncClient an asynchronous iterable, too; read only as far as there is room on the way.
+                While the next one is waited for, AsyncClient yields what is answered; Client yields nothing until it
+                is there, so that it must not wait for an answer.
             truncate: Cut chunks that exceed an encoder's token limit, and say so, instead of refusing them.
             space: Fingerprint of the space that the vectors are to belong to; "" for the active one.
             window: Chunks at most that are sent and not answered; fewer where they have more than 8 MiB together.

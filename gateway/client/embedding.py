@@ -97,6 +97,8 @@ class Embedding(Part[Mode]):
 
         Args:
             texts: With AsyncClient an asynchronous iterable, too; read only as far as there is room on the way.
+                While the next one is waited for, AsyncClient yields what is answered; Client yields nothing until it
+                is there, so that it must not wait for an answer.
             input_type: As of `embed`, as `truncate`, `precision` and `space` are.
             truncate: See there.
             precision: See there.

@@ -15,7 +15,7 @@ from gateway.client.backoff import backoff_s
 from gateway.client.connection import Connection
 from gateway.client.errors import ClientError, from_status
 from gateway.client.rpc import Reply, Rpc
-from gateway.client.transport import Stream, silence
+from gateway.client.transport import Stream, Upcoming, silence
 from gateway.wire import MAX_REQUEST_BYTES
 
 _WINDOW_BYTES = 8 * 1024 * 1024
@@ -138,16 +138,16 @@ class ItemStream(Generic[RequestT, Reply]):
             return False
         return len(self._unanswered) >= self._window or self._unanswered_bytes + size_bytes > _WINDOW_BYTES
 
-    async def receive(self) -> None:
-        """Wait until something happens; raises ClientError as `send` does."""
+    async def receive(self, until: Upcoming[object] | None = None) -> None:
+        """Wait until something happens, or `until` is done; raises ClientError as `send` does."""
         while self._call is None:
             await self._connection.transport.sleep(max(0.0, self._resume_at - time.monotonic()))
             await self._send_due()
         await self._send_due()
         pause_s = max(0.0, self._resume_at - time.monotonic()) if self._to_send else math.inf
-        event: Any = await self._call.next_event(min(pause_s, self._stall_timeout_s))
+        event: Any = await self._call.next_event(min(pause_s, self._stall_timeout_s), until)
         if event is None:
-            if not self._to_send:
+            if not self._to_send and (until is None or not until.done()):
                 raise silence(self._stall_timeout_s)
         elif isinstance(event, ClientError):
             await self._lose(event)
@@ -231,15 +231,27 @@ class ItemStream(Generic[RequestT, Reply]):
 async def exchange(
     connection: Connection, rpc: Rpc[Reply], requests: AsyncIterator[RequestT], *, window: int, stall_timeout_s: float
 ) -> AsyncGenerator[tuple[RequestT, Reply]]:
-    """Give each item with its reply, in the order of the replies; arguments and errors as of `ItemStream`."""
+    """Give each item with its reply, in the order of the replies; arguments and errors as of `ItemStream`.
+
+    Where the transport suspends, replies are given while the next item is waited for.
+    """
     answered: deque[tuple[RequestT, Reply]] = deque()
 
     async def on_reply(request: RequestT, reply: Reply) -> None:
         answered.append((request, reply))
 
     stream = ItemStream(connection, rpc, on_reply, window=window, stall_timeout_s=stall_timeout_s)
+    source = connection.transport.source(requests)
     try:
-        async for request in requests:
+        while True:
+            upcoming = source.next()
+            while stream.is_waiting and not upcoming.done():
+                await stream.receive(upcoming)
+                while answered:
+                    yield answered.popleft()
+            request = await upcoming
+            if request is None:
+                break
             await stream.send(request)
             while answered:
                 yield answered.popleft()
@@ -248,7 +260,10 @@ async def exchange(
             while answered:
                 yield answered.popleft()
     finally:
-        await stream.close()
+        try:
+            await source.close()
+        finally:
+            await stream.close()
 
 
 async def each(items: Iterable[_T] | AsyncIterable[_T]) -> AsyncGenerator[_T]:

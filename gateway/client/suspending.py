@@ -12,7 +12,7 @@ from gateway.client.errors import ClientError, from_rpc_error
 from gateway.client.forks import note_aio, refuse_after_aio
 from gateway.client.rpc import Metadata, Reply, Rpc
 from gateway.client.target import Target
-from gateway.client.transport import STREAM_TIMEOUT_S, closed, serialize, stream_ended
+from gateway.client.transport import STREAM_TIMEOUT_S, Upcoming, closed, serialize, stream_ended
 from gateway.wire import client_options
 
 _CLOSE_TIMEOUT_S = 10.0
@@ -67,6 +67,10 @@ class SuspendingTransport:
 
         return SuspendingStream(begin, self._target.endpoint, on_end)
 
+    def source(self, items: AsyncIterator[_T]) -> "SuspendingSource[_T]":
+        """As `Transport.source`."""
+        return SuspendingSource(items)
+
     async def sleep(self, seconds: float) -> None:
         """As `Transport.sleep`."""
         await asyncio.sleep(seconds)
@@ -104,6 +108,43 @@ class SuspendingTransport:
         return self._made
 
 
+class SuspendingSource(Generic[_T]):
+    """A task of its own fetches the items, each when it is asked for: all of them, for generators may depend on it."""
+
+    def __init__(self, items: AsyncIterator[_T]) -> None:
+        """Use `SuspendingTransport.source`."""
+        self._items = items
+        self._asked: asyncio.Queue[asyncio.Future[_T | None]] = asyncio.Queue()
+        self._task = asyncio.create_task(self._fetch(), name="duovec-source")
+
+    def next(self) -> "asyncio.Future[_T | None]":
+        """As `Source.next`."""
+        upcoming: asyncio.Future[_T | None] = asyncio.get_running_loop().create_future()
+        self._asked.put_nowait(upcoming)
+        return upcoming
+
+    async def close(self) -> None:
+        """As `Source.close`."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def _fetch(self) -> None:
+        while True:
+            upcoming = await self._asked.get()
+            try:
+                item = await anext(self._items, None)
+            except Exception as exc:  # noqa: BLE001 - raised where the item is awaited
+                # Who awaited it may have been cancelled meanwhile.
+                if not upcoming.done():
+                    upcoming.set_exception(exc)
+            else:
+                if not upcoming.done():
+                    upcoming.set_result(item)
+            finally:
+                # Where this task, or what the items come from, is cancelled; else it is done.
+                upcoming.cancel()
+
+
 class SuspendingStream(Generic[Reply]):
     """A task of its own reads the replies; a task of grpc reads the queue of requests."""
 
@@ -126,13 +167,18 @@ class SuspendingStream(Generic[Reply]):
         """As `Stream.has_event`."""
         return not self._events.empty()
 
-    async def next_event(self, timeout_s: float) -> Reply | ClientError | None:
+    async def next_event(self, timeout_s: float, until: Upcoming[object] | None = None) -> Reply | ClientError | None:
         """As `Stream.next_event`."""
+        if self.has_event():
+            return self._events.get_nowait()
+        event = asyncio.ensure_future(self._events.get())
+        awaited: list[asyncio.Future[Any]] = [event] if until is None else [event, asyncio.ensure_future(until)]
         try:
-            async with asyncio.timeout(timeout_s):
-                return await self._events.get()
-        except TimeoutError:
-            return None
+            await asyncio.wait(awaited, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            return event.result() if event.done() else None
+        finally:
+            # What comes in this moment stays in the queue.
+            event.cancel()
 
     async def close(self, *, at_once: bool) -> None:
         """As `Stream.close`."""

@@ -1,6 +1,6 @@
 """What a client asks of gRPC and of the clock; `blocking` and `suspending` do it, each in its way."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Generic, ParamSpec, Protocol, TypeVar
 
 import grpc
@@ -15,6 +15,24 @@ STREAM_TIMEOUT_S = 24 * 3600.0
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _Reply_co = TypeVar("_Reply_co", bound=Message, covariant=True)
+_T_co = TypeVar("_T_co", covariant=True)
+
+
+class Upcoming(Awaitable[_T_co], Protocol[_T_co]):
+    """Something that is awaited once it is done, or before."""
+
+    def done(self) -> bool:
+        """Whether to await it takes no time; or there is nothing that could be done meanwhile."""
+
+
+class Source(Protocol[_T_co]):
+    """Items that are fetched one by one."""
+
+    def next(self) -> Upcoming[_T_co | None]:
+        """Begin to fetch the next one; None after the last. It is called when the one before is there."""
+
+    async def close(self) -> None:
+        """Fetch no more."""
 
 
 class Stream(Protocol, Generic[_Reply_co]):
@@ -26,8 +44,10 @@ class Stream(Protocol, Generic[_Reply_co]):
     def has_event(self) -> bool:
         """Whether `next_event` would give something at once."""
 
-    async def next_event(self, timeout_s: float) -> _Reply_co | ClientError | None:
-        """Wait for a reply, or for the error that ended the call; None where nothing came in so many seconds."""
+    async def next_event(
+        self, timeout_s: float, until: Upcoming[object] | None = None
+    ) -> _Reply_co | ClientError | None:
+        """Wait for a reply, or for the error that ended the call; None where `until` is done or the time over before."""
 
     async def close(self, *, at_once: bool) -> None:
         """End the call: now, or after the replies to what was sent."""
@@ -43,6 +63,9 @@ class Transport(Protocol):
 
     def open(self, rpc: Rpc[Reply], *, metadata: Metadata, on_end: Callable[[str | None], None]) -> Stream[Reply]:
         """Begin a call of many messages; `on_end` is told the name of its code, once, from any thread."""
+
+    def source(self, items: AsyncIterator[_T]) -> Source[_T]:
+        """Fetch items, while something else is waited for where that can be."""
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""
