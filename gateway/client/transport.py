@@ -47,7 +47,7 @@ class Stream(Protocol, Generic[_Reply_co]):
     async def next_event(
         self, timeout_s: float, until: Upcoming[object] | None = None
     ) -> _Reply_co | ClientError | None:
-        """Wait for a reply, or for the error that ended the call; None where `until` is done or the time over before."""
+        """Wait for a reply, or for the error that ended the call; None where `until` or the time is over first."""
 
     async def close(self, *, at_once: bool) -> None:
         """End the call: now, or after the replies to what was sent."""
