@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection
 
 from gateway.allocator import return_large_buffers
 from gateway.concurrency import running
+from gateway.descriptors import ShortageTold, connections_a_door, raise_limit
 from gateway.embedding.embedder import Embedder
 from gateway.embedding.fleet import TritonFleet
 from gateway.embedding.space import Space
@@ -173,7 +174,13 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
                 Models(serving, spaces),
                 is_serving=lambda: bool(monitor.is_serving),
             )
-            http = HttpServer(app, http_listener, timeout_s=timeout_s, drain_s=settings.drain_s)
+            http = HttpServer(
+                app,
+                http_listener,
+                timeout_s=timeout_s,
+                drain_s=settings.drain_s,
+                max_connections=connections_a_door(),
+            )
         await server.start()
         # The last to start is the first to end: health says NOT_SERVING, then requests in flight finish at both doors.
         stack.push_async_callback(_drain, server, http, settings.drain_s)
@@ -213,7 +220,12 @@ async def _drain(server: grpc.aio.Server, http: HttpServer | None, drain_s: floa
 
 def _options(settings: Settings) -> Options:
     # Where processes are not meant to share the port, a second gateway on it is a mistake, and is refused.
-    return [*server_options(), ("grpc.so_reuseport", int(settings.reuse_port))]
+    return [
+        *server_options(),
+        ("grpc.so_reuseport", int(settings.reuse_port)),
+        # Of each address; whoever comes beyond them is hung up on. Unlimited by default.
+        ("grpc.max_allowed_incoming_connections", connections_a_door()),
+    ]
 
 
 async def _begin(spaces: SpaceStore, catalog: SpaceCatalog, served: Space) -> Serving:
@@ -275,6 +287,7 @@ async def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then drain."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(ShortageTold())
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stop.set)
     async with serve(settings):
@@ -289,6 +302,7 @@ def main() -> None:
     """Entry point: exit code 1 with one line when the gateway cannot start."""
     try:
         settings = Settings.from_environment()
+        raise_limit()
         return_large_buffers()
         configure_logging(settings.log_format)
         asyncio.run(run(settings))

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gateway.http.failures import Failure
+from gateway.telemetry.line_budget import LineBudget
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +20,7 @@ HEADER_TIMEOUT_S = 10.0
 """From the connection, and from the first byte of any later request, to the end of its headers."""
 MAX_HEADER_BYTES = 16 * 1024
 MAX_CONNECTIONS = 1024
-"""Of one process; more are closed as they come."""
+"""Of one process, where it may have so many files; more are closed as they come."""
 
 
 class PatientProtocol(H11Protocol):
@@ -27,6 +28,10 @@ class PatientProtocol(H11Protocol):
 
     read_timeout_s: float
     """How long a reply may wait for its reader to take any of it, seconds; subclasses set it."""
+    max_connections: int
+    """How many connections there may be at once; subclasses set it."""
+    lines_of_refusals: LineBudget
+    """Of all connections of a server; subclasses set it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """As uvicorn makes one for each connection."""
@@ -38,8 +43,9 @@ class PatientProtocol(H11Protocol):
         """Begin to wait for the headers."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for mypy
         super().connection_made(transport)
-        if len(self.connections) > MAX_CONNECTIONS:
-            logger.warning("%d HTTP connections are open, another one is closed", MAX_CONNECTIONS)
+        if len(self.connections) > self.max_connections:
+            if (left_out := self.lines_of_refusals.take()) is not None:
+                logger.warning("%d HTTP connections are open, another one is closed%s", self.max_connections, left_out)
             transport.abort()
             return
         self._await_headers()

@@ -9,7 +9,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from gateway.http.listening import HttpListener
-from gateway.http.protocol import MAX_HEADER_BYTES, PatientProtocol
+from gateway.http.protocol import MAX_CONNECTIONS, MAX_HEADER_BYTES, PatientProtocol
+from gateway.telemetry.line_budget import LineBudget
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +25,15 @@ class HttpServer:
         port: That it listens on.
     """
 
-    def __init__(self, app: ASGIApp, listener: HttpListener, *, timeout_s: float, drain_s: float) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        listener: HttpListener,
+        *,
+        timeout_s: float,
+        drain_s: float,
+        max_connections: int = MAX_CONNECTIONS,
+    ) -> None:
         """Open the socket; nobody is accepted yet.
 
         Args:
@@ -32,12 +41,19 @@ class HttpServer:
             listener: Where.
             timeout_s: How long a reply may wait for its reader to take any of it, seconds.
             drain_s: How long requests in flight may go on after `stop`, seconds.
+            max_connections: How many there may be at once; `MAX_CONNECTIONS` at most.
 
         Raises:
             StartupError: The address cannot be listened on.
         """
         self._socket = listener.bind()
         tls = listener.tls
+        max_connections = min(max_connections, MAX_CONNECTIONS)
+        attributes = {
+            "read_timeout_s": timeout_s,
+            "max_connections": max_connections,
+            "lines_of_refusals": LineBudget(1),
+        }
 
         def context(config: uvicorn.Config, default: object) -> ssl.SSLContext:
             assert tls is not None  # noqa: S101 - for mypy
@@ -47,7 +63,9 @@ class HttpServer:
             uvicorn.Config(
                 app,
                 # Logging and the environment are the gateway's; what a proxy says of its client, nobody proves.
-                http=type("Protocol", (PatientProtocol,), {"read_timeout_s": timeout_s}),
+                http=type("Protocol", (PatientProtocol,), attributes),
+                # asyncio accepts so many at once before it looks at the first of them.
+                backlog=max_connections,
                 ws="none",
                 lifespan="off",
                 interface="asgi3",

@@ -59,7 +59,12 @@ async def _echo(call: Call) -> Response:
 
 @asynccontextmanager
 async def running(
-    *, tls: TlsFiles | None = None, drain_s: float = 5.0, timeout_s: float = 30.0, max_body_bytes: int = 1000
+    *,
+    tls: TlsFiles | None = None,
+    drain_s: float = 5.0,
+    timeout_s: float = 30.0,
+    max_body_bytes: int = 1000,
+    max_connections: int = 1024,
 ) -> AsyncIterator[Site]:
     """Run a site on a free port."""
     site = Site()
@@ -71,7 +76,13 @@ async def running(
         exception_handlers={HTTPException: door.refuse},
     )
     app.router.redirect_slashes = False
-    site.server = HttpServer(app, HttpListener("127.0.0.1:0", tls), timeout_s=timeout_s, drain_s=drain_s)
+    site.server = HttpServer(
+        app,
+        HttpListener("127.0.0.1:0", tls),
+        timeout_s=timeout_s,
+        drain_s=drain_s,
+        max_connections=max_connections,
+    )
     await site.server.start()
     try:
         yield site
@@ -338,11 +349,14 @@ async def test_bytes_that_are_no_request_end_their_connection_alone(odd: bytes) 
         assert (await other.reply())[2] == b"still here"
 
 
-async def test_beyond_so_many_connections_others_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 2)
-    async with running() as site:
-        wires = [await Wire.to(site) for _ in range(3)]
-        assert await wires[2].closed() == b""
+async def test_beyond_so_many_connections_others_are_closed(caplog: pytest.LogCaptureFixture) -> None:
+    """And the log says so in a line a second, whoever comes how often."""
+    async with running(max_connections=2) as site:
+        wires = [await Wire.to(site) for _ in range(2)]
+        for _ in range(20):
+            assert await (await Wire.to(site)).closed() == b""
+        assert caplog.messages[0] == "2 HTTP connections are open, another one is closed"
+        assert len(caplog.messages) < 10
         await wires[0].send(request(b"in"))
         assert (await wires[0].reply())[2] == b"in"
 
