@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -21,7 +22,12 @@ MAJOR_VERSION = 18
 USER = "duovec"
 DATABASE = "duovec"
 _HOST = "127.0.0.1"
-_POLL_S = 0.05
+_POLL_S, _LONG_POLL_S = 0.05, 1.0
+_RECOVERY_TIMEOUT_S = 600.0
+"""For a server that says it recovers, or one of before that shuts down: up to 2 GB of WAL are replayed or written."""
+_TELL_AFTER_S = 5.0
+STOP_GRACE_S = 60.0
+"""For the checkpoint of a shutdown; a server that is killed instead recovers at its next start."""
 _LOG_TAIL_LINES = 12
 _LOG_TAIL_BYTES = 8192
 _PASSWORD_FILE = "duovec.password"  # noqa: S105  # A file name.
@@ -48,11 +54,10 @@ _SETTINGS = {
 # A crashed predecessor's backends hold its shared memory for some milliseconds after their postmaster was killed.
 _TRANSIENT_FAILURE = "pre-existing shared memory block"
 
-# Refused while it is not listening, CannotConnectNow while it recovers, and the password by some other server that has
-# the port, which ours is about to find out.
+# Refused while it is not listening, and the password by some other server that has the port, which ours is about to
+# find out.
 _NOT_READY = (
     OSError,
-    asyncpg.CannotConnectNowError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.PostgresConnectionError,
 )
@@ -73,15 +78,24 @@ class Postgres:
     url: str
     process: asyncio.subprocess.Process
 
-    def __init__(self, data_dir: Path, *, log_path: Path, port: int | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        log_path: Path,
+        port: int | None = None,
+        on_wait: Callable[[str], None] = lambda why: None,
+    ) -> None:
         """Describe the server; nothing is started.
 
         Args:
             data_dir: Its data; initialized when missing or empty. Beside it lies the start lock, `<data_dir>.lock`.
             log_path: Appended to.
             port: Port on 127.0.0.1; None takes a free one.
+            on_wait: Told in words, once a start, what a long one waits for.
         """
         self.port = port
+        self._on_wait = on_wait
         self._data_dir = data_dir.absolute()
         self._log_path = log_path.absolute()
         self._lock: IO[str] | None = None
@@ -92,8 +106,10 @@ class Postgres:
     async def start(self, *, timeout_s: float = 60) -> None:
         """Start the server and wait until it accepts connections and has its database.
 
+        While the server says that it recovers from a crash, or one of before shuts down, up to 10 minutes are waited.
+
         Args:
-            timeout_s: Budget for initialization, start and crash recovery, seconds.
+            timeout_s: Budget for initialization and start, seconds.
 
         Raises:
             StartupError: Another process uses the data directory, the directory or the port cannot be used, or the
@@ -107,18 +123,19 @@ class Postgres:
             f"{self._data_dir} is in use by another duovec (process {{holder}})",
         )
         log_offset = self._log_path.stat().st_size if self._log_path.exists() else 0
+        patience = _Patience(timeout_s, self._on_wait)
         try:
-            async with asyncio.timeout(timeout_s):
+            async with patience.limit:
                 account = choose_account(self._data_dir)
                 password = await self._initialize(bin_dir, account)
-                await self._wait_for_predecessor()
+                await self._wait_for_predecessor(patience)
                 self.port = self.port or free_port()
                 self.url = f"postgresql://{USER}:{password}@{_HOST}:{self.port}/{DATABASE}"
-                await self._launch(bin_dir, account)
+                await self._launch(bin_dir, account, patience)
         except TimeoutError:
             await self._abandon()
             raise StartupError(
-                f"PostgreSQL did not accept connections within {timeout_s:g} s{self._log_tail(log_offset)}"
+                f"PostgreSQL did not accept connections within {patience.timeout_s:g} s{self._log_tail(log_offset)}"
             ) from None
         except StartupError as error:
             await self._abandon()
@@ -136,7 +153,7 @@ class Postgres:
         """Wait until the server has exited, for whatever reason, and give its exit status."""
         return await self.process.wait()
 
-    async def stop(self, *, grace_s: float = 15) -> None:
+    async def stop(self, *, grace_s: float = STOP_GRACE_S) -> None:
         """Stop the server: a fast shutdown, and SIGKILL when that takes too long. Harmless when it has exited.
 
         Args:
@@ -158,7 +175,7 @@ class Postgres:
         """Leave nothing behind after a failed start."""
         process: asyncio.subprocess.Process | None = getattr(self, "process", None)
         if process is not None:
-            await _terminate(process, grace_s=5)
+            await _terminate(process, STOP_GRACE_S)
         self._release_lock()
 
     async def _initialize(self, bin_dir: Path, account: Account | None) -> str:
@@ -206,7 +223,7 @@ class Postgres:
         staging_dir.rmdir()
         return password
 
-    async def _wait_for_predecessor(self) -> None:
+    async def _wait_for_predecessor(self, patience: "_Patience") -> None:
         """Wait for the server of a duovec that was killed: it is shutting down, or its pid file is stale."""
         pid_path = self._data_dir / "postmaster.pid"
         while (pid := _read_pid(pid_path)) is not None:
@@ -215,25 +232,26 @@ class Postgres:
             if not _is_postgres(pid):
                 pid_path.unlink(missing_ok=True)
                 return
+            patience.wait_on("the server of before shuts down")
             await asyncio.sleep(_POLL_S)
 
-    async def _launch(self, bin_dir: Path, account: Account | None) -> None:
+    async def _launch(self, bin_dir: Path, account: Account | None, patience: "_Patience") -> None:
         arguments = ["-D", str(self._data_dir), "-p", str(self.port)]
         for name, value in _SETTINGS.items():
             arguments += ["-c", f"{name}={value}"]
         while True:
             log_offset = self._log_path.stat().st_size if self._log_path.exists() else 0
             self.process = await self._spawn(bin_dir / "postgres", arguments, account, cwd=self._data_dir)
-            if await self._wait_until_ready():
+            if await self._wait_until_ready(patience):
                 return
             if _TRANSIENT_FAILURE not in self._log_tail(log_offset):
                 raise StartupError(f"PostgreSQL exited with status {self.process.returncode} while starting")
             await asyncio.sleep(_POLL_S)
 
-    async def _wait_until_ready(self) -> bool:
+    async def _wait_until_ready(self, patience: "_Patience") -> bool:
         """Poll until the server has its database (True) or has exited (False)."""
         while self.process.returncode is None:
-            with contextlib.suppress(*_NOT_READY):
+            try:
                 connection = await asyncpg.connect(self.url, database="postgres", timeout=5)
                 try:
                     if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", DATABASE):
@@ -241,7 +259,11 @@ class Postgres:
                 finally:
                     await connection.close()
                 return self.process.returncode is None
-            await asyncio.sleep(_POLL_S)
+            except asyncpg.CannotConnectNowError:
+                patience.wait_on("recovers what was not written to its tables before")
+            except _NOT_READY:
+                pass
+            await asyncio.sleep(patience.poll_s)
         return False
 
     async def _spawn(
@@ -272,6 +294,32 @@ class Postgres:
             log.seek(max(offset_bytes, size_bytes - _LOG_TAIL_BYTES))
             lines = log.read().decode(errors="replace").splitlines()[-_LOG_TAIL_LINES:]
         return "\n".join([f"; the end of {self._log_path}:", *lines]) if lines else ""
+
+
+class _Patience:
+    """How long a start may take: `_RECOVERY_TIMEOUT_S` once it is known to wait for what takes its time."""
+
+    def __init__(self, timeout_s: float, tell: Callable[[str], None]) -> None:
+        self.timeout_s = timeout_s
+        self.limit = asyncio.timeout(timeout_s)
+        self._tell = tell
+        self._waits_since: float | None = None
+        self._is_told = False
+
+    @property
+    def poll_s(self) -> float:
+        """Until the next look; each has a line in the server's log, which a long wait should not fill."""
+        return _LONG_POLL_S if self._is_told else _POLL_S
+
+    def wait_on(self, why: str) -> None:
+        """It waits for this, still; told once, where it is not over in a moment."""
+        now = asyncio.get_running_loop().time()
+        if self._waits_since is None:
+            self._waits_since, self.timeout_s = now, _RECOVERY_TIMEOUT_S
+            self.limit.reschedule(now + self.timeout_s)
+        if not self._is_told and now >= self._waits_since + _TELL_AFTER_S:
+            self._is_told = True
+            self._tell(f"{why}, which may take {self.timeout_s / 60:g} minutes")
 
 
 def _find_bin_dir() -> Path:

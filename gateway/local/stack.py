@@ -16,14 +16,14 @@ from gateway.errors import DuovecError, StartupError
 from gateway.local.claim import claim_data_dir
 from gateway.local.models import PAIRS, describe_settings, verify_repository
 from gateway.local.part import Part, PartEvent, PartState, StackFailure, until_it_fails
-from gateway.local.postgres import Postgres
+from gateway.local.postgres import STOP_GRACE_S, Postgres
 from gateway.local.process import WILDCARDS, GatewayServer, check_port_is_free, free_port, split_address
 from gateway.local.triton import Triton
 from gateway.wire import ALLOW_INSECURE, allows_insecure, is_local
 
 MAX_GATEWAYS = 4
 """PostgreSQL is set up for so many: each may have 10 of its 50 connections."""
-_GATEWAY_GRACE_S, _TRITON_GRACE_S, _POSTGRES_GRACE_S = 15.0, 10.0, 15.0  # the gateway's own `drain_s` is 10
+_GATEWAY_GRACE_S, _TRITON_GRACE_S = 15.0, 10.0  # the gateway's own `drain_s` is 10
 
 
 _RESTART_DELAYS_S = (0.0, 1.0, 2.0, 4.0)
@@ -201,7 +201,7 @@ class Stack:
         """Stop the gateways, which drain, then Triton, then PostgreSQL; harmless when nothing runs."""
         await asyncio.gather(*(self._stop_part(name, grace_s=_GATEWAY_GRACE_S) for name in self._gateways))
         await self._stop_part("triton", grace_s=_TRITON_GRACE_S)
-        await self._stop_part("postgres", grace_s=_POSTGRES_GRACE_S)
+        await self._stop_part("postgres", grace_s=STOP_GRACE_S)
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -246,7 +246,11 @@ class Stack:
     async def _start_backends(self) -> None:
         """Start PostgreSQL and Triton at the same time; the failure of one ends the start of the other."""
         data_dir = self._settings.data_dir
-        postgres = Postgres(data_dir / "postgres", log_path=self._log_path("postgres"))
+        postgres = Postgres(
+            data_dir / "postgres",
+            log_path=self._log_path("postgres"),
+            on_wait=lambda why: self._emit(PartEvent("postgres", PartState.STARTING, why)),
+        )
         triton = Triton(
             self._settings.repository,
             self._settings.encoders,

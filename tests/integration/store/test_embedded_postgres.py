@@ -2,12 +2,14 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from gateway.errors import DatabaseUnavailable, DeadlineExceeded, StartupError
+from gateway.local import postgres
 from gateway.local.postgres import Postgres
 from gateway.store.codebases import CodebaseStore
 from gateway.store.migrations import migrate
@@ -142,6 +144,25 @@ async def test_a_directory_that_the_account_may_not_enter_is_named(tmp_path: Pat
     closed.mkdir(mode=0o700)
     with pytest.raises(StartupError, match="may not enter"):
         await Postgres(closed / "data", log_path=tmp_path / "log").start()
+
+
+async def test_a_long_recovery_is_waited_for_and_told(postgres_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that was killed in the middle of its recovery would begin it again at the next start, for ever."""
+    directory = postgres_root / "recovering"
+    told: list[str] = []
+    server = Postgres(directory / "data", log_path=directory / "postgres.log", on_wait=told.append)
+    await server.start()
+    await server.stop()
+    # It asks an archive for the history of its timeline and for two segments, and is not there for anybody meanwhile.
+    (directory / "data" / "recovery.signal").touch()
+    with (directory / "data" / "postgresql.auto.conf").open("a") as settings:
+        settings.write("restore_command = 'sleep 2; false'\nhot_standby = off\n")
+    monkeypatch.setattr(postgres, "_TELL_AFTER_S", 1.0)
+    began_at = time.monotonic()
+    await server.start(timeout_s=3)
+    assert time.monotonic() - began_at > 3
+    assert told == ["recovers what was not written to its tables before, which may take 10 minutes"]
+    await server.stop()
 
 
 _PARENT = """
