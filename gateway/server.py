@@ -159,7 +159,7 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
             for watch in (facts.watch_triton(), facts.watch_database(), lag.run()):
                 await stack.enter_async_context(running(watch))
             collector = GatewayCollector(
-                statistics, triton, serving, admission, intake, database, log, monitor, facts, lag
+                statistics, triton, serving, admission, intake, database, log, monitor, facts, lag, tls
             )
             metrics_port = stack.enter_context(metrics_served(settings.metrics_listen, collector))
             logger.info("metrics on port %d of %s", metrics_port, settings.metrics_listen)

@@ -7,6 +7,7 @@ import logging
 import os
 import ssl
 import threading
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from gateway.errors import StartupError
 
 logger = logging.getLogger(__name__)
+
+_RETRY_S = 1.0
+"""After which refused files are looked at again: a certificate may hold by then, a key or its folder be readable."""
 
 CERTIFICATE, KEY, CLIENT_CA = "DUOVEC_TLS_CERTIFICATE", "DUOVEC_TLS_KEY", "DUOVEC_TLS_CLIENT_CA"
 
@@ -78,11 +82,18 @@ class TlsFiles:
         self._lock = threading.Lock()
         self._seen = self._signature()
         self._loaded = self._load()
+        self._refusal: str | None = None
+        self._retry_at = 0.0
         self._expiry_was_told = False
         self._context: tuple[Loaded, ssl.SSLContext] | None = None
 
     def __repr__(self) -> str:
         return f"TlsFiles({self._certificate}, client_ca={self._client_ca}, until={self._loaded.end_time:%Y-%m-%d})"
+
+    @property
+    def end_time(self) -> datetime:
+        """When the certificates in use expire, the first of them."""
+        return self._loaded.end_time
 
     @property
     def asks_for_client_certificates(self) -> bool:
@@ -127,15 +138,21 @@ class TlsFiles:
     def current(self) -> "Loaded":
         """What is to be used from this handshake on, from any thread; the same object until the files change."""
         with self._lock:
-            if (signature := self._signature()) == self._seen:
+            signature, now = self._signature(), time.monotonic()
+            if signature != self._seen:
+                self._seen, self._refusal = signature, None
+            elif self._refusal is None or now < self._retry_at:
                 self._tell_expiry()
                 return self._loaded
-            self._seen = signature
             try:
                 self._loaded = self._load()
             except StartupError as exc:
-                logger.error("the new TLS files are not used, the old ones go on: %s", exc)
+                self._retry_at = now + _RETRY_S
+                if self._refusal != str(exc):
+                    self._refusal = str(exc)
+                    logger.error("the new TLS files are not used, the old ones go on: %s", exc)
             else:
+                self._refusal = None
                 self._expiry_was_told = False
                 logger.info("new TLS certificate of %s, until %s", self._loaded.subject, _shown(self._loaded.end_time))
             return self._loaded
@@ -188,7 +205,7 @@ def _signature(path: Path | None) -> tuple[int, ...] | None:
         found = path.stat() if path is not None else None
     except OSError:
         return None
-    return None if found is None else (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    return None if found is None else (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 def _read(setting: str, path: Path) -> bytes:

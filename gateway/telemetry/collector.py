@@ -14,6 +14,7 @@ from gateway.embedding.fleet import TritonFleet
 from gateway.rpc.admission import BULK_TOKENS, Admission
 from gateway.rpc.health import HealthMonitor
 from gateway.rpc.intake import Intake
+from gateway.rpc.tls import TlsFiles
 from gateway.spaces.serving import Serving
 from gateway.store.pool import Database
 from gateway.store.search_log import SearchLog
@@ -39,6 +40,7 @@ class GatewayCollector:
     health: HealthMonitor
     facts: BackgroundFacts
     lag: LoopLag
+    tls: TlsFiles | None
 
     def collect(self) -> Iterator[Metric]:
         """Give every metric."""
@@ -49,6 +51,8 @@ class GatewayCollector:
         yield _histogram(
             "duovec_event_loop_lag_seconds", "How late the event loop runs what is due.", self.lag.lateness
         )
+        end_s = None if self.tls is None else self.tls.end_time.timestamp()
+        yield _gauge("duovec_tls_end_timestamp_seconds", "When the TLS certificate in use expires.", end_s)
         yield from self._requests()
         yield from self._triton()
         yield from self._cache()

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import os
 import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -13,6 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from open_folder import open_folder
 from tls_certificates import Authority, Issued, key_pem
 
 from gateway.errors import StartupError
@@ -151,6 +154,45 @@ async def test_without_a_client_certificate_of_the_authority_nobody_gets_through
         authorities.write_bytes(OTHER_ROOT.pem)
         async with channel(port, own=OTHER_ROOT.issue("bob")) as connection:
             assert await ask(connection) == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_files_that_were_refused_are_looked_at_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A certificate that the authority's faster clock made valid in a moment is used in a moment; said once each."""
+    files = TlsFiles(*GOOD.write(tmp_path, "server"))
+    first = files.current()
+    renewed = ROOT.issue(begin=timedelta(seconds=2))
+    renewed.write(tmp_path, "server")
+    give_up_at = time.monotonic() + 30
+    while files.current() is first:
+        assert time.monotonic() < give_up_at
+        time.sleep(0.01)
+    assert files.current().chain_pem == renewed.chain
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "only" in caplog.messages[0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may act as another account")
+def test_a_key_that_became_readable_is_read(tmp_path: Path) -> None:
+    """Its content and its time are what they were when it was refused."""
+    with open_folder("duovec-tls-") as folder:
+        certificate, key = GOOD.write(folder, "server")
+        for path in (certificate, key):
+            path.chmod(0o644)
+        files = TlsFiles(certificate, key)
+        os.seteuid(65534)
+        try:
+            renewed = ROOT.issue()
+            os.seteuid(0)
+            renewed.write(folder, "server")
+            key.chmod(0o600)
+            os.seteuid(65534)
+            assert files.current().chain_pem == GOOD.chain
+            os.seteuid(0)
+            key.chmod(0o644)
+            os.seteuid(65534)
+            assert files.current().chain_pem == renewed.chain
+        finally:
+            os.seteuid(0)
 
 
 def test_an_expiry_while_it_runs_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
