@@ -5,6 +5,7 @@ from typing import Any
 
 import grpc
 
+from gateway.errors import DeadlineExceeded
 from gateway.rpc.handlers import Stream, Unary, is_own, wrapped
 from gateway.telemetry import stages
 from gateway.telemetry.observer import Observer
@@ -55,7 +56,7 @@ class _Watch:
                     context.set_trailing_metadata(timing)
                 return response
             except BaseException:
-                code = _failure(context)
+                code = _failure(context, recorder)
                 raise
             finally:
                 self._observer.end(self._method, recorder, code)
@@ -74,7 +75,7 @@ class _Watch:
                 if timing := stages.trailing_timing():
                     context.set_trailing_metadata(timing)
             except BaseException:
-                code = _failure(context)
+                code = _failure(context, recorder)
                 raise
             finally:
                 self._observer.end(self._method, recorder, code, is_stream=True)
@@ -93,11 +94,17 @@ def _item_code(response: Any) -> str:
     return _NAMES.get(response.error.code, "UNKNOWN") if "error" in response.DESCRIPTOR.fields_by_name else "OK"
 
 
-def _failure(context: Context) -> str:
-    """The code of a call that has failed: the one that it was aborted with, or what became of it otherwise."""
+def _failure(context: Context, recorder: Recorder) -> str:
+    """The code of a call that has failed: the one that it was aborted with, or CANCELLED where its caller gave up.
+
+    DEADLINE_EXCEEDED is the service's own limit. A caller's deadline, however short, is no fault of the service; the
+    log has it as the reason.
+    """
     code: Any = context.code()
     number = code.value[0] if isinstance(code, grpc.StatusCode) else code
     if number:
         return _NAMES.get(number, "UNKNOWN")
     remaining_s = context.time_remaining()
-    return "DEADLINE_EXCEEDED" if remaining_s is not None and remaining_s <= 0 else "CANCELLED"
+    if remaining_s is not None and remaining_s <= 0:
+        recorder.reason = DeadlineExceeded.reason
+    return "CANCELLED"

@@ -61,7 +61,11 @@ class GatewayCollector:
         yield from self._facts()
 
     def _requests(self) -> Iterator[Metric]:
-        calls = CounterMetricFamily("duovec_requests", "Calls that have ended.", labels=("method", "code"))
+        calls = CounterMetricFamily(
+            "duovec_requests",
+            "Calls that have ended; CANCELLED by their caller, or its deadline.",
+            labels=("method", "code"),
+        )
         items = CounterMetricFamily("duovec_stream_items", "Replies to items of streams.", labels=("method", "code"))
         running = GaugeMetricFamily("duovec_requests_running", "Calls that have not ended.", labels=("method",))
         durations = _histograms("duovec_request_duration_seconds", "Time of a call; of a stream all of it.", "method")

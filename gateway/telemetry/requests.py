@@ -22,7 +22,8 @@ class MethodStatistics:
     """Of one RPC.
 
     Attributes:
-        code_counts: Calls that have ended, by the name of their gRPC code.
+        code_counts: Calls that have ended, by the name of their gRPC code; where the caller gave up, by its own
+            deadline or otherwise, CANCELLED.
         item_code_counts: Replies of a stream to single items, by code.
         durations: Of calls, seconds; of streams from the first to the last item.
         batch_durations: Of batches of a stream, seconds.

@@ -147,9 +147,13 @@ async def test_calls_are_counted_by_method_and_code(
 
 
 async def test_what_became_of_calls_that_nobody_answered_is_counted(
-    channel: grpc.aio.Channel, statistics: RequestStatistics
+    channel: grpc.aio.Channel, statistics: RequestStatistics, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One that its caller cancels, and one whose deadline passes."""
+    """One that its caller cancels, and one whose deadline passes: no fault of ours, which would call somebody at night.
+
+    The log tells them apart.
+    """
+    caplog.set_level(logging.INFO, logger="gateway.requests")
     stub = codebase_grpc.CodebaseServiceStub(channel)
     method = "CodebaseService/DeleteCodebase"
     call = stub.DeleteCodebase(codebase_pb.DeleteCodebaseRequest())
@@ -168,7 +172,19 @@ async def test_what_became_of_calls_that_nobody_answered_is_counted(
         await late
     while statistics.of(method).running_count:
         await asyncio.sleep(0.01)
-    assert statistics.of(method).code_counts == {"CANCELLED": 1, "DEADLINE_EXCEEDED": 1}
+    assert statistics.of(method).code_counts == {"CANCELLED": 2}
+    lines = [record.getMessage() for record in caplog.records if record.name == "gateway.requests"]
+    assert [line.split(" in ")[0] for line in lines] == [f"{method} CANCELLED", f"{method} CANCELLED DEADLINE_EXCEEDED"]
+
+
+async def test_the_services_own_limit_is_a_fault_of_its_own(
+    channel: grpc.aio.Channel, statistics: RequestStatistics
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as late:
+        await codebase_grpc.CodebaseServiceStub(channel).DeleteCodebase(codebase_pb.DeleteCodebaseRequest())
+    assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    await until_ended(statistics, "CodebaseService/DeleteCodebase")
+    assert statistics.of("CodebaseService/DeleteCodebase").code_counts == {"DEADLINE_EXCEEDED": 1}
 
 
 async def test_a_stream_is_counted_by_items_and_batches(
