@@ -5,12 +5,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import kubernetes_validate
 import pytest
 import yaml
 from deployed_commands import check_command
 from dockerfile import stages
 from helm_engine import HelmRefusal, run_helm
+from tls_certificates import Authority
 
 from export.spec import load_pair
 from gateway.local import liveness
@@ -30,6 +32,7 @@ FULL: dict[str, Any] = {
     "triton": {"gpus": 1, "arguments": ["--rate-limit=execution_count"]},
     "export": {"runtime": "onnxruntime-cuda", "acceptLicense": True},
 }
+CA: dict[str, Any] = {**MESH, "database": {"caSecretName": "database-ca"}}
 SYNC: dict[str, Any] = {
     **MESH,
     "models": {
@@ -39,7 +42,7 @@ SYNC: dict[str, Any] = {
     "autoscaling": {"enabled": False},
     "networkPolicy": {"enabled": False},
 }
-VALUES = {"mesh": MESH, "tls": TLS, "full": FULL, "sync": SYNC}
+VALUES = {"mesh": MESH, "tls": TLS, "full": FULL, "ca": CA, "sync": SYNC}
 
 Objects = dict[tuple[str, str], dict[str, Any]]
 
@@ -136,6 +139,29 @@ def test_secrets_come_by_reference() -> None:
     assert not [kind for kind, _ in objects if kind == "Secret"]
     found = container(objects, "Deployment", "search-duovec-gateway")
     assert {one["name"] for one in found["env"] if "valueFrom" in one} == {"DUOVEC_DATABASE_URL", "DUOVEC_ADMIN_KEY"}
+
+
+@pytest.mark.parametrize("workload", [("Deployment", "search-duovec-gateway"), ("Job", "search-duovec-migrate")])
+async def test_the_database_is_known_by_its_authority(
+    workload: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The URL that the values show takes one: without, the driver does not even try to connect."""
+    objects = render(CA)
+    pod = objects[workload]["spec"]["template"]["spec"]
+    found = container(objects, *workload)
+    path = environment(found)["PGSSLROOTCERT"]
+    folder, _, name = path.rpartition("/")
+    (volume,) = [mount["name"] for mount in found["volumeMounts"] if mount["mountPath"] == folder]
+    (source,) = [one["secret"]["secretName"] for one in pod["volumes"] if one["name"] == volume]
+    assert (source, name) == ("database-ca", "ca.crt")
+    url = "postgresql://user:password@127.0.0.1:1/duovec?sslmode=verify-full"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(asyncpg.ClientConfigurationError):
+        await asyncpg.connect(url)
+    (tmp_path / name).write_bytes(Authority.make().pem)
+    monkeypatch.setenv("PGSSLROOTCERT", str(tmp_path / name))
+    with pytest.raises(ConnectionRefusedError):
+        await asyncpg.connect(url)
 
 
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)

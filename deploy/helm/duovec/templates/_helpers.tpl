@@ -80,11 +80,24 @@ securityContext:
     limits: {memory: 512Mi}
 {{- end }}
 
+{{- define "duovec.databaseCaMount" -}}
+- {name: database-ca, mountPath: /database-ca, readOnly: true}
+{{- end }}
+
+{{- define "duovec.databaseCaVolume" -}}
+- name: database-ca
+  secret: {secretName: {{ .Values.database.caSecretName }}, defaultMode: 0440}
+{{- end }}
+
 {{/* What the gateway reads, and the migrations with it. */}}
 {{- define "duovec.environment" -}}
 - name: DUOVEC_DATABASE_URL
   valueFrom:
     secretKeyRef: {name: {{ .Values.database.secretName }}, key: url}
+{{- if .Values.database.caSecretName }}
+- name: PGSSLROOTCERT
+  value: /database-ca/ca.crt
+{{- end }}
 - name: DUOVEC_ADMIN_KEY
   valueFrom:
     secretKeyRef: {name: {{ .Values.adminKey.secretName }}, key: key}
