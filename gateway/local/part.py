@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 from gateway.errors import DuovecError
-from gateway.local.process import describe_exit, tail
+from gateway.local.log_file import tail
+from gateway.local.process import describe_exit
 from gateway.local.triton import Triton
 
 

@@ -16,6 +16,7 @@ import asyncpg
 from gateway.errors import StartupError
 from gateway.local.account import Account, choose_account
 from gateway.local.claim import claim
+from gateway.local.log_file import read_end
 from gateway.local.process import free_port, launch_command
 
 MAJOR_VERSION = 18
@@ -287,12 +288,8 @@ class Postgres:
 
     def _log_tail(self, offset_bytes: int) -> str:
         """Give what the log gained since `offset_bytes`, its last lines, ready to append to a message."""
-        if not self._log_path.exists():
-            return ""
-        with self._log_path.open("rb") as log:
-            size_bytes = log.seek(0, os.SEEK_END)
-            log.seek(max(offset_bytes, size_bytes - _LOG_TAIL_BYTES))
-            lines = log.read().decode(errors="replace").splitlines()[-_LOG_TAIL_LINES:]
+        text = read_end(self._log_path, _LOG_TAIL_BYTES, offset_bytes=offset_bytes)
+        lines = text.splitlines()[-_LOG_TAIL_LINES:]
         return "\n".join([f"; the end of {self._log_path}:", *lines]) if lines else ""
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gateway.errors import StartupError
 from gateway.local.account import Account
+from gateway.local.log_file import tail
 
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104  # listening everywhere is probed on loopback
 
@@ -53,7 +54,8 @@ class ChildProcess:
 
     Attributes:
         name: What messages call it.
-        log_path: File with its stdout and stderr; the log of the run before is kept beside it as `<name>.1`.
+        log_path: File with its stdout and stderr; the log of the run before, or what was cut from it, is kept
+            beside it as `<name>.1`.
     """
 
     def __init__(self, name: str, argv: Sequence[str], *, env: Mapping[str, str], log_path: Path) -> None:
@@ -83,7 +85,8 @@ class ChildProcess:
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         if self.log_path.exists():
             self.log_path.replace(self.log_path.with_name(self.log_path.name + ".1"))
-        with self.log_path.open("wb") as log:
+        # Whoever cuts it while the program runs must find that it appends.
+        with self.log_path.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 *launch_command(self._argv),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -161,15 +164,6 @@ class ChildProcess:
     def log_tail(self, line_count: int = 20) -> str:
         """The last lines of the log, or an empty string when there is none."""
         return tail(self.log_path, line_count)
-
-
-def tail(path: Path, line_count: int) -> str:
-    """The last lines of a text file, or an empty string when it cannot be read."""
-    try:
-        text = path.read_text(errors="replace")
-    except OSError:
-        return ""
-    return "\n".join(text.rstrip().splitlines()[-line_count:])
 
 
 def describe_exit(code: int) -> str:

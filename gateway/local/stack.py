@@ -14,6 +14,7 @@ from typing import IO, Self
 from gateway.concurrency import run_all
 from gateway.errors import DuovecError, StartupError
 from gateway.local.claim import claim_data_dir
+from gateway.local.log_file import keep_small
 from gateway.local.models import PAIRS, describe_settings, verify_repository
 from gateway.local.part import Part, PartEvent, PartState, StackFailure, until_it_fails
 from gateway.local.postgres import STOP_GRACE_S, Postgres
@@ -112,6 +113,7 @@ class Stack:
         self._watchers: dict[str, asyncio.Task[str]] = {}
         self._restarted_at: dict[str, deque[float]] = {}
         self._lock: IO[str] | None = None
+        self._keeping_logs: asyncio.Task[None] | None = None
 
     @property
     def http_url(self) -> str:
@@ -138,6 +140,7 @@ class Stack:
         try:
             self._refuse_open_port()
             self._lock = claim_data_dir(self._settings.data_dir)
+            self._keeping_logs = asyncio.create_task(keep_small(self._settings.data_dir / "logs"))
             check_port_is_free(self.endpoint)
             check_port_is_free(self.http_endpoint, option="--http-listen")
             await self._verify_models()
@@ -202,6 +205,10 @@ class Stack:
         await asyncio.gather(*(self._stop_part(name, grace_s=_GATEWAY_GRACE_S) for name in self._gateways))
         await self._stop_part("triton", grace_s=_TRITON_GRACE_S)
         await self._stop_part("postgres", grace_s=STOP_GRACE_S)
+        if self._keeping_logs is not None:
+            self._keeping_logs.cancel()
+            await asyncio.gather(self._keeping_logs, return_exceptions=True)
+            self._keeping_logs = None
         if self._lock is not None:
             self._lock.close()
             self._lock = None

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from gateway.errors import StartupError
 from gateway.local import liveness
+from gateway.local.log_file import read_end
 from gateway.local.process import ChildProcess, describe_exit, free_port, wait_for_listener
 from gateway.wire import triton_arguments, triton_trace_arguments
 
@@ -31,6 +32,7 @@ _POLL_S = 0.05
 _ASKED_S = 5.0
 # Between two looks at whether it answers, and after one that failed.
 _LIVENESS_PERIOD_S, _LIVENESS_AGAIN_S = 5.0, 1.0
+_EXPLAINED_BYTES = 4 * 2**20
 # The most telling kind of line first: the last ones of a failed start only say that it failed.
 _ERROR_PATTERNS = (
     r"\] \"((?:failed to poll model|Poll failed for|failed to load model) .+)$",
@@ -313,7 +315,7 @@ def explain_log(log_path: Path) -> str:
     Returns:
         One line, or an empty string when the log has no error.
     """
-    text = log_path.read_text(errors="replace") if log_path.is_file() else ""
+    text = read_end(log_path, _EXPLAINED_BYTES)
     failures = {
         match["model"]: f"model {match['model']} version {match['version']}: {_first_line(match['reason'])}"
         for match in re.finditer(r"failed to load '(?P<model>[^']+)' version (?P<version>\d+): (?P<reason>.*)", text)

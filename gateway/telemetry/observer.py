@@ -8,6 +8,7 @@ from typing import Protocol
 
 from gateway.store.caller import current_principal_id
 from gateway.telemetry import stages
+from gateway.telemetry.line_budget import LineBudget
 from gateway.telemetry.requests import RequestStatistics
 from gateway.telemetry.stages import Recorder, Span
 
@@ -17,6 +18,9 @@ TIMING_KEY = "duovec-timing"
 """Metadata or header of a call: `1` asks for the times of its stages, as `server-timing` of the reply."""
 REQUEST_ID_KEY = "x-request-id"
 """Metadata or header of a call: what its caller calls it in our log, 1 to 64 of A-Z, a-z, 0-9, `.`, `_` and `-`."""
+
+_LINES_OF_STRANGERS_A_SECOND = 20
+"""Of calls whose callers proved no key: anybody can make thousands."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LEVELS = {"INTERNAL": logging.ERROR, "UNKNOWN": logging.ERROR, "DATA_LOSS": logging.ERROR} | dict.fromkeys(
@@ -42,6 +46,7 @@ class Observer:
         self.statistics = statistics
         self._tracing = tracing
         self._log_requests = log_requests
+        self._lines_of_strangers = LineBudget(_LINES_OF_STRANGERS_A_SECOND)
 
     def begin(self, method: str, metadata: Mapping[str, str], *, span: Callable[[Tracing], Span | None]) -> Recorder:
         """A call has come: everything that is done for it in this task from here on is recorded.
@@ -71,22 +76,25 @@ class Observer:
         if recorder.span is not None:
             recorder.span.end_call(code)
         if code != "OK" or self._log_requests:
-            _log(method, recorder, code)
+            principal_id = current_principal_id()
+            left_out = "" if principal_id else self._lines_of_strangers.take()
+            if left_out is not None:
+                _log(method, recorder, code, principal_id or "-", left_out)
 
 
-def _log(method: str, recorder: Recorder, code: str) -> None:
+def _log(method: str, recorder: Recorder, code: str, principal_id: str, left_out: str) -> None:
     """One line, without a word of the request: the message of an error may quote it, its reason does not."""
     duration_ms = recorder.elapsed_s * 1e3
-    principal_id = current_principal_id() or "-"
     logger.log(
         _LEVELS.get(code, logging.INFO),
-        "%s %s%s in %.1f ms, principal %s, request %s",
+        "%s %s%s in %.1f ms, principal %s, request %s%s",
         method,
         code,
         f" {recorder.reason}" if recorder.reason else "",
         duration_ms,
         principal_id,
         recorder.request_id,
+        left_out,
         extra={
             "method": method,
             "code": code,

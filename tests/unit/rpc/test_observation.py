@@ -241,6 +241,17 @@ async def test_a_failed_call_has_one_line_in_the_log_and_no_word_of_its_request(
     assert SECRET not in JsonFormatter().format(record)
 
 
+async def test_calls_without_a_key_fill_no_log(get: Get, servicer: Servicer, caplog: pytest.LogCaptureFixture) -> None:
+    """Anybody can make them; so many a second are told, and the others counted."""
+    servicer.error = errors.Unauthenticated("no key")
+    with caplog.at_level(logging.INFO, logger="gateway.requests"):
+        began_at = time.monotonic()
+        while len(caplog.records) < 21:
+            await asyncio.gather(*(get() for _ in range(50)))
+        assert len(caplog.records) < 21 * (time.monotonic() - began_at + 1)
+    assert re.search(r"request [0-9a-f]{16} \(and \d+ such lines were left out before\)$", caplog.messages[20])
+
+
 async def test_a_fault_of_ours_is_an_error_in_the_log(
     get: Get, servicer: Servicer, caplog: pytest.LogCaptureFixture
 ) -> None:
