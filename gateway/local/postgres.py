@@ -27,7 +27,7 @@ _POLL_S, _LONG_POLL_S = 0.05, 1.0
 _RECOVERY_TIMEOUT_S = 600.0
 """For a server that says it recovers, or one of before that shuts down: up to 2 GB of WAL are replayed or written."""
 _TELL_AFTER_S = 5.0
-STOP_GRACE_S = 60.0
+_STOP_GRACE_S = 60.0
 """For the checkpoint of a shutdown; a server that is killed instead recovers at its next start."""
 _LOG_TAIL_LINES = 12
 _LOG_TAIL_BYTES = 8192
@@ -154,7 +154,7 @@ class Postgres:
         """Wait until the server has exited, for whatever reason, and give its exit status."""
         return await self.process.wait()
 
-    async def stop(self, *, grace_s: float = STOP_GRACE_S) -> None:
+    async def stop(self, *, grace_s: float = _STOP_GRACE_S) -> None:
         """Stop the server: a fast shutdown, and SIGKILL when that takes too long. Harmless when it has exited.
 
         Args:
@@ -176,7 +176,7 @@ class Postgres:
         """Leave nothing behind after a failed start."""
         process: asyncio.subprocess.Process | None = getattr(self, "process", None)
         if process is not None:
-            await _terminate(process, STOP_GRACE_S)
+            await _terminate(process, _STOP_GRACE_S)
         self._release_lock()
 
     async def _initialize(self, bin_dir: Path, account: Account | None) -> str:

@@ -15,6 +15,9 @@ from gateway.errors import StartupError
 from gateway.local.account import Account
 from gateway.local.log_file import tail
 
+_DRAIN, _DRAIN_S = "DUOVEC_DRAIN_S", 10.0  # as gateway/settings.py has it
+_END_S = 5.0
+"""For what the gateway does after it has drained, such as writing the search log."""
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104  # listening everywhere is probed on loopback
 
 # The kernel sends a signal when the parent is gone, however it died. A launcher sets this up and then becomes the
@@ -265,6 +268,14 @@ def port_holder(port: int) -> str:
     return ""
 
 
+def _drain_s(environment: Mapping[str, str]) -> float:
+    try:
+        return float(environment.get(_DRAIN, _DRAIN_S))
+    except ValueError:
+        # The gateway refuses it as it starts.
+        return _DRAIN_S
+
+
 class GatewayServer:
     """The gateway server of this Python environment, as a child process.
 
@@ -295,7 +306,9 @@ class GatewayServer:
         self._own_address = own_address or f"unix-abstract:duovec-{secrets.token_hex(8)}"
         settings = {**environment, "DUOVEC_LISTEN": listen, "DUOVEC_OWN_LISTEN": self._own_address}
         argv = [sys.executable, "-m", "gateway.server"]
-        self._process = ChildProcess(f"the {name}", argv, env={**os.environ, **settings}, log_path=log_path)
+        env = {**os.environ, **settings}
+        self._grace_s = _drain_s(env) + _END_S
+        self._process = ChildProcess(f"the {name}", argv, env=env, log_path=log_path)
 
     @property
     def pid(self) -> int:
@@ -323,9 +336,9 @@ class GatewayServer:
         """Wait until it exits; gives its exit status as `ChildProcess.wait` does."""
         return await self._process.wait()
 
-    async def stop(self, *, grace_s: float = 15) -> None:
-        """Let it drain for up to `grace_s` seconds."""
-        await self._process.stop(grace_s=grace_s)
+    async def stop(self, *, grace_s: float | None = None) -> None:
+        """Let it drain for up to `grace_s` seconds; for as long as its DUOVEC_DRAIN_S says, and to end, when None."""
+        await self._process.stop(grace_s=self._grace_s if grace_s is None else grace_s)
 
     def _last_words(self) -> str:
         last_line = self._process.log_tail(1)

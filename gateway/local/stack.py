@@ -17,15 +17,13 @@ from gateway.local.claim import claim_data_dir
 from gateway.local.log_file import keep_small
 from gateway.local.models import PAIRS, describe_settings, verify_repository
 from gateway.local.part import Part, PartEvent, PartState, StackFailure, until_it_fails
-from gateway.local.postgres import STOP_GRACE_S, Postgres
+from gateway.local.postgres import Postgres
 from gateway.local.process import WILDCARDS, GatewayServer, check_port_is_free, free_port, split_address
 from gateway.local.triton import Triton
 from gateway.wire import ALLOW_INSECURE, allows_insecure, is_local
 
 MAX_GATEWAYS = 4
 """PostgreSQL is set up for so many: each may have 10 of its 50 connections."""
-_GATEWAY_GRACE_S, _TRITON_GRACE_S = 15.0, 10.0  # the gateway's own `drain_s` is 10
-
 
 _RESTART_DELAYS_S = (0.0, 1.0, 2.0, 4.0)
 """Before a part is started again. What fails more often than this within `_RESTART_MEMORY_S` is beyond help."""
@@ -201,10 +199,10 @@ class Stack:
                 return
 
     async def stop(self) -> None:
-        """Stop the gateways, which drain, then Triton, then PostgreSQL; harmless when nothing runs."""
-        await asyncio.gather(*(self._stop_part(name, grace_s=_GATEWAY_GRACE_S) for name in self._gateways))
-        await self._stop_part("triton", grace_s=_TRITON_GRACE_S)
-        await self._stop_part("postgres", grace_s=STOP_GRACE_S)
+        """Stop the gateways, which drain, then Triton, then PostgreSQL, each in its time; harmless if nothing runs."""
+        await asyncio.gather(*(self._stop_part(name) for name in self._gateways))
+        await self._stop_part("triton")
+        await self._stop_part("postgres")
         if self._keeping_logs is not None:
             self._keeping_logs.cancel()
             await asyncio.gather(self._keeping_logs, return_exceptions=True)
@@ -213,7 +211,7 @@ class Stack:
             self._lock.close()
             self._lock = None
 
-    async def _stop_part(self, name: str, *, grace_s: float) -> None:
+    async def _stop_part(self, name: str) -> None:
         part = self._parts.pop(name, None)
         if part is None:
             return
@@ -221,7 +219,7 @@ class Stack:
         was_running = watcher is not None and not watcher.done()
         if was_running:
             self._emit(PartEvent(name, PartState.STOPPING))
-        await part.stop(grace_s=grace_s)
+        await part.stop()
         if watcher is not None:
             watcher.cancel()
             await asyncio.gather(watcher, return_exceptions=True)

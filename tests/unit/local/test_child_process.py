@@ -14,14 +14,17 @@ import psutil
 import pytest
 
 from gateway.errors import StartupError
+from gateway.local import process
 from gateway.local.process import (
     ChildProcess,
+    GatewayServer,
     check_port_is_free,
     describe_exit,
     free_port,
     split_address,
     wait_for_listener,
 )
+from gateway.settings import Settings
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
 
@@ -129,6 +132,28 @@ async def test_waiting_for_readiness_has_an_end(tmp_path: Path, silent_port: int
     with pytest.raises(TimeoutError, match=r"the child was not ready after 0\.1 s"):
         await child.wait_ready(wait_for_listener("127.0.0.1", silent_port), timeout_s=0.1)
     await child.stop(grace_s=5)
+
+
+async def test_a_gateway_has_the_time_that_it_was_told_to_drain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And some to end: killed before, it would break off calls that it was to finish."""
+    (tmp_path / "gateway").mkdir()
+    (tmp_path / "gateway" / "server.py").write_text(STUBBORN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(process, "_END_S", 0.5)
+    gateway = GatewayServer("127.0.0.1:0", {"DUOVEC_DRAIN_S": "1.5"}, log_path=tmp_path / "log")
+    await gateway._process.start()
+    await asyncio.to_thread(_first_line, tmp_path / "log")
+    began_at = time.monotonic()
+    await gateway.stop()
+    assert 2 <= time.monotonic() - began_at < 10
+    assert await gateway.wait() == -signal.SIGKILL
+
+
+def test_a_gateway_that_was_told_nothing_drains_as_its_settings_say() -> None:
+    assert process._drain_s({}) == Settings.model_fields["drain_s"].default
+    assert process._drain_s({"DUOVEC_DRAIN_S": "soon"}) == process._drain_s({})
 
 
 def test_a_taken_port_names_its_holder() -> None:
