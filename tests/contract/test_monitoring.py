@@ -98,6 +98,35 @@ def test_gateways_scale_by_what_the_alert_is_about() -> None:
 
 
 @pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.stem)
+def test_panels_of_processes_show_gateways_whatever_their_job_is_called(path: Path, tmp_path: Path) -> None:
+    """As in Kubernetes, where the job is that of all pods; and no other programs, which say the same of theirs."""
+    panels = json.loads(path.read_text())["panels"]
+    asked = [target["expr"] for panel in panels for target in panel.get("targets", ())]
+    assert [text for text in asked if "job=" in text] == []
+    of_processes = [text for text in asked if "process_" in text]
+    assert len(of_processes) == 3
+    names = sorted({name for text in of_processes for name in re.findall(r"process_\w+", text)})
+    series = [
+        {"series": f'{name}{{job="kubernetes-pods",instance="{instance}"}}', "values": "0+1x10"}
+        for name in names
+        for instance in ("gateway", "other")
+    ]
+    series.append({"series": 'duovec_serving{job="kubernetes-pods",instance="gateway"}', "values": "1x10"})
+    tests = [
+        {
+            "expr": f"count by (instance) ({text.replace('$instance', '.*').replace('$__rate_interval', '5m')})",
+            "eval_time": "10m",
+            "exp_samples": [{"labels": '{instance="gateway"}', "value": 1}],
+        }
+        for text in of_processes
+    ]
+    test = {"interval": "1m", "input_series": series, "promql_expr_test": tests}
+    (tmp_path / "board.test.yml").write_text(yaml.safe_dump({"rule_files": [], "tests": [test]}))
+    tested = promtool("test", "rules", "board.test.yml", folder=tmp_path)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+@pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.stem)
 def test_a_dashboard_is_complete(path: Path) -> None:
     """Every panel asks the provisioned data source, has a title and a place of its own on the grid."""
     board = json.loads(path.read_text())
