@@ -16,7 +16,7 @@ from gateway.local.account import Account
 from gateway.local.log_file import tail
 
 _DRAIN, _DRAIN_S = "DUOVEC_DRAIN_S", 10.0  # as gateway/settings.py has it
-_END_S = 5.0
+_END_S = 10.0
 """For what the gateway does after it has drained, such as writing the search log."""
 WILDCARDS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104  # listening everywhere is probed on loopback
 
