@@ -33,7 +33,7 @@ def sync(
 
     Only files that differ from the commit that the codebase holds are read and sent; a branch or a new name costs what
     differs. Where it is not known what the codebase holds, every file is compared, and the reason is printed. After an
-    interruption it goes on where it stopped. Exits with 1 when a chunk failed.
+    interruption it goes on where it stopped. Exits with 1 when a chunk failed, or a file could not be read.
 
     Examples:
 
@@ -51,7 +51,8 @@ def sync(
     else:
         _print_sync(report)
     if not report.recorded:
-        typer.echo(f"error: {report.commit_id[:10]} is not recorded, since chunks failed; sync again", err=True)
+        why = "chunks failed" if report.index.chunks_failed else "files could not be read"
+        typer.echo(f"error: {report.commit_id[:10]} is not recorded, since {why}; sync again", err=True)
         raise typer.Exit(1)
 
 

@@ -1,5 +1,6 @@
 """Brings a codebase into line with a git commit: of what was recorded before, only what differs is read and sent."""
 
+import stat
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from duovec.v1 import revision_pb2 as revision_pb
 from gateway.client.chunking import DEFAULT_MAX_CHARS
 from gateway.client.client import AsyncClient, dual_function
 from gateway.client.errors import ClientError
-from gateway.client.files import NEVER_ENTERED, FileTree, SkippedFile, find_changed, read_source, unusable_name
+from gateway.client.files import NEVER_ENTERED, FileTree, SkippedFile, read_source, unusable_name
 from gateway.client.git import Changes, Commit, TrackedFile, WorkTree
 from gateway.client.index_run import IndexRun
 from gateway.client.report import IndexReport, Progress
@@ -31,7 +32,7 @@ class SyncReport:
         compared_because: Why every file was looked at; empty where only the difference was.
         renamed_count: Files that only have a new name, or nearly so.
         uncommitted_count: Paths with changes that are in no commit, where these were asked for.
-        recorded: Whether the commit was recorded; not where a chunk failed.
+        recorded: Whether the commit was recorded; not where a chunk failed, or a file could not be read.
     """
 
     index: IndexReport
@@ -68,7 +69,8 @@ async def sync_tree(
         client: Where to.
         folder: A folder in the work tree of a git repository; files get paths relative to it.
         codebase_id: The codebase, which is created where it is missing.
-        uncommitted: Take files that differ from the commit from the disk, and new ones that are not ignored, too.
+        uncommitted: Take files that differ from the commit from the disk, and new ones that are not ignored, too. Of
+            one that cannot be read, what is stored stays.
         max_chars: Longest chunk, characters.
         progress: Told of what happens.
 
@@ -86,18 +88,20 @@ async def sync_tree(
             await run.load_stored()
         else:
             run.stored.update((path, pack([UNKNOWN])) for path in plan.touched if unusable_name(path) is None)
-        run.progress.files_found(len(plan.files) + len(plan.on_disk.paths))
+        run.progress.files_found(len(plan.files) + len(plan.on_disk))
         kept = set()
         with closing(_sources(plan)) as sources:
             while (found := await run.offload(next, sources, None)) is not None:
                 path, source = found
-                if await run.take(path, source):
+                # What could not be looked at is not taken for gone.
+                if await run.take(path, source) or source == SkippedFile(path, "unreadable"):
                     kept.add(path)
         await run.drain()
         await run.remove([path for path in run.stored if path not in kept])
         await run.finish()
-        recorded = not (run.report.chunks_failed or run.report.files_incomplete)
-        if recorded and _differs(held, plan, run.report):
+        report = run.report
+        recorded = not (report.chunks_failed or report.files_incomplete or report.skipped["unreadable"])
+        if recorded and _differs(held, plan, report):
             revision = await run.offload(_revision, plan)
             await client.set_revision(codebase_id, revision, expected_version=held.version)
     return SyncReport(
@@ -120,7 +124,7 @@ class _Plan:
         commit: What the codebase is to hold.
         because: Why every file is compared; empty where only the difference is.
         files: To be read from the commit.
-        on_disk: To be read from the disk.
+        on_disk: Paths to be read from the disk.
         uncommitted: Paths that differ from the commit on the disk.
         touched: Paths that may have to be deleted.
         renamed_count: Files that only have a new name, or nearly so.
@@ -130,7 +134,7 @@ class _Plan:
     commit: Commit
     because: str
     files: list[TrackedFile]
-    on_disk: FileTree
+    on_disk: list[str]
     uncommitted: list[str]
     touched: list[str]
     renamed_count: int
@@ -155,7 +159,7 @@ def _plan(tree: WorkTree, commit: Commit, held: revision_pb.Revision, *, uncommi
         commit,
         because,
         files,
-        find_changed(tree.folder, changed_on_disk),
+        [path for path in changed_on_disk if _is_entered(path) and _is_file(tree.folder, path)],
         changed_on_disk,
         [*changes.gone, *changed_on_disk, *(file.path for file in files)],
         changes.renamed_count,
@@ -190,18 +194,39 @@ def _why_compare(tree: WorkTree, held: revision_pb.Revision) -> str:
 def _sources(plan: _Plan) -> Generator[tuple[str, bytes | SkippedFile]]:
     with plan.tree.blobs() as blobs:
         for file in plan.files:
-            unusable = unusable_name(file.path)
-            # A name that is not UTF-8 cannot be shown as it is.
-            path = file.path.encode("utf-8", "replace").decode()
-            yield (path, SkippedFile(path, unusable)) if unusable else (path, blobs.read(file))
-    for skipped in plan.on_disk.skipped:
-        yield skipped.path, skipped
-    for path in plan.on_disk.paths:
-        yield path, read_source(plan.on_disk, path)
+            yield _unusable(file.path) or (file.path, blobs.read(file))
+    tree = FileTree(plan.tree.folder)
+    for path in plan.on_disk:
+        yield _unusable(path) or (path, read_source(tree, path))
+
+
+def _unusable(path: str) -> tuple[str, SkippedFile] | None:
+    reason = unusable_name(path)
+    # A name that is not UTF-8 cannot be shown as it is.
+    shown = path.encode("utf-8", "replace").decode()
+    return (shown, SkippedFile(shown, reason)) if reason else None
 
 
 def _is_entered(path: str) -> bool:
     return NEVER_ENTERED.isdisjoint(PurePosixPath(path).parts[:-1])
+
+
+def _is_file(folder: Path, path: str) -> bool:
+    """Whether there is something to read at a path that git named, and not behind a link; where one cannot look, too.
+
+    No `.gitignore` is asked, since git was: a tracked file may be named in one. Of a folder git names the files.
+    """
+    *parents, name = path.split("/")
+    try:
+        for parent in parents:
+            folder /= parent
+            if not stat.S_ISDIR(folder.lstat().st_mode):
+                return False
+        return stat.S_IFMT((folder / name).lstat().st_mode) in {stat.S_IFREG, stat.S_IFLNK}
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
 
 
 def _differs(held: revision_pb.Revision, plan: _Plan, report: IndexReport) -> bool:

@@ -209,6 +209,64 @@ def test_uncommitted_changes_are_taken_when_asked_for(
     assert not service.revisions["x"].modified
 
 
+def test_what_cannot_be_read_is_not_taken_for_gone(
+    service: FakeService, client: Client, repository: GitRepository
+) -> None:
+    """Nor is the commit recorded, as not all of it is stored."""
+
+    class Lost:
+        """A file cannot be read once it was found."""
+
+        def files_found(self, count: int) -> None:
+            (repository.folder / "a.py").unlink()
+
+        def file_done(self, path: str) -> None: ...
+
+        def chunk_done(self) -> None: ...
+
+        def waiting(self, refusal: ClientError, seconds: float) -> None: ...
+
+    first = sync_tree(client, repository.folder, "x").commit_id
+    repository.write({"a.py": "def a():\n    return 100\n", "pkg/b.py": "def b():\n    return 20\n"})
+    report = sync_tree(client, repository.folder, "x", uncommitted=True, progress=Lost())
+    assert (report.recorded, report.index.skipped, report.index.files_removed) == (False, {"unreadable": 1}, 0)
+    assert contents(service) == {path: str(text).strip() for path, text in FILES.items()} | {
+        "pkg/b.py": "def b():\n    return 20"
+    }
+    revision = service.revisions["x"]
+    assert (revision.commit_id, revision.version, revision.outdated) == (first, 1, True)
+
+
+def test_what_git_tracks_is_taken_though_it_is_ignored(
+    service: FakeService, client: Client, repository: GitRepository
+) -> None:
+    """From the commit and from the disk alike; what is in no commit, only where it is not ignored."""
+    repository.write({".gitignore": "*.cfg\nout/\n", "app.cfg": "a = 1\n", "out/d.py": "def d():\n    return 4\n"})
+    repository.git("add", "--force", "app.cfg", "out/d.py")
+    repository.commit()
+    sync_tree(client, repository.folder, "x")
+    before = contents(service)
+    repository.write({"app.cfg": "a = 2\n", "out/d.py": "def d():\n    return 40\n", "new.cfg": "n = 1\n"})
+    report = sync_tree(client, repository.folder, "x", uncommitted=True)
+    assert report.uncommitted_count == 2
+    assert contents(service) == before | {"app.cfg": "a = 2", "out/d.py": "def d():\n    return 40"}
+
+
+def test_what_stands_in_a_file_s_place_is_not_read(
+    service: FakeService, client: Client, repository: GitRepository, tmp_path: Path
+) -> None:
+    """A folder's files are named by themselves, a repository inside is left alone, and no link is followed."""
+    sync_tree(client, repository.folder, "x")
+    repository.write({"a.py": None, "pkg/b.py": None, "pkg/c.py": None})
+    GitRepository(repository.folder / "a.py").commit({"inner.py": "def inner(): pass\n"})
+    (repository.folder / "pkg").rmdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "b.py").write_text("def elsewhere(): pass\n")
+    (repository.folder / "pkg").symlink_to(tmp_path / "elsewhere")
+    report = sync_tree(client, repository.folder, "x", uncommitted=True)
+    assert (report.recorded, contents(service), report.index.skipped) == (True, {}, {"symbolic link": 1})
+
+
 def test_two_syncs_at_once_end_with_one_told(service: FakeService, client: Client, repository: GitRepository) -> None:
     class Other:
         """Another sync ends while this one goes on."""
