@@ -3,7 +3,7 @@
 import os
 import selectors
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,18 @@ _REGULAR_MODES = frozenset({"100644", "100755"})
 _UNUSABLE_MODES = {"120000": "symbolic link", "160000": "submodule"}
 # A repository is read that perhaps is no friend's: nothing that it is set to run is run, and nothing is asked for.
 _COMMAND = ("git", "-c", "core.fsmonitor=false", "-c", "log.showSignature=false", "--no-pager")
+_EMPTY = "DUOVEC_EMPTY"
+_SETTINGS = {
+    "LC_ALL": "C",
+    "GIT_TERMINAL_PROMPT": "0",
+    # An index that was brought up to date is not written, which would run a hook.
+    "GIT_OPTIONAL_LOCKS": "0",
+    # A partial clone does not get what it lacks, which would run what its remote is reached by. Before 2.45 and the
+    # repairs of 2.39 to 2.44 git does not know the first: it tries, and no way to a remote is allowed to it.
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_ALLOW_PROTOCOL": "",
+    _EMPTY: "",
+}
 # What a hook hands on to its children would name another repository than the folder's.
 _REDIRECTIONS = frozenset(
     {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_EXTERNAL_DIFF"}
@@ -65,7 +77,7 @@ class Changes:
     Attributes:
         written: Files that are new, have new bytes or a new name.
         gone: Paths that the later commit has not, old names included.
-        renamed_count: How many files only have a new name, or nearly so.
+        renamed_count: How many files only have a new name.
     """
 
     written: list[TrackedFile]
@@ -97,8 +109,8 @@ class WorkTree:
         return "" if name == "HEAD" else name
 
     def has(self, commit_id: str) -> bool:
-        """Whether a commit of this id is there; a shallow clone lacks most."""
-        return self._run("cat-file", "-e", f"{commit_id}^{{commit}}").returncode == 0
+        """Whether a commit of this id is there, with its files' names; a shallow clone lacks most."""
+        return self._run("cat-file", "-e", f"{commit_id}^{{tree}}").returncode == 0
 
     def commits_between(self, older: str, newer: str) -> int:
         """How many commits `newer` has that `older` has not."""
@@ -114,7 +126,8 @@ class WorkTree:
 
     def changes(self, older: str, newer: str) -> Changes:
         """What differs between two commits below the folder, whichever way they are related."""
-        raw = self._ask("diff-tree", "-r", "-z", "--raw", "-M", "--no-abbrev", "--relative", older, newer, "--")
+        # To find names that are nearly the same file's, git would read the older files, which a partial clone lacks.
+        raw = self._ask("diff-tree", "-r", "-z", "--raw", "-M100%", "--no-abbrev", "--relative", older, newer, "--")
         fields = iter(raw.split("\0")[:-1])
         written: list[TrackedFile] = []
         gone: list[str] = []
@@ -134,29 +147,42 @@ class WorkTree:
         return Changes(written, gone, renamed_count)
 
     def uncommitted(self) -> list[str]:
-        """Paths below the folder that differ from the commit that is checked out; ignored ones are not among them."""
-        changed = self._ask(
-            "diff", "--name-only", "--no-renames", "--ignore-submodules=all", "-z", "--relative", "HEAD", "--"
+        """Paths below the folder that differ from the commit that is checked out, and new ones that are not ignored.
+
+        What a filter made of a file is compared as it is, where git has to compare: no filter is run.
+        """
+        listed = self._ask(
+            *("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=all"),
+            *("--", "."),
+            options=self._no_filters(),
         )
-        new = self._ask("ls-files", "--others", "--exclude-standard", "-z")
-        # Other repositories inside, which end in a slash, are left alone as submodules are.
-        return sorted({path for path in (*changed.split("\0"), *new.split("\0")) if path and not path.endswith("/")})
+        below = f"{self.prefix}/" if self.prefix else ""
+        # Two letters and a space come first. Other repositories inside, which end in a slash, are left alone as
+        # submodules are.
+        return sorted(entry[3:].removeprefix(below) for entry in listed.split("\0")[:-1] if not entry.endswith("/"))
 
     def blobs(self) -> "BlobReader":
         """A reader of files' bytes, for use in a `with`."""
         return BlobReader(self.folder)
 
-    def _ask(self, *arguments: str) -> str:
-        done = self._run(*arguments)
-        if done.returncode != 0:
+    def _no_filters(self) -> list[str]:
+        """Options by which every filter that is set, be it by whom it may, does nothing; git has none for all."""
+        names = self._ask("config", "--null", "--name-only", "--get-regexp", r"^filter\.", none_code=1).split("\0")[:-1]
+        filters = sorted({name.rpartition(".")[0] for name in names})
+        # Not by `-c`, to which a name with an equals sign would end there. Git before 2.31 refuses it.
+        return [f"--config-env={name}.{key}={_EMPTY}" for name in filters for key in ("clean", "process", "required")]
+
+    def _ask(self, *arguments: str, options: Sequence[str] = (), none_code: int = 0) -> str:
+        done = self._run(*arguments, options=options)
+        if done.returncode not in {0, none_code}:
             why = os.fsdecode(done.stderr).strip().splitlines() or [f"exit code {done.returncode}"]
             raise GitError(f"{self.folder}: git {arguments[0]}: {why[0].removeprefix('fatal: ')}")
         return os.fsdecode(done.stdout)
 
-    def _run(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    def _run(self, *arguments: str, options: Sequence[str] = ()) -> subprocess.CompletedProcess[bytes]:
         try:
             return subprocess.run(  # noqa: S603 - no shell; ids were checked by whoever recorded them
-                [*_COMMAND, *arguments],
+                [*_COMMAND, *options, *arguments],
                 cwd=self.folder,
                 env=_environment(),
                 stdin=subprocess.DEVNULL,
@@ -213,20 +239,28 @@ class BlobReader:
         if file.skipped is not None:
             return SkippedFile(file.path, file.skipped)
         try:
-            self._in.write(f"{file.blob_id}\n".encode())
-            self._in.flush()
-        except OSError as error:
-            raise GitError(f"{self._folder}: git cat-file ended by itself") from error
+            data = self._read_blob(file.blob_id)
+        except BrokenPipeError:
+            # In a partial clone git ends where it would have to fetch.
+            data = None
+        if data is None:
+            raise GitError(f"{self._folder}: git has no bytes of {file.path!r} ({file.blob_id}); fetch them")
+        return source_of(file.path, data)
+
+    def _read_blob(self, blob_id: str) -> bytes | None:
+        """Read so much of a blob that one sees whether it is too large; None where there is none."""
+        self._in.write(f"{blob_id}\n".encode())
+        self._in.flush()
         header = self._line().split()
         if len(header) != 3 or header[1] != b"blob":
-            raise GitError(f"{self._folder}: git has no bytes of {file.path!r} ({file.blob_id}); fetch them")
+            return None
         size_bytes = int(header[2])
         data = self._take(min(size_bytes, MAX_FILE_BYTES + 1))
         left_bytes = size_bytes - len(data)
         while left_bytes:
             left_bytes -= len(self._take(min(left_bytes, _PIECE_BYTES)))
         self._take(1)  # the line's end after it
-        return source_of(file.path, data)
+        return data
 
     def _line(self) -> bytes:
         while (end := self._buffer.find(b"\n")) < 0:
@@ -247,7 +281,7 @@ class BlobReader:
             raise GitError(f"{self._folder}: git cat-file did not answer within {_TIMEOUT_S:g} s")
         data = os.read(self._out.fileno(), _PIECE_BYTES)
         if not data:
-            raise GitError(f"{self._folder}: git cat-file ended by itself")
+            raise BrokenPipeError("git cat-file ended by itself")
         self._buffer += data
 
 
@@ -258,4 +292,4 @@ def _tracked(path: str, mode: str, blob_id: str) -> TrackedFile:
 
 def _environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in _REDIRECTIONS}
-    return kept | {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
+    return kept | _SETTINGS

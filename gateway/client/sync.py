@@ -30,7 +30,7 @@ class SyncReport:
         commit_id: What the codebase was brought into line with.
         base_commit_id: What it held before, and only the difference was looked at; empty where every file was.
         compared_because: Why every file was looked at; empty where only the difference was.
-        renamed_count: Files that only have a new name, or nearly so.
+        renamed_count: Files that only have a new name.
         uncommitted_count: Paths with changes that are in no commit, where these were asked for.
         recorded: Whether the commit was recorded; not where a chunk failed, or a file could not be read.
     """
@@ -127,7 +127,7 @@ class _Plan:
         on_disk: Paths to be read from the disk.
         uncommitted: Paths that differ from the commit on the disk.
         touched: Paths that may have to be deleted.
-        renamed_count: Files that only have a new name, or nearly so.
+        renamed_count: Files that only have a new name.
     """
 
     tree: WorkTree

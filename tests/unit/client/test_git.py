@@ -1,3 +1,4 @@
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -6,7 +7,7 @@ from git_repository import GitRepository
 
 from gateway.client.errors import ClientError
 from gateway.client.files import MAX_FILE_BYTES, SkippedFile
-from gateway.client.git import GitError, WorkTree
+from gateway.client.git import _SETTINGS, GitError, WorkTree
 
 
 @pytest.fixture
@@ -132,3 +133,55 @@ def test_a_repository_s_own_programs_are_not_run(repository: GitRepository, tmp_
     assert tree.uncommitted() == ["a.py"]
     assert [file.path for file in tree.changes("HEAD~1", newer).written] == ["b.py"]
     assert not (tmp_path / "ran").exists()
+
+
+def test_no_filter_and_no_hook_is_run_to_see_what_changed(repository: GitRepository, tmp_path: Path) -> None:
+    """Whatever a filter is called; and a file that was only touched is told from one that was changed all the same."""
+    repository.commit({"a.py": "a\n", "b.py": "b\n", "c.py": "c\n"})
+    hook = repository.folder / ".git" / "hooks" / "post-index-change"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    hook.chmod(0o755)
+    for key in ("clean", "process"):
+        repository.git("config", f"filter.Evil=one two.{key}", f"touch {tmp_path}/ran; false")
+        repository.git("config", f"filter.{key}.{key}", f"touch {tmp_path}/ran; false")
+        repository.git("config", f"filter.{key}.required", "true")
+    attributes = repository.folder / ".git" / "info" / "attributes"
+    attributes.parent.mkdir(exist_ok=True)
+    attributes.write_text("a.py filter=process\nb.py filter=clean\nc.py filter=Evil=one\n")
+    repository.git("config", "filter.Evil=one.clean", f"touch {tmp_path}/ran; false")
+    for name in ("a.py", "b.py", "c.py"):
+        os.utime(repository.folder / name, (1_600_000_000, 1_600_000_000))
+    assert WorkTree(repository.folder).uncommitted() == []
+    repository.write({"b.py": "B\n", "c.py": "C\n"})
+    assert WorkTree(repository.folder).uncommitted() == ["b.py", "c.py"]
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("knows_the_variable", [True, False])
+def test_a_partial_clone_gets_nothing_from_its_remote(
+    repository: GitRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, knows_the_variable: bool
+) -> None:
+    """Else git would run what the repository is set to reach it by; what is there is enough to compare two commits."""
+    if not knows_the_variable:
+        monkeypatch.setitem(_SETTINGS, "GIT_NO_LAZY_FETCH", "0")
+    older = repository.commit({"a.py": LONG, "b.py": "b\n"})
+    repository.git("mv", "b.py", "d.py")
+    newer = repository.commit({"a.py": None, "c.py": f"{LONG}more\n"})
+    repository.git("config", "uploadpack.allowFilter", "true")
+    for kept in ("blob:none", "tree:0"):
+        repository.git("clone", "--quiet", f"--filter={kept}", f"file://{repository.folder}", str(tmp_path / kept))
+    clone = GitRepository(tmp_path / "blob:none")
+    clone.git("config", "remote.origin.url", "ssh://nowhere/x")
+    clone.git("config", "core.sshCommand", f"touch {tmp_path}/ran; false")
+    tree = WorkTree(clone.folder)
+    assert (tree.has(older), tree.has("1c" * 20)) == (True, False)
+    changes = tree.changes(older, newer)
+    assert ([file.path for file in changes.written], changes.gone) == (["c.py", "d.py"], ["a.py", "b.py"])
+    with tree.blobs() as blobs:
+        assert blobs.read(changes.written[0]) == f"{LONG}more\n".encode()
+    with tree.blobs() as blobs, pytest.raises(GitError, match="git has no bytes of 'a.py'"):
+        blobs.read(next(tree.files(older)))
+    assert not (tmp_path / "ran").exists()
+    # Without trees there is nothing to compare with.
+    assert not WorkTree(tmp_path / "tree:0").has(older)
