@@ -14,7 +14,7 @@ from gateway.client.chunking import DEFAULT_MAX_CHARS
 from gateway.client.client import AsyncClient, dual_function
 from gateway.client.errors import ClientError
 from gateway.client.files import NEVER_ENTERED, FileTree, SkippedFile, read_source, unusable_name
-from gateway.client.git import Changes, Commit, TrackedFile, WorkTree
+from gateway.client.git import Changes, Commit, GitError, TrackedFile, WorkTree
 from gateway.client.index_run import IndexRun
 from gateway.client.report import IndexReport, Progress
 from gateway.client.stored_versions import UNKNOWN, pack
@@ -75,7 +75,8 @@ async def sync_tree(
         progress: Told of what happens.
 
     Raises:
-        GitError: The folder is in no work tree, nothing was committed yet, or git fails (a ClientError).
+        GitError: The folder is in no work tree, or has a path there that cannot be recorded; nothing was committed
+            yet; or git fails (a ClientError).
         IndexingFailed: As `gateway.client.indexer.index_tree`.
         ClientError: FAILED_PRECONDITION, REVISION_CHANGED: another sync ended meanwhile. Sync again.
     """
@@ -142,6 +143,9 @@ class _Plan:
 
 def _head(folder: Path) -> tuple[WorkTree, Commit]:
     tree = WorkTree(folder)
+    if (unusable := unusable_name(tree.prefix)) is not None:
+        # Nor is anything put in place of what cannot be: two folders would have one name, and differ by nothing.
+        raise GitError(f"the folder {_shown(tree.prefix)} cannot be recorded: {unusable}; use `duovec index`")
     return tree, tree.head()
 
 
@@ -243,8 +247,13 @@ def _revision(plan: _Plan) -> revision_pb.Revision:
     revision = revision_pb.Revision(
         commit_id=plan.commit.commit_id,
         folder=plan.tree.prefix,
-        branch=plan.tree.branch()[:256],
+        branch=_shown(plan.tree.branch())[:256],
         modified=bool(plan.uncommitted),
     )
     revision.commit_time.FromDatetime(plan.commit.time)
     return revision
+
+
+def _shown(name: str) -> str:
+    """Replace what is not UTF-8, which Python names by surrogates, and what would steer a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in name)

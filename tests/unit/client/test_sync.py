@@ -10,6 +10,7 @@ from git_repository import GitRepository
 from duovec.v1 import revision_pb2
 from gateway.client.client import Client
 from gateway.client.errors import ClientError
+from gateway.client.git import GitError
 from gateway.client.index_run import IndexingFailed
 from gateway.client.indexer import index_tree
 from gateway.client.sync import sync_tree
@@ -304,3 +305,25 @@ def test_names_that_cannot_be_stored_are_skipped(
     repository.commit()
     assert sync_tree(client, repository.folder, "x").recorded
     assert sorted(contents(service)) == sorted(FILES)
+
+
+def test_a_branch_of_any_name_is_recorded(service: FakeService, client: Client, repository: GitRepository) -> None:
+    """As far as it can be shown; it says where the commit was found, no more."""
+    repository.git("checkout", "--quiet", "-b", "caf\udce9/\u009b2J" + "x" * 100)
+    assert sync_tree(client, repository.folder, "x").recorded
+    assert service.revisions["x"].branch == "caf?/?2J" + "x" * 100
+
+
+def test_a_folder_that_cannot_be_recorded_is_refused_first(
+    service: FakeService, client: Client, repository: GitRepository
+) -> None:
+    """By its name the next sync tells whether it is the same one."""
+    repository.commit({"caf\udce9/a.py": FILES["a.py"], "new\nline/a.py": FILES["a.py"]})
+    for name, shown, reason in (
+        ("caf\udce9", r"caf\?", "name not UTF-8"),
+        ("new\nline", r"new\?line", "name with a control character"),
+    ):
+        with pytest.raises(GitError, match=f"the folder {shown} cannot be recorded: {reason}"):
+            sync_tree(client, repository.folder / name, "x")
+    assert service.calls == []
+    assert sync_tree(client, repository.folder, "x").recorded
