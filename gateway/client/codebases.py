@@ -13,6 +13,7 @@ from gateway.client.errors import ClientError, from_status
 from gateway.client.rpc import Rpc
 from gateway.client.stream import each, exchange
 
+_BEGIN_UPDATE = Rpc("duovec.v1.CodebaseService/BeginUpdate", codebase_pb.BeginUpdateResponse)
 _CREATE_CODEBASE = Rpc("duovec.v1.CodebaseService/CreateCodebase", codebase_pb.CreateCodebaseResponse, repeatable=False)
 _DELETE_CHUNKS = Rpc("duovec.v1.IndexService/DeleteChunks", index_pb.DeleteChunksResponse)
 _DELETE_CODEBASE = Rpc("duovec.v1.CodebaseService/DeleteCodebase", codebase_pb.DeleteCodebaseResponse, repeatable=False)
@@ -57,15 +58,28 @@ class Codebases(Part[Mode]):
         return await self._connection.call(_MAP_CODEBASE, request)
 
     @dual
+    async def begin_update(self, codebase_id: str) -> codebase_pb.BeginUpdateResponse:
+        """Begin what will bring a codebase into line with a commit; `set_revision` tells whether others wrote since."""
+        return await self._connection.call(_BEGIN_UPDATE, codebase_pb.BeginUpdateRequest(codebase_id=codebase_id))
+
+    @dual
     async def set_revision(
-        self, codebase_id: str, revision: revision_pb.Revision, *, expected_version: int | None = None
+        self,
+        codebase_id: str,
+        revision: revision_pb.Revision,
+        *,
+        expected_version: int | None = None,
+        update_number: int = 0,
     ) -> revision_pb.Revision:
-        """Record the commit that a codebase holds; FAILED_PRECONDITION where another version is recorded by now."""
+        """Record the commit that a codebase holds.
+
+        FAILED_PRECONDITION where another version is recorded by now, or others wrote since the update began.
+        """
         request = codebase_pb.SetRevisionRequest(
-            codebase_id=codebase_id, revision=revision, expected_version=expected_version
+            codebase_id=codebase_id, revision=revision, expected_version=expected_version, update_number=update_number
         )
         # Repeated after a reply that was lost, it would find its own version and take it for another's.
-        rpc = replace(_SET_REVISION, repeatable=expected_version is None)
+        rpc = replace(_SET_REVISION, repeatable=expected_version is None and not update_number)
         response = await self._connection.call(rpc, request)
         return response.revision
 
@@ -91,9 +105,15 @@ class Codebases(Part[Mode]):
         return await self._connection.call(_GET_CHUNK, request)
 
     @dual
-    async def delete_files(self, codebase_id: str, files: Sequence[index_pb.DeleteChunksRequest.FileSelector]) -> int:
+    async def delete_files(
+        self,
+        codebase_id: str,
+        files: Sequence[index_pb.DeleteChunksRequest.FileSelector],
+        *,
+        update_number: int = 0,
+    ) -> int:
         """Delete the chunks of 1 to 1,000 paths, all versions or all but one; gives the number of chunks deleted."""
-        request = index_pb.DeleteChunksRequest(codebase_id=codebase_id, files=files)
+        request = index_pb.DeleteChunksRequest(codebase_id=codebase_id, files=files, update_number=update_number)
         response = await self._connection.call(_DELETE_CHUNKS, request)
         return response.deleted_chunk_count
 
@@ -105,6 +125,7 @@ class Codebases(Part[Mode]):
         *,
         truncate: bool = False,
         space: str = "",
+        update_number: int = 0,
         window: int = 512,
         stall_timeout_s: float = 600.0,
     ) -> AsyncGenerator[tuple[chunk_pb.Chunk, index_pb.IndexedChunk | ClientError]]:
@@ -122,6 +143,7 @@ class Codebases(Part[Mode]):
                 is there, so that it must not wait for an answer.
             truncate: Cut chunks that exceed an encoder's token limit, and say so, instead of refusing them.
             space: Fingerprint of the space that the vectors are to belong to; "" for the active one.
+            update_number: The update that stores them, of `begin_update`; 0 for none.
             window: Chunks at most that are sent and not answered; fewer where they have more than 8 MiB together.
             stall_timeout_s: How long to wait for any reply before giving up, seconds.
 
@@ -132,7 +154,9 @@ class Codebases(Part[Mode]):
 
         async def requests() -> AsyncIterator[index_pb.IndexChunksRequest]:
             async for chunk in each(chunks):
-                yield index_pb.IndexChunksRequest(codebase_id=codebase_id, chunk=chunk, truncate=truncate, space=space)
+                yield index_pb.IndexChunksRequest(
+                    codebase_id=codebase_id, chunk=chunk, truncate=truncate, space=space, update_number=update_number
+                )
 
         answers = exchange(self._connection, INDEX_CHUNKS, requests(), window=window, stall_timeout_s=stall_timeout_s)
         async with aclosing(answers):

@@ -71,6 +71,7 @@ class IndexRun:
         codebase_id: str,
         *,
         stored: StoredVersions | None = None,
+        update_number: int = 0,
         max_chars: int = DEFAULT_MAX_CHARS,
         window: int = 512,
         stall_timeout_s: float = 600.0,
@@ -82,6 +83,7 @@ class IndexRun:
             client: Where to.
             codebase_id: The codebase.
             stored: What the server has of the files that will be taken or removed; None, then call `load_stored`.
+            update_number: The update that this is, of `begin_update`; 0 for none.
             max_chars: Longest chunk, characters.
             window: Chunks at most on the way.
             stall_timeout_s: How long to wait for any reply to a chunk, seconds.
@@ -92,6 +94,7 @@ class IndexRun:
         self._is_stored_kept = stored is not None
         self.progress = progress or NoProgress()
         self._codebase_id = codebase_id
+        self._update_number = update_number
         self._max_chars = max_chars
         self.offload = client._connection.transport.offload
         self._stream: ItemStream[index_pb.IndexChunksRequest, index_pb.IndexChunksResponse] = ItemStream(
@@ -231,7 +234,9 @@ class IndexRun:
         self._sending[path] = _FileState(file_sha256, len(chunks), waiting=len(chunks))
         for chunk in chunks:
             await self._stream.send(
-                index_pb.IndexChunksRequest(codebase_id=self._codebase_id, chunk=chunk, truncate=True)
+                index_pb.IndexChunksRequest(
+                    codebase_id=self._codebase_id, chunk=chunk, truncate=True, update_number=self._update_number
+                )
             )
 
     async def _finish_file(self, path: str, state: _FileState) -> None:
@@ -260,7 +265,12 @@ class IndexRun:
     async def _delete(self, *, at_least: int) -> None:
         if len(self._deletions) >= at_least:
             deletions, self._deletions = self._deletions, []
-            self.report.chunks_deleted += await self._client.delete_files(self._codebase_id, deletions)
+            await self._delete_files(deletions)
+
+    async def _delete_files(self, selectors: list[_Selector]) -> None:
+        self.report.chunks_deleted += await self._client.delete_files(
+            self._codebase_id, selectors, update_number=self._update_number
+        )
 
 
 def _selector(path: str, seen: list[StoredVersion]) -> _Selector:

@@ -78,13 +78,16 @@ async def sync_tree(
         GitError: The folder is in no work tree, or has a path there that cannot be recorded; nothing was committed
             yet; or git fails (a ClientError).
         IndexingFailed: As `gateway.client.indexer.index_tree`.
-        ClientError: FAILED_PRECONDITION, REVISION_CHANGED: another sync ended meanwhile. Sync again.
+        ClientError: FAILED_PRECONDITION, REVISION_CHANGED: others wrote into the codebase meanwhile. Sync again.
     """
-    run = IndexRun(client, codebase_id, max_chars=max_chars, progress=progress)
-    tree, commit = await run.offload(_head, folder)
-    held = await _held(client, codebase_id)
-    plan = await run.offload(_plan, tree, commit, held, uncommitted=uncommitted)
-    async with run:
+    offload = client._connection.transport.offload
+    tree, commit = await offload(_head, folder)
+    update, created = await _begin(client, codebase_id)
+    held = update.revision
+    plan = await offload(_plan, tree, commit, held, uncommitted=uncommitted)
+    number = update.update_number
+    async with IndexRun(client, codebase_id, update_number=number, max_chars=max_chars, progress=progress) as run:
+        run.report.created = created
         if plan.because:
             await run.load_stored()
         else:
@@ -92,7 +95,7 @@ async def sync_tree(
         run.progress.files_found(len(plan.files) + len(plan.on_disk))
         kept = set()
         with closing(_sources(plan)) as sources:
-            while (found := await run.offload(next, sources, None)) is not None:
+            while (found := await offload(next, sources, None)) is not None:
                 path, source = found
                 # What could not be looked at is not taken for gone.
                 if await run.take(path, source) or source == SkippedFile(path, "unreadable"):
@@ -103,8 +106,7 @@ async def sync_tree(
         report = run.report
         recorded = not (report.chunks_failed or report.files_incomplete or report.skipped["unreadable"])
         if recorded and _differs(held, plan, report):
-            revision = await run.offload(_revision, plan)
-            await client.set_revision(codebase_id, revision, expected_version=held.version)
+            await client.set_revision(codebase_id, await offload(_revision, plan), update_number=number)
     return SyncReport(
         run.report,
         plan.commit.commit_id,
@@ -170,14 +172,24 @@ def _plan(tree: WorkTree, commit: Commit, held: revision_pb.Revision, *, uncommi
     )
 
 
-async def _held(client: AsyncClient, codebase_id: str) -> revision_pb.Revision:
-    """What is recorded of the codebase; without commit where nothing is, or where there is no codebase yet."""
+async def _begin(client: AsyncClient, codebase_id: str) -> tuple[codebase_pb.BeginUpdateResponse, bool]:
+    """Begin an update of the codebase, and say whether it had to be created."""
     try:
-        return (await client.get_codebase(codebase_id)).revision
+        return await client.begin_update(codebase_id), False
     except ClientError as error:
         if error.code != grpc.StatusCode.NOT_FOUND:
             raise
-    return codebase_pb.Codebase().revision
+    try:
+        await client.create_codebase(codebase_id)
+    except ClientError as taken:
+        if taken.code != grpc.StatusCode.ALREADY_EXISTS:
+            raise
+        # By another sync in the same moment, or by somebody who does not show it to this one.
+        try:
+            return await client.begin_update(codebase_id), False
+        except ClientError as error:
+            raise (taken if error.code == grpc.StatusCode.NOT_FOUND else error) from error
+    return await client.begin_update(codebase_id), True
 
 
 def _why_compare(tree: WorkTree, held: revision_pb.Revision) -> str:

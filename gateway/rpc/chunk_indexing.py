@@ -100,11 +100,18 @@ class ChunkIndexer:
         self._in_work = TextsInWork()
         self._look_ups = asyncio.Semaphore(_LOOK_UPS_AT_ONCE)
 
-    async def index(self, codebase_key: int, items: Sequence[Item]) -> list[Indexed | Exception]:
+    async def index(
+        self, codebase_key: int, items: Sequence[Item], *, update_number: int = 0
+    ) -> list[Indexed | Exception]:
         """Index a batch; of texts that are the same, in this batch or in others of the principal, one is embedded.
 
         What another batch embeds is waited for once the rest is stored, and embedded here after all where that fails
         or takes longer than the budget of a batch.
+
+        Args:
+            codebase_key: Where they go.
+            items: The batch.
+            update_number: The update that they are stored by; 0 for none.
 
         Returns:
             The outcome of each item, in order.
@@ -116,7 +123,13 @@ class ChunkIndexer:
         patience_s = self._timeout_s
         while left := [index for index in range(len(items)) if index not in outcomes]:
             batch = [items[index] for index in left]
-            work = partial(self._index, codebase_key=codebase_key, items=batch, shares=patience_s > 0)
+            work = partial(
+                self._index,
+                codebase_key=codebase_key,
+                items=batch,
+                update_number=update_number,
+                shares=patience_s > 0,
+            )
             try:
                 found = await self._serving.call(work)
             except NotFound:
@@ -131,7 +144,9 @@ class ChunkIndexer:
             patience_s -= time.monotonic() - began
         return [outcomes[index] for index in range(len(items))]
 
-    async def _index(self, space: ServedSpace, codebase_key: int, items: Sequence[Item], *, shares: bool) -> Outcomes:
+    async def _index(
+        self, space: ServedSpace, codebase_key: int, items: Sequence[Item], *, update_number: int, shares: bool
+    ) -> Outcomes:
         """Index what nobody else has in work, or all."""
         keys = [_key(codebase_key, space.space_key, item) for item in items]
         with self._in_work.claimed(keys if shares else ()) as claimed:
@@ -152,8 +167,8 @@ class ChunkIndexer:
                 self._serving.writing(),
             ):
                 async with asyncio.timeout(self._timeout_s):
-                    stored = await self._reuse(space, codebase_key, items, plan)
-                    stored |= await self._embed(space, codebase_key, items, plan, embedded, list(texts))
+                    stored = await self._reuse(space, codebase_key, items, plan, update_number)
+                    stored |= await self._embed(space, codebase_key, items, plan, embedded, list(texts), update_number)
                 self._in_work.release(claimed, set(claimed))
                 # What is new gets its vectors in the spaces beside the active one, too.
                 await self._beside.fill(_pending(codebase_key, items, stored), timeout_s=self._timeout_s)
@@ -201,9 +216,13 @@ class ChunkIndexer:
                 plan.new.append(index)
         return plan
 
-    async def _reuse(self, space: ServedSpace, codebase_key: int, items: Sequence[Item], plan: _Plan) -> Outcomes:
+    async def _reuse(
+        self, space: ServedSpace, codebase_key: int, items: Sequence[Item], plan: _Plan, update_number: int
+    ) -> Outcomes:
         rows = [items[index].row for index in plan.reused]
-        ids = await self._chunks.insert_reused(codebase_key, space.space_key, rows, timeout_s=self._timeout_s)
+        ids = await self._chunks.insert_reused(
+            codebase_key, space.space_key, rows, update_number=update_number, timeout_s=self._timeout_s
+        )
         return {
             index: Indexed(StoredChunk(chunk_id, "REUSED"), plan.is_truncated(items[index]))
             for index, chunk_id in zip(plan.reused, ids, strict=True)
@@ -219,6 +238,7 @@ class ChunkIndexer:
         plan: _Plan,
         tokenized: TokenizedTexts,
         texts: Sequence[bytes],
+        update_number: int,
     ) -> Outcomes:
         if not texts:
             return {}
@@ -231,6 +251,7 @@ class ChunkIndexer:
             space.space_key,
             [items[index].row for index in good],
             vectors.vectors_BV[[at[index] for index in good]],
+            update_number=update_number,
             timeout_s=self._timeout_s,
         )
         outcomes: Outcomes = {index: vectors.errors[at[index]] for index in plan.new if at[index] in vectors.errors}

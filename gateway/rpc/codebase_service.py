@@ -73,6 +73,16 @@ class CodebaseServicer(pb_grpc.CodebaseServiceServicer):
         count = await self._codebases.delete(codebase_id, timeout_s=self._timeout_s)
         return pb.DeleteCodebaseResponse(deleted_chunk_count=count)
 
+    async def BeginUpdate(  # noqa: N802
+        self, request: pb.BeginUpdateRequest, context: Context
+    ) -> pb.BeginUpdateResponse:
+        """Begin an update of a codebase."""
+        codebase_id = validation.codebase_id(request.codebase_id)
+        number, revision = await self._codebases.begin_update(codebase_id, timeout_s=self._timeout_s)
+        return pb.BeginUpdateResponse(
+            update_number=number, revision=None if revision is None else revision_message(revision)
+        )
+
     async def SetRevision(  # noqa: N802
         self, request: pb.SetRevisionRequest, context: Context
     ) -> pb.SetRevisionResponse:
@@ -82,6 +92,7 @@ class CodebaseServicer(pb_grpc.CodebaseServiceServicer):
             codebase_id,
             checked_revision("revision", request.revision),
             expected_version=request.expected_version if request.HasField("expected_version") else None,
+            update_number=request.update_number,
             timeout_s=self._timeout_s,
         )
         return pb.SetRevisionResponse(revision=revision_message(row))

@@ -89,7 +89,7 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
                 if await self._key(codebase_id, role="WRITE") != codebase_key:
                     # Its caller takes for stored what went with the old one.
                     raise NotFound(f"codebase {codebase_id!r} was deleted and made anew since the stream began")
-                return await self._answer(codebase_id, codebase_key, batch)
+                return await self._answer(first, codebase_key, batch)
 
             try:
                 async for response in in_batches(
@@ -101,18 +101,18 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
                 self._on_indexed()
 
     async def _answer(
-        self, codebase_id: str, codebase_key: int, requests: Sequence[pb.IndexChunksRequest]
+        self, first: pb.IndexChunksRequest, codebase_key: int, requests: Sequence[pb.IndexChunksRequest]
     ) -> list[pb.IndexChunksResponse]:
         responses: list[pb.IndexChunksResponse] = []
         items: list[Item] = []
         for request in requests:
             try:
-                item = _item(codebase_id, request)
+                item = _item(first, request)
                 await self._serving.expect(request.space)
                 items.append(item)
             except (InvalidInput, SpaceMismatch) as exc:
                 responses.append(pb.IndexChunksResponse(item_id=request.item_id, error=status_of(exc)))
-        outcomes = await self._indexer.index(codebase_key, items)
+        outcomes = await self._indexer.index(codebase_key, items, update_number=first.update_number)
         for item, outcome in zip(items, outcomes, strict=True):
             if isinstance(outcome, Indexed):
                 indexed = pb.IndexedChunk(
@@ -179,7 +179,12 @@ class IndexServicer(pb_grpc.IndexServiceServicer):
                 raise InvalidInput(f"{field}.path", f"is {one.path[:80]!r} a second time; send one selector a path")
             selectors[one.path] = one
         codebase_key = await self._key(request.codebase_id, role="WRITE")
-        count = await self._chunks.delete_files(codebase_key, list(selectors.values()), timeout_s=self._timeout_s)
+        count = await self._chunks.delete_files(
+            codebase_key,
+            list(selectors.values()),
+            update_number=request.update_number,
+            timeout_s=self._timeout_s,
+        )
         return pb.DeleteChunksResponse(deleted_chunk_count=count)
 
     async def _key(self, codebase_id: str, *, role: Role) -> int:
@@ -201,11 +206,17 @@ def _selector(field: str, selector: pb.DeleteChunksRequest.FileSelector) -> File
     )
 
 
-def _item(codebase_id: str, request: pb.IndexChunksRequest) -> Item:
+def _item(first: pb.IndexChunksRequest, request: pb.IndexChunksRequest) -> Item:
     validation.label("item_id", request.item_id, limit=validation.MAX_ITEM_ID_CHARS, required=True)
-    if request.codebase_id != codebase_id:
+    if request.codebase_id != first.codebase_id:
         raise InvalidInput(
-            "codebase_id", f"is {request.codebase_id[:80]!r} in a stream of {codebase_id!r}; open a stream a codebase"
+            "codebase_id",
+            f"is {request.codebase_id[:80]!r} in a stream of {first.codebase_id!r}; open a stream a codebase",
+        )
+    if request.update_number != first.update_number:
+        raise InvalidInput(
+            "update_number",
+            f"is {request.update_number} in a stream of update {first.update_number}; open a stream an update",
         )
     row, passage = validation.chunk("chunk", request.chunk)
     return Item(request.item_id, row, passage, request.truncate, request.space)

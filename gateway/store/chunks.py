@@ -73,6 +73,7 @@ class ChunkStore:
         rows: Sequence[ChunkRow],
         embeddings_BD: NDArray[np.float32],
         *,
+        update_number: int = 0,
         timeout_s: float,
     ) -> list[int]:
         """Store chunks with their vectors, all or none.
@@ -86,6 +87,7 @@ class ChunkStore:
             space_key: The space that the vectors belong to.
             rows: B chunks.
             embeddings_BD: (B, 2560), float32, each row of norm 1.
+            update_number: The update that writes them (`CodebaseStore.begin_update`); 0 for none.
             timeout_s: Deadline, seconds; when it passes nothing was stored.
 
         Returns:
@@ -106,7 +108,7 @@ class ChunkStore:
         async with self._database.acquire(timeout_s) as connection:
             await hold_active(connection, space_key)
             ids, embedded = await _upsert(
-                connection, codebase_key, space_key, [rows[position_by_key[key]] for key in keys]
+                connection, codebase_key, space_key, [rows[position_by_key[key]] for key in keys], update_number
             )
             # Their rows are locked until the end, so nobody else gives these chunks a vector meanwhile.
             missing = {key: chunk_id for key, chunk_id in ids.items() if chunk_id not in embedded}
@@ -120,7 +122,13 @@ class ChunkStore:
         return [ids[_key(row)] for row in rows]
 
     async def insert_reused(
-        self, codebase_key: int, space_key: int, rows: Sequence[ChunkRow], *, timeout_s: float
+        self,
+        codebase_key: int,
+        space_key: int,
+        rows: Sequence[ChunkRow],
+        *,
+        update_number: int = 0,
+        timeout_s: float,
     ) -> list[int | None]:
         """Store chunks whose text has a vector in the codebase already; the vectors are copied in the database.
 
@@ -128,6 +136,7 @@ class ChunkStore:
             codebase_key: The codebase.
             space_key: The space to copy in.
             rows: Chunks whose `text_sha256` is among `ExistingChunks.reusable`.
+            update_number: As of `insert`.
             timeout_s: Deadline, seconds; when it passes nothing was stored.
 
         Returns:
@@ -146,7 +155,9 @@ class ChunkStore:
         keys = sorted(row_by_key)
         async with self._database.acquire(timeout_s) as connection:
             await hold_active(connection, space_key)
-            ids, embedded = await _upsert(connection, codebase_key, space_key, [row_by_key[key] for key in keys])
+            ids, embedded = await _upsert(
+                connection, codebase_key, space_key, [row_by_key[key] for key in keys], update_number
+            )
             missing = [chunk_id for chunk_id in ids.values() if chunk_id not in embedded]
             copied = await connection.fetch(_QUERIES["reuse_embeddings"], codebase_key, space_key, missing)
         stored = embedded | {record["chunk_id"] for record in copied}
@@ -204,6 +215,7 @@ class ChunkStore:
         codebase_key: int,
         selectors: Sequence[FileSelector],
         *,
+        update_number: int = 0,
         timeout_s: float = _DEFAULT_TIMEOUT_S,
     ) -> int:
         """Delete the chunks of files, with their vectors in every space.
@@ -211,6 +223,7 @@ class ChunkStore:
         Args:
             codebase_key: The codebase.
             selectors: What goes of each file.
+            update_number: As of `insert`.
             timeout_s: Deadline, seconds.
 
         Returns:
@@ -226,20 +239,20 @@ class ChunkStore:
         ]
         columns = [list(column) for column in zip(*rows, strict=True)]
         async with self._database.acquire(timeout_s) as connection:
-            await _hold_codebase(connection, codebase_key)
+            await _hold_codebase(connection, codebase_key, update_number)
             count: int = await connection.fetchval(_QUERIES["delete_files"], codebase_key, *columns)
         return count
 
 
 async def _upsert(
-    connection: "Connection", codebase_key: int, space_key: int, rows: Sequence[ChunkRow]
+    connection: "Connection", codebase_key: int, space_key: int, rows: Sequence[ChunkRow], update_number: int
 ) -> tuple[dict[_Key, int], set[int]]:
     """Write and lock chunks; give their ids by key, and the ids of those that have a vector of the space.
 
     The rows must be distinct and sorted by key: every writer locks in this order, so that none waits for another
     in a circle.
     """
-    await _hold_codebase(connection, codebase_key)
+    await _hold_codebase(connection, codebase_key, update_number)
     columns = [
         [row.path for row in rows],
         [row.language for row in rows],
@@ -261,7 +274,7 @@ async def _upsert(
     return ids, {record["chunk_id"] for record in records if record["embedded"]}
 
 
-async def _hold_codebase(connection: "Connection", codebase_key: int) -> None:
+async def _hold_codebase(connection: "Connection", codebase_key: int, update_number: int) -> None:
     """Let the transaction write into a codebase unless it is being deleted.
 
     Deleting a large one takes a minute; writers that wait for its end would hold every connection meanwhile.
@@ -269,7 +282,7 @@ async def _hold_codebase(connection: "Connection", codebase_key: int) -> None:
     if not await connection.fetchval(_QUERIES["hold_codebase"], codebase_key):
         raise NotFound("the codebase is being deleted")
     # Before the rows of chunks, by every writer: else each could wait for the other.
-    await outdate_revision(connection, codebase_key)
+    await outdate_revision(connection, codebase_key, update_number)
 
 
 def _key(row: ChunkRow) -> _Key:

@@ -83,8 +83,31 @@ class CodebaseStore:
         async with self._database.acquire(timeout_s) as connection:
             return await require_role(connection, codebase_id, role)
 
+    async def begin_update(self, codebase_id: str, *, timeout_s: float) -> tuple[int, RevisionRow | None]:
+        """Begin an update of a codebase: `set_revision` will know whether anybody else wrote into it since.
+
+        Returns:
+            The update's number, and what is recorded as it begins.
+
+        Raises:
+            NotFound: There is no codebase of this id, or the caller may not see it.
+            PermissionDenied: The caller may not write into it.
+        """
+        async with self._database.acquire(timeout_s) as connection:
+            key = await require_role(connection, codebase_id, "WRITE")
+            await connection.execute(_QUERIES["lock_revision"], key)
+            number: int = await connection.fetchval(_QUERIES["begin_update"], key)
+            revisions = await _list_revisions(connection, [key])
+        return number, revisions.get(key)
+
     async def set_revision(
-        self, codebase_id: str, revision: NewRevision, *, expected_version: int | None, timeout_s: float
+        self,
+        codebase_id: str,
+        revision: NewRevision,
+        *,
+        expected_version: int | None,
+        update_number: int = 0,
+        timeout_s: float,
     ) -> RevisionRow:
         """Record what a codebase holds, in place of what was recorded before; `ChunkStore` notes what changes later.
 
@@ -92,10 +115,12 @@ class CodebaseStore:
             codebase_id: The codebase.
             revision: Its commit.
             expected_version: The version that the caller began from, 0 for none; None for any.
+            update_number: The update that ends with this; 0 for none.
             timeout_s: Deadline, seconds.
 
         Raises:
-            RevisionChanged: Another version is recorded by now, which counts as outdated from here on.
+            RevisionChanged: Another version is recorded by now, which counts as outdated from here on; or others wrote,
+                or began another update, since the update began.
             NotFound: There is no codebase of this id, or the caller may not see it.
             PermissionDenied: The caller may not write into it.
         """
@@ -105,7 +130,9 @@ class CodebaseStore:
             # By a lock of its own, as before the first revision there is no row to lock.
             await connection.execute(_QUERIES["lock_revision"], key)
             version: int = await connection.fetchval(_QUERIES["get_revision_version"], key)
-            if expected_version in {None, version}:
+            alone = not update_number or await connection.fetchval(_QUERIES["is_undisturbed"], key, update_number)
+            if alone and expected_version in {None, version}:
+                await connection.execute(_QUERIES["end_update"], key)
                 record = await connection.fetchrow(
                     _QUERIES["set_revision"],
                     key,
@@ -115,9 +142,14 @@ class CodebaseStore:
                     revision.commit_time,
                     revision.modified,
                 )
-            else:
+            elif alone:
                 # Both have written, and nobody knows in which order. Committed, since the error comes after the block.
-                await outdate_revision(connection, key)
+                await outdate_revision(connection, key, update_number)
+        if not alone:
+            raise RevisionChanged(
+                f"others wrote into codebase {codebase_id!r}, or began to update it, since this update began; "
+                "run it again"
+            )
         if record is None:
             raise RevisionChanged(
                 f"another update of codebase {codebase_id!r} ended meanwhile: it has revision {version}, "
@@ -166,9 +198,9 @@ async def require_role(connection: "Connection", codebase_id: str, role: Role) -
     return key
 
 
-async def outdate_revision(connection: "Connection", codebase_key: int) -> None:
-    """Note that the chunks of a codebase are not those of its revision any more, where it has one."""
-    await connection.execute(_QUERIES["outdate_revision"], codebase_key)
+async def outdate_revision(connection: "Connection", codebase_key: int, update_number: int) -> None:
+    """Note that an update, or with 0 somebody else, writes chunks: they are not those of the revision any more."""
+    await connection.execute(_QUERIES["outdate_revision"], codebase_key, update_number)
 
 
 async def _list_revisions(connection: "Connection", codebase_keys: Sequence[int]) -> dict[int, RevisionRow]:

@@ -54,12 +54,26 @@ SELECT c.codebase_key,
 FROM codebases c WHERE c.codebase_id = $1
 
 -- name: lock_revision
--- Keeps others from recording a revision of a codebase until the transaction ends.
+-- Waits for those who write into a codebase, and has other writers wait until the transaction ends (`hold_codebase`).
 SELECT pg_advisory_xact_lock(hashtext('duovec.revision'), ($1 % 2147483648)::integer)
 
 -- name: get_revision_version
 -- Gets the version of a codebase's revision, 0 for none.
 SELECT coalesce((SELECT version FROM revisions WHERE codebase_key = $1), 0)
+
+-- name: begin_update
+-- Begins an update of a codebase, in place of the one before; gives its number.
+INSERT INTO updates (codebase_key) VALUES ($1)
+ON CONFLICT (codebase_key) DO UPDATE SET update_number = DEFAULT, undisturbed = true
+RETURNING update_number
+
+-- name: is_undisturbed
+-- Tells whether an update is the last one of a codebase, and nobody else wrote since it began.
+SELECT EXISTS (SELECT FROM updates WHERE codebase_key = $1 AND update_number = $2 AND undisturbed)
+
+-- name: end_update
+-- Has no update of a codebase pass for undisturbed any more.
+UPDATE updates SET undisturbed = false WHERE codebase_key = $1 AND undisturbed
 
 -- name: set_revision
 -- Records a revision of a codebase, in place of the one before.
@@ -71,8 +85,11 @@ SET version = revisions.version + 1, commit_id = excluded.commit_id, folder = ex
 RETURNING version, commit_id, folder, branch, commit_time, modified, record_time, outdated
 
 -- name: outdate_revision
--- Notes that the chunks of a codebase are not those of its revision any more. The first who does has others wait for the
--- end of its transaction; later ones find nothing to note.
+-- Notes that the chunks of a codebase are not those of its revision any more, and that an update with another number is
+-- not alone. The first who does has others wait for the end of its transaction; later ones find nothing to note.
+WITH disturbed AS (
+    UPDATE updates SET undisturbed = false WHERE codebase_key = $1 AND undisturbed AND update_number <> $2
+)
 UPDATE revisions SET outdated = true WHERE codebase_key = $1 AND NOT outdated
 
 -- name: list_revisions

@@ -26,15 +26,15 @@ from duovec.v1 import revision_pb2 as duovec_dot_v1_dot_revision__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n duovec/v1/codebase_service.proto\x12\tduovec.v1\x1a\x18\x64uovec/v1/revision.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbf\x01\n\x08\x43odebase\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x63hunk_count\x18\x04 \x01(\x03\x12\x1b\n\x13pending_chunk_count\x18\x05 \x01(\x03\x12%\n\x08revision\x18\x06 \x01(\x0b\x32\x13.duovec.v1.Revision\"B\n\x15\x43reateCodebaseRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\"?\n\x16\x43reateCodebaseResponse\x12%\n\x08\x63odebase\x18\x01 \x01(\x0b\x32\x13.duovec.v1.Codebase\")\n\x12GetCodebaseRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\"<\n\x13GetCodebaseResponse\x12%\n\x08\x63odebase\x18\x01 \x01(\x0b\x32\x13.duovec.v1.Codebase\"=\n\x14ListCodebasesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"X\n\x15ListCodebasesResponse\x12&\n\tcodebases\x18\x01 \x03(\x0b\x32\x13.duovec.v1.Codebase\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\",\n\x15\x44\x65leteCodebaseRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\"5\n\x16\x44\x65leteCodebaseResponse\x12\x1b\n\x13\x64\x65leted_chunk_count\x18\x01 \x01(\x03\"\x84\x01\n\x12SetRevisionRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12%\n\x08revision\x18\x02 \x01(\x0b\x32\x13.duovec.v1.Revision\x12\x1d\n\x10\x65xpected_version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x13\n\x11_expected_version\"<\n\x13SetRevisionResponse\x12%\n\x08revision\x18\x01 \x01(\x0b\x32\x13.duovec.v1.Revision\"B\n\x12MapCodebaseRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12\x17\n\x0fmax_point_count\x18\x02 \x01(\x05\"z\n\x13MapCodebaseResponse\x12#\n\x06points\x18\x01 \x03(\x0b\x32\x13.duovec.v1.MapPoint\x12\x13\n\x0b\x63hunk_count\x18\x02 \x01(\x03\x12\r\n\x05space\x18\x03 \x01(\t\x12\x1a\n\x12\x65xplained_variance\x18\x04 \x01(\x01\"\xcf\x01\n\x08MapPoint\x12\x10\n\x08\x63hunk_id\x18\x01 \x01(\x03\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x10\n\x08language\x18\x03 \x01(\t\x12\x0e\n\x06symbol\x18\x04 \x01(\t\x12\x0c\n\x04kind\x18\x05 \x01(\t\x12\x12\n\nstart_line\x18\x06 \x01(\x05\x12\x10\n\x08\x65nd_line\x18\x07 \x01(\x05\x12\t\n\x01x\x18\x08 \x01(\x01\x12\t\n\x01y\x18\t \x01(\x01\x12\x18\n\x10neighbor_indices\x18\n \x03(\x05\x12\x1d\n\x15neighbor_similarities\x18\x0b \x03(\x02\"\x82\x01\n\x05Grant\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12\x14\n\x0cprincipal_id\x18\x02 \x01(\t\x12\x1d\n\x04role\x18\x03 \x01(\x0e\x32\x0f.duovec.v1.Role\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"2\n\x0fSetGrantRequest\x12\x1f\n\x05grant\x18\x01 \x01(\x0b\x32\x10.duovec.v1.Grant\"3\n\x10SetGrantResponse\x12\x1f\n\x05grant\x18\x01 \x01(\x0b\x32\x10.duovec.v1.Grant\"O\n\x11ListGrantsRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"O\n\x12ListGrantsResponse\x12 \n\x06grants\x18\x01 \x03(\x0b\x32\x10.duovec.v1.Grant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"?\n\x12\x44\x65leteGrantRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12\x14\n\x0cprincipal_id\x18\x02 \x01(\t\"\x15\n\x13\x44\x65leteGrantResponse*K\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tROLE_READ\x10\x01\x12\x0e\n\nROLE_WRITE\x10\x02\x12\x0e\n\nROLE_OWNER\x10\x03\x32\xdb\x05\n\x0f\x43odebaseService\x12U\n\x0e\x43reateCodebase\x12 .duovec.v1.CreateCodebaseRequest\x1a!.duovec.v1.CreateCodebaseResponse\x12L\n\x0bGetCodebase\x12\x1d.duovec.v1.GetCodebaseRequest\x1a\x1e.duovec.v1.GetCodebaseResponse\x12R\n\rListCodebases\x12\x1f.duovec.v1.ListCodebasesRequest\x1a .duovec.v1.ListCodebasesResponse\x12U\n\x0e\x44\x65leteCodebase\x12 .duovec.v1.DeleteCodebaseRequest\x1a!.duovec.v1.DeleteCodebaseResponse\x12L\n\x0bSetRevision\x12\x1d.duovec.v1.SetRevisionRequest\x1a\x1e.duovec.v1.SetRevisionResponse\x12L\n\x0bMapCodebase\x12\x1d.duovec.v1.MapCodebaseRequest\x1a\x1e.duovec.v1.MapCodebaseResponse\x12\x43\n\x08SetGrant\x12\x1a.duovec.v1.SetGrantRequest\x1a\x1b.duovec.v1.SetGrantResponse\x12I\n\nListGrants\x12\x1c.duovec.v1.ListGrantsRequest\x1a\x1d.duovec.v1.ListGrantsResponse\x12L\n\x0b\x44\x65leteGrant\x12\x1d.duovec.v1.DeleteGrantRequest\x1a\x1e.duovec.v1.DeleteGrantResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n duovec/v1/codebase_service.proto\x12\tduovec.v1\x1a\x18\x64uovec/v1/revision.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbf\x01\n\x08\x43odebase\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x63hunk_count\x18\x04 \x01(\x03\x12\x1b\n\x13pending_chunk_count\x18\x05 \x01(\x03\x12%\n\x08revision\x18\x06 \x01(\x0b\x32\x13.duovec.v1.Revision\"B\n\x15\x43reateCodebaseRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\"?\n\x16\x43reateCodebaseResponse\x12%\n\x08\x63odebase\x18\x01 \x01(\x0b\x32\x13.duovec.v1.Codebase\")\n\x12GetCodebaseRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\"<\n\x13GetCodebaseResponse\x12%\n\x08\x63odebase\x18\x01 \x01(\x0b\x32\x13.duovec.v1.Codebase\"=\n\x14ListCodebasesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"X\n\x15ListCodebasesResponse\x12&\n\tcodebases\x18\x01 \x03(\x0b\x32\x13.duovec.v1.Codebase\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\",\n\x15\x44\x65leteCodebaseRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\"5\n\x16\x44\x65leteCodebaseResponse\x12\x1b\n\x13\x64\x65leted_chunk_count\x18\x01 \x01(\x03\")\n\x12\x42\x65ginUpdateRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\"S\n\x13\x42\x65ginUpdateResponse\x12\x15\n\rupdate_number\x18\x01 \x01(\x03\x12%\n\x08revision\x18\x02 \x01(\x0b\x32\x13.duovec.v1.Revision\"\x9b\x01\n\x12SetRevisionRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12%\n\x08revision\x18\x02 \x01(\x0b\x32\x13.duovec.v1.Revision\x12\x1d\n\x10\x65xpected_version\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\rupdate_number\x18\x04 \x01(\x03\x42\x13\n\x11_expected_version\"<\n\x13SetRevisionResponse\x12%\n\x08revision\x18\x01 \x01(\x0b\x32\x13.duovec.v1.Revision\"B\n\x12MapCodebaseRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12\x17\n\x0fmax_point_count\x18\x02 \x01(\x05\"z\n\x13MapCodebaseResponse\x12#\n\x06points\x18\x01 \x03(\x0b\x32\x13.duovec.v1.MapPoint\x12\x13\n\x0b\x63hunk_count\x18\x02 \x01(\x03\x12\r\n\x05space\x18\x03 \x01(\t\x12\x1a\n\x12\x65xplained_variance\x18\x04 \x01(\x01\"\xcf\x01\n\x08MapPoint\x12\x10\n\x08\x63hunk_id\x18\x01 \x01(\x03\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x10\n\x08language\x18\x03 \x01(\t\x12\x0e\n\x06symbol\x18\x04 \x01(\t\x12\x0c\n\x04kind\x18\x05 \x01(\t\x12\x12\n\nstart_line\x18\x06 \x01(\x05\x12\x10\n\x08\x65nd_line\x18\x07 \x01(\x05\x12\t\n\x01x\x18\x08 \x01(\x01\x12\t\n\x01y\x18\t \x01(\x01\x12\x18\n\x10neighbor_indices\x18\n \x03(\x05\x12\x1d\n\x15neighbor_similarities\x18\x0b \x03(\x02\"\x82\x01\n\x05Grant\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12\x14\n\x0cprincipal_id\x18\x02 \x01(\t\x12\x1d\n\x04role\x18\x03 \x01(\x0e\x32\x0f.duovec.v1.Role\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"2\n\x0fSetGrantRequest\x12\x1f\n\x05grant\x18\x01 \x01(\x0b\x32\x10.duovec.v1.Grant\"3\n\x10SetGrantResponse\x12\x1f\n\x05grant\x18\x01 \x01(\x0b\x32\x10.duovec.v1.Grant\"O\n\x11ListGrantsRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"O\n\x12ListGrantsResponse\x12 \n\x06grants\x18\x01 \x03(\x0b\x32\x10.duovec.v1.Grant\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"?\n\x12\x44\x65leteGrantRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12\x14\n\x0cprincipal_id\x18\x02 \x01(\t\"\x15\n\x13\x44\x65leteGrantResponse*K\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tROLE_READ\x10\x01\x12\x0e\n\nROLE_WRITE\x10\x02\x12\x0e\n\nROLE_OWNER\x10\x03\x32\xa9\x06\n\x0f\x43odebaseService\x12U\n\x0e\x43reateCodebase\x12 .duovec.v1.CreateCodebaseRequest\x1a!.duovec.v1.CreateCodebaseResponse\x12L\n\x0bGetCodebase\x12\x1d.duovec.v1.GetCodebaseRequest\x1a\x1e.duovec.v1.GetCodebaseResponse\x12R\n\rListCodebases\x12\x1f.duovec.v1.ListCodebasesRequest\x1a .duovec.v1.ListCodebasesResponse\x12U\n\x0e\x44\x65leteCodebase\x12 .duovec.v1.DeleteCodebaseRequest\x1a!.duovec.v1.DeleteCodebaseResponse\x12L\n\x0b\x42\x65ginUpdate\x12\x1d.duovec.v1.BeginUpdateRequest\x1a\x1e.duovec.v1.BeginUpdateResponse\x12L\n\x0bSetRevision\x12\x1d.duovec.v1.SetRevisionRequest\x1a\x1e.duovec.v1.SetRevisionResponse\x12L\n\x0bMapCodebase\x12\x1d.duovec.v1.MapCodebaseRequest\x1a\x1e.duovec.v1.MapCodebaseResponse\x12\x43\n\x08SetGrant\x12\x1a.duovec.v1.SetGrantRequest\x1a\x1b.duovec.v1.SetGrantResponse\x12I\n\nListGrants\x12\x1c.duovec.v1.ListGrantsRequest\x1a\x1d.duovec.v1.ListGrantsResponse\x12L\n\x0b\x44\x65leteGrant\x12\x1d.duovec.v1.DeleteGrantRequest\x1a\x1e.duovec.v1.DeleteGrantResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'duovec.v1.codebase_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=1879
-  _globals['_ROLE']._serialized_end=1954
+  _globals['_ROLE']._serialized_start=2030
+  _globals['_ROLE']._serialized_end=2105
   _globals['_CODEBASE']._serialized_start=107
   _globals['_CODEBASE']._serialized_end=298
   _globals['_CREATECODEBASEREQUEST']._serialized_start=300
@@ -53,30 +53,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELETECODEBASEREQUEST']._serialized_end=735
   _globals['_DELETECODEBASERESPONSE']._serialized_start=737
   _globals['_DELETECODEBASERESPONSE']._serialized_end=790
-  _globals['_SETREVISIONREQUEST']._serialized_start=793
-  _globals['_SETREVISIONREQUEST']._serialized_end=925
-  _globals['_SETREVISIONRESPONSE']._serialized_start=927
-  _globals['_SETREVISIONRESPONSE']._serialized_end=987
-  _globals['_MAPCODEBASEREQUEST']._serialized_start=989
-  _globals['_MAPCODEBASEREQUEST']._serialized_end=1055
-  _globals['_MAPCODEBASERESPONSE']._serialized_start=1057
-  _globals['_MAPCODEBASERESPONSE']._serialized_end=1179
-  _globals['_MAPPOINT']._serialized_start=1182
-  _globals['_MAPPOINT']._serialized_end=1389
-  _globals['_GRANT']._serialized_start=1392
-  _globals['_GRANT']._serialized_end=1522
-  _globals['_SETGRANTREQUEST']._serialized_start=1524
-  _globals['_SETGRANTREQUEST']._serialized_end=1574
-  _globals['_SETGRANTRESPONSE']._serialized_start=1576
-  _globals['_SETGRANTRESPONSE']._serialized_end=1627
-  _globals['_LISTGRANTSREQUEST']._serialized_start=1629
-  _globals['_LISTGRANTSREQUEST']._serialized_end=1708
-  _globals['_LISTGRANTSRESPONSE']._serialized_start=1710
-  _globals['_LISTGRANTSRESPONSE']._serialized_end=1789
-  _globals['_DELETEGRANTREQUEST']._serialized_start=1791
-  _globals['_DELETEGRANTREQUEST']._serialized_end=1854
-  _globals['_DELETEGRANTRESPONSE']._serialized_start=1856
-  _globals['_DELETEGRANTRESPONSE']._serialized_end=1877
-  _globals['_CODEBASESERVICE']._serialized_start=1957
-  _globals['_CODEBASESERVICE']._serialized_end=2688
+  _globals['_BEGINUPDATEREQUEST']._serialized_start=792
+  _globals['_BEGINUPDATEREQUEST']._serialized_end=833
+  _globals['_BEGINUPDATERESPONSE']._serialized_start=835
+  _globals['_BEGINUPDATERESPONSE']._serialized_end=918
+  _globals['_SETREVISIONREQUEST']._serialized_start=921
+  _globals['_SETREVISIONREQUEST']._serialized_end=1076
+  _globals['_SETREVISIONRESPONSE']._serialized_start=1078
+  _globals['_SETREVISIONRESPONSE']._serialized_end=1138
+  _globals['_MAPCODEBASEREQUEST']._serialized_start=1140
+  _globals['_MAPCODEBASEREQUEST']._serialized_end=1206
+  _globals['_MAPCODEBASERESPONSE']._serialized_start=1208
+  _globals['_MAPCODEBASERESPONSE']._serialized_end=1330
+  _globals['_MAPPOINT']._serialized_start=1333
+  _globals['_MAPPOINT']._serialized_end=1540
+  _globals['_GRANT']._serialized_start=1543
+  _globals['_GRANT']._serialized_end=1673
+  _globals['_SETGRANTREQUEST']._serialized_start=1675
+  _globals['_SETGRANTREQUEST']._serialized_end=1725
+  _globals['_SETGRANTRESPONSE']._serialized_start=1727
+  _globals['_SETGRANTRESPONSE']._serialized_end=1778
+  _globals['_LISTGRANTSREQUEST']._serialized_start=1780
+  _globals['_LISTGRANTSREQUEST']._serialized_end=1859
+  _globals['_LISTGRANTSRESPONSE']._serialized_start=1861
+  _globals['_LISTGRANTSRESPONSE']._serialized_end=1940
+  _globals['_DELETEGRANTREQUEST']._serialized_start=1942
+  _globals['_DELETEGRANTREQUEST']._serialized_end=2005
+  _globals['_DELETEGRANTRESPONSE']._serialized_start=2007
+  _globals['_DELETEGRANTRESPONSE']._serialized_end=2028
+  _globals['_CODEBASESERVICE']._serialized_start=2108
+  _globals['_CODEBASESERVICE']._serialized_end=2917
 # @@protoc_insertion_point(module_scope)

@@ -92,15 +92,31 @@ class DeleteCodebaseResponse(_message.Message):
     deleted_chunk_count: int
     def __init__(self, deleted_chunk_count: _Optional[int] = ...) -> None: ...
 
+class BeginUpdateRequest(_message.Message):
+    __slots__ = ("codebase_id",)
+    CODEBASE_ID_FIELD_NUMBER: _ClassVar[int]
+    codebase_id: str
+    def __init__(self, codebase_id: _Optional[str] = ...) -> None: ...
+
+class BeginUpdateResponse(_message.Message):
+    __slots__ = ("update_number", "revision")
+    UPDATE_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    update_number: int
+    revision: _revision_pb2.Revision
+    def __init__(self, update_number: _Optional[int] = ..., revision: _Optional[_Union[_revision_pb2.Revision, _Mapping]] = ...) -> None: ...
+
 class SetRevisionRequest(_message.Message):
-    __slots__ = ("codebase_id", "revision", "expected_version")
+    __slots__ = ("codebase_id", "revision", "expected_version", "update_number")
     CODEBASE_ID_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_VERSION_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_NUMBER_FIELD_NUMBER: _ClassVar[int]
     codebase_id: str
     revision: _revision_pb2.Revision
     expected_version: int
-    def __init__(self, codebase_id: _Optional[str] = ..., revision: _Optional[_Union[_revision_pb2.Revision, _Mapping]] = ..., expected_version: _Optional[int] = ...) -> None: ...
+    update_number: int
+    def __init__(self, codebase_id: _Optional[str] = ..., revision: _Optional[_Union[_revision_pb2.Revision, _Mapping]] = ..., expected_version: _Optional[int] = ..., update_number: _Optional[int] = ...) -> None: ...
 
 class SetRevisionResponse(_message.Message):
     __slots__ = ("revision",)

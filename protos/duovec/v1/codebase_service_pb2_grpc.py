@@ -56,6 +56,11 @@ class CodebaseServiceStub:
                 request_serializer=duovec_dot_v1_dot_codebase__service__pb2.DeleteCodebaseRequest.SerializeToString,
                 response_deserializer=duovec_dot_v1_dot_codebase__service__pb2.DeleteCodebaseResponse.FromString,
                 _registered_method=True)
+        self.BeginUpdate = channel.unary_unary(
+                '/duovec.v1.CodebaseService/BeginUpdate',
+                request_serializer=duovec_dot_v1_dot_codebase__service__pb2.BeginUpdateRequest.SerializeToString,
+                response_deserializer=duovec_dot_v1_dot_codebase__service__pb2.BeginUpdateResponse.FromString,
+                _registered_method=True)
         self.SetRevision = channel.unary_unary(
                 '/duovec.v1.CodebaseService/SetRevision',
                 request_serializer=duovec_dot_v1_dot_codebase__service__pb2.SetRevisionRequest.SerializeToString,
@@ -112,6 +117,15 @@ class CodebaseServiceServicer:
 
     def DeleteCodebase(self, request, context):
         """Deletes a codebase with all its chunks and vectors. Takes ROLE_OWNER.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BeginUpdate(self, request, context):
+        """Begins an update: a run that brings a codebase into line with a commit, and
+        records it by SetRevision only if nobody else wrote meanwhile. An update
+        that was under way ends unrecorded. Takes ROLE_WRITE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -178,6 +192,11 @@ def add_CodebaseServiceServicer_to_server(servicer, server):
                     servicer.DeleteCodebase,
                     request_deserializer=duovec_dot_v1_dot_codebase__service__pb2.DeleteCodebaseRequest.FromString,
                     response_serializer=duovec_dot_v1_dot_codebase__service__pb2.DeleteCodebaseResponse.SerializeToString,
+            ),
+            'BeginUpdate': grpc.unary_unary_rpc_method_handler(
+                    servicer.BeginUpdate,
+                    request_deserializer=duovec_dot_v1_dot_codebase__service__pb2.BeginUpdateRequest.FromString,
+                    response_serializer=duovec_dot_v1_dot_codebase__service__pb2.BeginUpdateResponse.SerializeToString,
             ),
             'SetRevision': grpc.unary_unary_rpc_method_handler(
                     servicer.SetRevision,
@@ -315,6 +334,33 @@ class CodebaseService:
             '/duovec.v1.CodebaseService/DeleteCodebase',
             duovec_dot_v1_dot_codebase__service__pb2.DeleteCodebaseRequest.SerializeToString,
             duovec_dot_v1_dot_codebase__service__pb2.DeleteCodebaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BeginUpdate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/duovec.v1.CodebaseService/BeginUpdate',
+            duovec_dot_v1_dot_codebase__service__pb2.BeginUpdateRequest.SerializeToString,
+            duovec_dot_v1_dot_codebase__service__pb2.BeginUpdateResponse.FromString,
             options,
             channel_credentials,
             insecure,

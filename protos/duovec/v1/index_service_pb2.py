@@ -26,39 +26,39 @@ from duovec.v1 import chunk_pb2 as duovec_dot_v1_dot_chunk__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x64uovec/v1/index_service.proto\x12\tduovec.v1\x1a\x15\x64uovec/v1/chunk.proto\x1a\x17google/rpc/status.proto\"|\n\x12IndexChunksRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\x1f\n\x05\x63hunk\x18\x03 \x01(\x0b\x32\x10.duovec.v1.Chunk\x12\x10\n\x08truncate\x18\x04 \x01(\x08\x12\r\n\x05space\x18\x05 \x01(\t\"\x82\x01\n\x13IndexChunksResponse\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12*\n\x07indexed\x18\x02 \x01(\x0b\x32\x17.duovec.v1.IndexedChunkH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\xe6\x01\n\x0cIndexedChunk\x12\x10\n\x08\x63hunk_id\x18\x01 \x01(\x03\x12\x38\n\x0b\x64isposition\x18\x02 \x01(\x0e\x32#.duovec.v1.IndexedChunk.Disposition\x12\x11\n\ttruncated\x18\x03 \x01(\x08\"w\n\x0b\x44isposition\x12\x1b\n\x17\x44ISPOSITION_UNSPECIFIED\x10\x00\x12\x18\n\x14\x44ISPOSITION_EMBEDDED\x10\x01\x12\x16\n\x12\x44ISPOSITION_REUSED\x10\x02\x12\x19\n\x15\x44ISPOSITION_UNCHANGED\x10\x03\"N\n\x10ListFilesRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"S\n\x11ListFilesResponse\x12%\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x16.duovec.v1.FileVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"f\n\x0b\x46ileVersion\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x13\n\x0b\x66ile_sha256\x18\x02 \x01(\x0c\x12\x1a\n\x12stored_chunk_count\x18\x03 \x01(\x05\x12\x18\n\x10\x66ile_chunk_count\x18\x04 \x01(\x05\"P\n\x0fGetChunkRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12\x10\n\x08\x63hunk_id\x18\x02 \x01(\x03\x12\x16\n\x0eneighbor_count\x18\x03 \x01(\x05\"\x96\x01\n\x10GetChunkResponse\x12%\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x16.duovec.v1.StoredChunk\x12-\n\rchunks_before\x18\x02 \x03(\x0b\x32\x16.duovec.v1.StoredChunk\x12,\n\x0c\x63hunks_after\x18\x03 \x03(\x0b\x32\x16.duovec.v1.StoredChunk\"@\n\x0bStoredChunk\x12\x10\n\x08\x63hunk_id\x18\x01 \x01(\x03\x12\x1f\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x10.duovec.v1.Chunk\"\xd9\x01\n\x13\x44\x65leteChunksRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12:\n\x05\x66iles\x18\x02 \x03(\x0b\x32+.duovec.v1.DeleteChunksRequest.FileSelector\x1aq\n\x0c\x46ileSelector\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x18\n\x10keep_file_sha256\x18\x02 \x01(\x0c\x12\x1a\n\x12\x64\x65lete_file_sha256\x18\x03 \x03(\x0c\x12\x1d\n\x15keep_file_chunk_count\x18\x04 \x01(\x05\"3\n\x14\x44\x65leteChunksResponse\x12\x1b\n\x13\x64\x65leted_chunk_count\x18\x01 \x01(\x03\x32\xbe\x02\n\x0cIndexService\x12P\n\x0bIndexChunks\x12\x1d.duovec.v1.IndexChunksRequest\x1a\x1e.duovec.v1.IndexChunksResponse(\x01\x30\x01\x12\x46\n\tListFiles\x12\x1b.duovec.v1.ListFilesRequest\x1a\x1c.duovec.v1.ListFilesResponse\x12\x43\n\x08GetChunk\x12\x1a.duovec.v1.GetChunkRequest\x1a\x1b.duovec.v1.GetChunkResponse\x12O\n\x0c\x44\x65leteChunks\x12\x1e.duovec.v1.DeleteChunksRequest\x1a\x1f.duovec.v1.DeleteChunksResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x64uovec/v1/index_service.proto\x12\tduovec.v1\x1a\x15\x64uovec/v1/chunk.proto\x1a\x17google/rpc/status.proto\"\x93\x01\n\x12IndexChunksRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12\x0f\n\x07item_id\x18\x02 \x01(\t\x12\x1f\n\x05\x63hunk\x18\x03 \x01(\x0b\x32\x10.duovec.v1.Chunk\x12\x10\n\x08truncate\x18\x04 \x01(\x08\x12\r\n\x05space\x18\x05 \x01(\t\x12\x15\n\rupdate_number\x18\x06 \x01(\x03\"\x82\x01\n\x13IndexChunksResponse\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12*\n\x07indexed\x18\x02 \x01(\x0b\x32\x17.duovec.v1.IndexedChunkH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\xe6\x01\n\x0cIndexedChunk\x12\x10\n\x08\x63hunk_id\x18\x01 \x01(\x03\x12\x38\n\x0b\x64isposition\x18\x02 \x01(\x0e\x32#.duovec.v1.IndexedChunk.Disposition\x12\x11\n\ttruncated\x18\x03 \x01(\x08\"w\n\x0b\x44isposition\x12\x1b\n\x17\x44ISPOSITION_UNSPECIFIED\x10\x00\x12\x18\n\x14\x44ISPOSITION_EMBEDDED\x10\x01\x12\x16\n\x12\x44ISPOSITION_REUSED\x10\x02\x12\x19\n\x15\x44ISPOSITION_UNCHANGED\x10\x03\"N\n\x10ListFilesRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"S\n\x11ListFilesResponse\x12%\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x16.duovec.v1.FileVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"f\n\x0b\x46ileVersion\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x13\n\x0b\x66ile_sha256\x18\x02 \x01(\x0c\x12\x1a\n\x12stored_chunk_count\x18\x03 \x01(\x05\x12\x18\n\x10\x66ile_chunk_count\x18\x04 \x01(\x05\"P\n\x0fGetChunkRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12\x10\n\x08\x63hunk_id\x18\x02 \x01(\x03\x12\x16\n\x0eneighbor_count\x18\x03 \x01(\x05\"\x96\x01\n\x10GetChunkResponse\x12%\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x16.duovec.v1.StoredChunk\x12-\n\rchunks_before\x18\x02 \x03(\x0b\x32\x16.duovec.v1.StoredChunk\x12,\n\x0c\x63hunks_after\x18\x03 \x03(\x0b\x32\x16.duovec.v1.StoredChunk\"@\n\x0bStoredChunk\x12\x10\n\x08\x63hunk_id\x18\x01 \x01(\x03\x12\x1f\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x10.duovec.v1.Chunk\"\xf0\x01\n\x13\x44\x65leteChunksRequest\x12\x13\n\x0b\x63odebase_id\x18\x01 \x01(\t\x12:\n\x05\x66iles\x18\x02 \x03(\x0b\x32+.duovec.v1.DeleteChunksRequest.FileSelector\x12\x15\n\rupdate_number\x18\x03 \x01(\x03\x1aq\n\x0c\x46ileSelector\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x18\n\x10keep_file_sha256\x18\x02 \x01(\x0c\x12\x1a\n\x12\x64\x65lete_file_sha256\x18\x03 \x03(\x0c\x12\x1d\n\x15keep_file_chunk_count\x18\x04 \x01(\x05\"3\n\x14\x44\x65leteChunksResponse\x12\x1b\n\x13\x64\x65leted_chunk_count\x18\x01 \x01(\x03\x32\xbe\x02\n\x0cIndexService\x12P\n\x0bIndexChunks\x12\x1d.duovec.v1.IndexChunksRequest\x1a\x1e.duovec.v1.IndexChunksResponse(\x01\x30\x01\x12\x46\n\tListFiles\x12\x1b.duovec.v1.ListFilesRequest\x1a\x1c.duovec.v1.ListFilesResponse\x12\x43\n\x08GetChunk\x12\x1a.duovec.v1.GetChunkRequest\x1a\x1b.duovec.v1.GetChunkResponse\x12O\n\x0c\x44\x65leteChunks\x12\x1e.duovec.v1.DeleteChunksRequest\x1a\x1f.duovec.v1.DeleteChunksResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'duovec.v1.index_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_INDEXCHUNKSREQUEST']._serialized_start=92
-  _globals['_INDEXCHUNKSREQUEST']._serialized_end=216
-  _globals['_INDEXCHUNKSRESPONSE']._serialized_start=219
-  _globals['_INDEXCHUNKSRESPONSE']._serialized_end=349
-  _globals['_INDEXEDCHUNK']._serialized_start=352
-  _globals['_INDEXEDCHUNK']._serialized_end=582
-  _globals['_INDEXEDCHUNK_DISPOSITION']._serialized_start=463
-  _globals['_INDEXEDCHUNK_DISPOSITION']._serialized_end=582
-  _globals['_LISTFILESREQUEST']._serialized_start=584
-  _globals['_LISTFILESREQUEST']._serialized_end=662
-  _globals['_LISTFILESRESPONSE']._serialized_start=664
-  _globals['_LISTFILESRESPONSE']._serialized_end=747
-  _globals['_FILEVERSION']._serialized_start=749
-  _globals['_FILEVERSION']._serialized_end=851
-  _globals['_GETCHUNKREQUEST']._serialized_start=853
-  _globals['_GETCHUNKREQUEST']._serialized_end=933
-  _globals['_GETCHUNKRESPONSE']._serialized_start=936
-  _globals['_GETCHUNKRESPONSE']._serialized_end=1086
-  _globals['_STOREDCHUNK']._serialized_start=1088
-  _globals['_STOREDCHUNK']._serialized_end=1152
-  _globals['_DELETECHUNKSREQUEST']._serialized_start=1155
-  _globals['_DELETECHUNKSREQUEST']._serialized_end=1372
-  _globals['_DELETECHUNKSREQUEST_FILESELECTOR']._serialized_start=1259
-  _globals['_DELETECHUNKSREQUEST_FILESELECTOR']._serialized_end=1372
-  _globals['_DELETECHUNKSRESPONSE']._serialized_start=1374
-  _globals['_DELETECHUNKSRESPONSE']._serialized_end=1425
-  _globals['_INDEXSERVICE']._serialized_start=1428
-  _globals['_INDEXSERVICE']._serialized_end=1746
+  _globals['_INDEXCHUNKSREQUEST']._serialized_start=93
+  _globals['_INDEXCHUNKSREQUEST']._serialized_end=240
+  _globals['_INDEXCHUNKSRESPONSE']._serialized_start=243
+  _globals['_INDEXCHUNKSRESPONSE']._serialized_end=373
+  _globals['_INDEXEDCHUNK']._serialized_start=376
+  _globals['_INDEXEDCHUNK']._serialized_end=606
+  _globals['_INDEXEDCHUNK_DISPOSITION']._serialized_start=487
+  _globals['_INDEXEDCHUNK_DISPOSITION']._serialized_end=606
+  _globals['_LISTFILESREQUEST']._serialized_start=608
+  _globals['_LISTFILESREQUEST']._serialized_end=686
+  _globals['_LISTFILESRESPONSE']._serialized_start=688
+  _globals['_LISTFILESRESPONSE']._serialized_end=771
+  _globals['_FILEVERSION']._serialized_start=773
+  _globals['_FILEVERSION']._serialized_end=875
+  _globals['_GETCHUNKREQUEST']._serialized_start=877
+  _globals['_GETCHUNKREQUEST']._serialized_end=957
+  _globals['_GETCHUNKRESPONSE']._serialized_start=960
+  _globals['_GETCHUNKRESPONSE']._serialized_end=1110
+  _globals['_STOREDCHUNK']._serialized_start=1112
+  _globals['_STOREDCHUNK']._serialized_end=1176
+  _globals['_DELETECHUNKSREQUEST']._serialized_start=1179
+  _globals['_DELETECHUNKSREQUEST']._serialized_end=1419
+  _globals['_DELETECHUNKSREQUEST_FILESELECTOR']._serialized_start=1306
+  _globals['_DELETECHUNKSREQUEST_FILESELECTOR']._serialized_end=1419
+  _globals['_DELETECHUNKSRESPONSE']._serialized_start=1421
+  _globals['_DELETECHUNKSRESPONSE']._serialized_end=1472
+  _globals['_INDEXSERVICE']._serialized_start=1475
+  _globals['_INDEXSERVICE']._serialized_end=1793
 # @@protoc_insertion_point(module_scope)

@@ -10,18 +10,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class IndexChunksRequest(_message.Message):
-    __slots__ = ("codebase_id", "item_id", "chunk", "truncate", "space")
+    __slots__ = ("codebase_id", "item_id", "chunk", "truncate", "space", "update_number")
     CODEBASE_ID_FIELD_NUMBER: _ClassVar[int]
     ITEM_ID_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     TRUNCATE_FIELD_NUMBER: _ClassVar[int]
     SPACE_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_NUMBER_FIELD_NUMBER: _ClassVar[int]
     codebase_id: str
     item_id: str
     chunk: _chunk_pb2.Chunk
     truncate: bool
     space: str
-    def __init__(self, codebase_id: _Optional[str] = ..., item_id: _Optional[str] = ..., chunk: _Optional[_Union[_chunk_pb2.Chunk, _Mapping]] = ..., truncate: _Optional[bool] = ..., space: _Optional[str] = ...) -> None: ...
+    update_number: int
+    def __init__(self, codebase_id: _Optional[str] = ..., item_id: _Optional[str] = ..., chunk: _Optional[_Union[_chunk_pb2.Chunk, _Mapping]] = ..., truncate: _Optional[bool] = ..., space: _Optional[str] = ..., update_number: _Optional[int] = ...) -> None: ...
 
 class IndexChunksResponse(_message.Message):
     __slots__ = ("item_id", "indexed", "error")
@@ -112,7 +114,7 @@ class StoredChunk(_message.Message):
     def __init__(self, chunk_id: _Optional[int] = ..., chunk: _Optional[_Union[_chunk_pb2.Chunk, _Mapping]] = ...) -> None: ...
 
 class DeleteChunksRequest(_message.Message):
-    __slots__ = ("codebase_id", "files")
+    __slots__ = ("codebase_id", "files", "update_number")
     class FileSelector(_message.Message):
         __slots__ = ("path", "keep_file_sha256", "delete_file_sha256", "keep_file_chunk_count")
         PATH_FIELD_NUMBER: _ClassVar[int]
@@ -126,9 +128,11 @@ class DeleteChunksRequest(_message.Message):
         def __init__(self, path: _Optional[str] = ..., keep_file_sha256: _Optional[bytes] = ..., delete_file_sha256: _Optional[_Iterable[bytes]] = ..., keep_file_chunk_count: _Optional[int] = ...) -> None: ...
     CODEBASE_ID_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_NUMBER_FIELD_NUMBER: _ClassVar[int]
     codebase_id: str
     files: _containers.RepeatedCompositeFieldContainer[DeleteChunksRequest.FileSelector]
-    def __init__(self, codebase_id: _Optional[str] = ..., files: _Optional[_Iterable[_Union[DeleteChunksRequest.FileSelector, _Mapping]]] = ...) -> None: ...
+    update_number: int
+    def __init__(self, codebase_id: _Optional[str] = ..., files: _Optional[_Iterable[_Union[DeleteChunksRequest.FileSelector, _Mapping]]] = ..., update_number: _Optional[int] = ...) -> None: ...
 
 class DeleteChunksResponse(_message.Message):
     __slots__ = ("deleted_chunk_count",)

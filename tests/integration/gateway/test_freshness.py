@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from chunk_streams import index_chunks
 from git_repository import GitRepository
 
+from duovec.v1 import index_service_pb2 as index_pb
 from gateway.client.client import Client
 from gateway.client.errors import ClientError
+from gateway.client.indexer import index_tree
 from gateway.client.report import IndexReport
 from gateway.client.sync import sync_tree
 from gateway.client.watch import watch_tree
@@ -128,3 +131,34 @@ def test_what_is_written_under_a_watch_is_found(stack: Stack, client: Client, co
     finally:
         stop.set()
         thread.join(60)
+
+
+def test_what_others_write_beside_an_update_keeps_it_from_being_recorded(
+    client: Client, codebase: str, repository: GitRepository, tmp_path: Path
+) -> None:
+    """Else it would pass for a part of the commit, until somebody changes the same file."""
+    first = sync_tree(client, repository.folder, codebase)
+    update = client.begin_update(codebase)
+    assert update.revision.commit_id == first.commit_id
+    (tmp_path / "json.py").write_text(LOAD)
+    assert index_tree(client, tmp_path / "json.py", codebase).chunks_reused == 1
+    with pytest.raises(ClientError, match="others wrote into codebase 'freshness', or began") as error:
+        client.set_revision(codebase, update.revision, update_number=update.update_number)
+    assert error.value.reason == "REVISION_CHANGED"
+    again = sync_tree(client, repository.folder, codebase)
+    assert (counts(again.index), again.recorded) == ((0, 0, 1), True)
+    assert not client.get_codebase(codebase).revision.outdated
+
+
+def test_a_stream_is_of_one_update(client: Client, codebase: str) -> None:
+    """Whose writes the chunks of a batch are is asked once."""
+    client.create_codebase(codebase)
+    chunk = {"path": "a.py", "language": "python", "kind": "text", "start_line": 1, "end_line": 1, "content": "x = 1"}
+    chunk |= {"file_sha256": bytes(32), "file_chunk_count": 1}
+    requests = [
+        index_pb.IndexChunksRequest(codebase_id=codebase, item_id=str(number), chunk=chunk, update_number=number)
+        for number in (0, 7)
+    ]
+    replies = {reply.item_id: reply for reply in index_chunks(client, iter(requests))}
+    assert replies["0"].WhichOneof("outcome") == "indexed"
+    assert replies["7"].error.message == "update_number: is 7 in a stream of update 0; open a stream an update"

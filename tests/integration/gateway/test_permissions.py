@@ -33,6 +33,7 @@ CodebaseService.CreateCodebase   UUU    UUU      AAO      AAO    AAO    AAO   AA
 CodebaseService.GetCodebase      UUU    UUU      NNN      ONN    ONN    ONN   OON
 CodebaseService.ListCodebases    UUU    UUU      OOO      OOO    OOO    OOO   OOO
 CodebaseService.DeleteCodebase   UUU    UUU      NNN      PNN    PNN    ONN   OON
+CodebaseService.BeginUpdate      UUU    UUU      NNN      PNN    ONN    ONN   OON
 CodebaseService.SetRevision      UUU    UUU      NNN      PNN    ONN    ONN   OON
 CodebaseService.MapCodebase      UUU    UUU      NNN      ONN    ONN    ONN   OON
 CodebaseService.SetGrant         UUU    UUU      NNN      PNN    PNN    ONN   OON

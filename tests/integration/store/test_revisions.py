@@ -1,5 +1,6 @@
 """Which commit a codebase was brought into line with, and whether that still holds."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from store_samples import make_chunk, make_vectors
 
 from gateway.errors import NotFound, PermissionDenied, RevisionChanged
 from gateway.store.caller import acting_with
-from gateway.store.chunks import ChunkStore
+from gateway.store.chunks import ChunkStore, _hold_codebase
 from gateway.store.codebases import CodebaseStore
 from gateway.store.pool import Database
 from gateway.store.rows import FileSelector, NewRevision, RevisionRow, SearchQuery, SpaceRow
@@ -23,8 +24,16 @@ NEW = NewRevision(
 )
 
 
-async def record(codebases: CodebaseStore, expected_version: int | None = None, **changes: Any) -> RevisionRow:
-    return await codebases.set_revision("demo", replace(NEW, **changes), expected_version=expected_version, timeout_s=5)
+async def record(
+    codebases: CodebaseStore, expected_version: int | None = None, update_number: int = 0, **changes: Any
+) -> RevisionRow:
+    return await codebases.set_revision(
+        "demo",
+        replace(NEW, **changes),
+        expected_version=expected_version,
+        update_number=update_number,
+        timeout_s=5,
+    )
 
 
 async def recorded(codebases: CodebaseStore, space: SpaceRow) -> RevisionRow | None:
@@ -106,3 +115,85 @@ async def test_the_database_refuses_what_is_no_commit(codebases: CodebaseStore, 
     for commit_id in ("", "1c", "1C" * 20, "1c" * 20 + "\n", "1c" * 21):
         with pytest.raises(asyncpg.CheckViolationError):
             await record(codebases, commit_id=commit_id)
+
+
+async def test_an_update_that_others_wrote_beside_is_not_recorded(
+    chunks: ChunkStore, codebases: CodebaseStore, space: SpaceRow, codebase_key: int
+) -> None:
+    """With a revision before it or without, before it wrote itself or after; what it wrote itself is no matter."""
+    one, two, space_key = make_chunk(1), make_chunk(2), space.space_key
+    writes: dict[str, Callable[[int], Awaitable[object]]] = {
+        "insert": lambda number: chunks.insert(
+            codebase_key, space_key, [one], make_vectors(1), update_number=number, timeout_s=5
+        ),
+        "insert_reused": lambda number: chunks.insert_reused(
+            codebase_key, space_key, [replace(one, path="b")], update_number=number, timeout_s=5
+        ),
+        "delete_files": lambda number: chunks.delete_files(codebase_key, [(two.path, None)], update_number=number),
+    }
+    row: RevisionRow | None = None
+    for name, write in writes.items():
+        for other in (0, "the update before"):
+            before, _ = await codebases.begin_update("demo", timeout_s=5)
+            mine, held = await codebases.begin_update("demo", timeout_s=5)
+            assert (held is None) == (row is None)
+            await write(mine)
+            await write(before if other else 0)
+            await write(mine)
+            with pytest.raises(RevisionChanged, match="others wrote into codebase 'demo', or began"):
+                await record(codebases, update_number=mine)
+            row = await recorded(codebases, space)
+            assert row is None or row.outdated, (name, other)
+        mine, _ = await codebases.begin_update("demo", timeout_s=5)
+        await write(mine)
+        row = await record(codebases, update_number=mine)
+        assert not row.outdated
+
+
+async def test_of_two_updates_the_one_that_began_last_may_be_recorded(
+    codebases: CodebaseStore, codebase_key: int
+) -> None:
+    """Once; and no longer once something was recorded. A codebase that is made anew does not take the old one's."""
+    first, _ = await codebases.begin_update("demo", timeout_s=5)
+    last, _ = await codebases.begin_update("demo", timeout_s=5)
+    with pytest.raises(RevisionChanged):
+        await record(codebases, update_number=first)
+    assert (await record(codebases, update_number=last)).version == 1
+    with pytest.raises(RevisionChanged):
+        await record(codebases, update_number=last)
+    third, held = await codebases.begin_update("demo", timeout_s=5)
+    assert held is not None
+    assert (held.version, held.outdated) == (1, False)
+    await record(codebases)
+    with pytest.raises(RevisionChanged):
+        await record(codebases, update_number=third)
+    await codebases.delete("demo", timeout_s=5)
+    await codebases.create("demo", "demo", timeout_s=5)
+    anew, held = await codebases.begin_update("demo", timeout_s=5)
+    assert (held, anew > third) == (None, True)
+
+
+@pytest.mark.parametrize("what", ["begin", "record"])
+async def test_a_write_in_flight_is_before_an_update_or_a_revision_or_after(
+    database: Database, codebases: CodebaseStore, space: SpaceRow, codebase_key: int, what: str
+) -> None:
+    """Else it would be of neither: not seen by who lists what is stored, and noted nowhere."""
+    await record(codebases)
+    async with database.acquire(5) as other:
+        # As every write begins. The next one has nothing to note.
+        await _hold_codebase(other, codebase_key, 0)
+    async with database.acquire(5) as other:
+        await _hold_codebase(other, codebase_key, 0)
+        begins = codebases.begin_update("demo", timeout_s=5) if what == "begin" else record(codebases)
+        waits = asyncio.ensure_future(begins)
+        async with database.acquire(5) as watching:
+            while not await watching.fetchval(
+                "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
+                " WHERE NOT l.granted AND d.datname = current_database())"
+            ):
+                assert not waits.done()
+        assert not waits.done()
+    await waits
+    row = await recorded(codebases, space)
+    assert row is not None
+    assert row.outdated == (what == "begin")

@@ -65,6 +65,9 @@ class FakeService(
         quality: What ListQuality gives, two rows a page.
         quality_requests: Every ListQuality request that came.
         revisions: What SetRevision recorded, by codebase; whoever writes outdates it, as in the real service.
+        updates: The update of each codebase that is still alone.
+        update_count: How many began.
+        unbegun: So many BeginUpdate calls do not see the codebase.
         unlisted: So many ListFiles calls do not see the codebase.
         space: What StreamEmbed says that its vectors are of.
         overloaded: So many Search and Embed calls are refused with RESOURCE_EXHAUSTED.
@@ -90,6 +93,9 @@ class FakeService(
         self.refuse_searches = False
         self.matching = False
         self.revisions: dict[str, revision_pb2.Revision] = {}
+        self.updates: dict[str, int] = {}
+        self.update_count = 0
+        self.unbegun = 0
         self.unlisted = 0
         self.overloaded = 0
         self.cancelled = 0
@@ -137,7 +143,7 @@ class FakeService(
                 key = (chunk.path, chunk.file_sha256, chunk.ordinal)
                 there = key in self.stored[request.codebase_id]
                 if not there:
-                    self._outdate(request.codebase_id)
+                    self._outdate(request.codebase_id, request.update_number)
                 self.stored[request.codebase_id][key] = chunk
                 disposition = "UNCHANGED" if there else "EMBEDDED"
                 reply.indexed.disposition = index_service_pb2.IndexedChunk.Disposition.Value(
@@ -171,7 +177,7 @@ class FakeService(
         if self.refuse_deletes:
             abort(context, grpc.StatusCode.PERMISSION_DENIED, "this takes the role WRITE", "ROLE_REQUIRED")
         self.deletes.extend(request.files)
-        self._outdate(request.codebase_id)
+        self._outdate(request.codebase_id, request.update_number)
         doomed = [
             key
             for key, chunk in chunks.items()
@@ -198,18 +204,34 @@ class FakeService(
         )
         return codebase_service_pb2.GetCodebaseResponse(codebase=codebase)
 
+    def BeginUpdate(self, request: Any, context: Any) -> Any:
+        self.calls.append("BeginUpdate")
+        self.unbegun -= 1
+        if self.unbegun >= 0 or request.codebase_id not in self.stored:
+            abort(context, grpc.StatusCode.NOT_FOUND, "no such codebase", "CODEBASE_NOT_FOUND")
+        self.update_count += 1
+        self.updates[request.codebase_id] = self.update_count
+        return codebase_service_pb2.BeginUpdateResponse(
+            update_number=self.update_count, revision=self.revisions.get(request.codebase_id)
+        )
+
     def SetRevision(self, request: Any, context: Any) -> Any:
         self.calls.append("SetRevision")
         before = self.revisions.get(request.codebase_id, revision_pb2.Revision())
-        if request.HasField("expected_version") and request.expected_version != before.version:
+        update_number = self.updates.pop(request.codebase_id, None)
+        if (request.HasField("expected_version") and request.expected_version != before.version) or (
+            request.update_number and request.update_number != update_number
+        ):
             self._outdate(request.codebase_id)
-            abort(context, grpc.StatusCode.FAILED_PRECONDITION, "another update ended", "REVISION_CHANGED")
+            abort(context, grpc.StatusCode.FAILED_PRECONDITION, "others wrote", "REVISION_CHANGED")
         request.revision.version = before.version + 1
         request.revision.record_time.FromSeconds(1_790_000_000)
         self.revisions[request.codebase_id] = request.revision
         return codebase_service_pb2.SetRevisionResponse(revision=request.revision)
 
-    def _outdate(self, codebase_id: str) -> None:
+    def _outdate(self, codebase_id: str, update_number: int = 0) -> None:
+        if self.updates.get(codebase_id) != update_number:
+            self.updates.pop(codebase_id, None)
         if codebase_id in self.revisions:
             self.revisions[codebase_id].outdated = True
 

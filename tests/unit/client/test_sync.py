@@ -123,7 +123,7 @@ def test_nothing_to_do_is_nothing_done(service: FakeService, client: Client, rep
     before = len(service.calls)
     report = sync_tree(client, repository.folder, "x")
     assert (report.recorded, report.index.files_scanned) == (True, 0)
-    assert service.calls[before:] == ["GetCodebase"]
+    assert service.calls[before:] == ["BeginUpdate"]
     # A commit that touches no file is recorded none the less.
     commit_id = repository.commit()
     sync_tree(client, repository.folder, "x")
@@ -283,10 +283,55 @@ def test_two_syncs_at_once_end_with_one_told(service: FakeService, client: Clien
 
     sync_tree(client, repository.folder, "x")
     repository.commit({"a.py": "def a():\n    return 10\n"})
-    with pytest.raises(ClientError, match="another update ended") as error:
+    with pytest.raises(ClientError, match="others wrote") as error:
         sync_tree(client, repository.folder, "x", progress=Other())
     assert error.value.reason == "REVISION_CHANGED"
     assert service.revisions["x"].outdated
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_what_others_write_meanwhile_keeps_the_commit_from_being_recorded(
+    service: FakeService, client: Client, repository: GitRepository, tmp_path: Path, is_first: bool
+) -> None:
+    """Of the difference to the next commit it would be no part; so every file is compared next time."""
+    (tmp_path / "z.py").write_text("def z():\n    return 26\n")
+
+    class Other:
+        """Another indexer writes once this one has."""
+
+        def files_found(self, count: int) -> None: ...
+
+        def file_done(self, path: str) -> None: ...
+
+        def chunk_done(self) -> None:
+            index_tree(client, tmp_path / "z.py", "x")
+
+        def waiting(self, refusal: ClientError, seconds: float) -> None: ...
+
+    if not is_first:
+        sync_tree(client, repository.folder, "x")
+    repository.commit({"a.py": "def a():\n    return 10\n"})
+    with pytest.raises(ClientError, match="others wrote") as error:
+        sync_tree(client, repository.folder, "x", progress=Other())
+    assert error.value.reason == "REVISION_CHANGED"
+    assert is_first == ("x" not in service.revisions)
+    assert is_first or service.revisions["x"].outdated
+    assert "z.py" in contents(service)
+    assert sync_tree(client, repository.folder, "x").compared_because
+    assert sorted(contents(service)) == sorted(FILES)
+
+
+def test_two_first_syncs_at_once_make_one_codebase(
+    service: FakeService, client: Client, repository: GitRepository
+) -> None:
+    """What another created in the same moment is taken."""
+    service.stored["x"] = {}
+    service.unbegun = 1
+    report = sync_tree(client, repository.folder, "x")
+    assert (report.recorded, report.index.created) == (True, False)
+    service.unbegun = 2
+    with pytest.raises(ClientError, match="it exists"):
+        sync_tree(client, repository.folder, "x")
 
 
 def test_names_that_cannot_be_stored_are_skipped(
