@@ -44,4 +44,4 @@ def _idle() -> GatewayCollector:
     health: Any = SimpleNamespace(is_serving=False)
     facts: Any = SimpleNamespace(backends=SimpleNamespace(by_encoder={}), spaces=(), recall=None)
     lag: Any = SimpleNamespace(lateness=Histogram(()))
-    return GatewayCollector(requests, triton, serving, admission, intake, database, None, health, facts, lag)
+    return GatewayCollector(requests, triton, serving, admission, intake, database, None, health, facts, lag, tls=None)
