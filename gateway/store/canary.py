@@ -44,26 +44,25 @@ async def find_canary(
     """
     async with database.acquire(timeout_s) as connection:
         await require_active(connection, space_key)
-        transaction = connection.transaction()
-        await transaction.start()
-        try:
-            stored = await connection.fetchrow(
-                _CANARY["insert_canary"],
-                f"canary-{uuid.uuid4().hex}",
-                text,
-                space_key,
-                HalfVector(passage_D.astype(np.float16)),
-            )
-            if stored is None:
-                raise BackendFault("the canary was not stored")
-            hits = await connection.fetch(
-                _CANARY["find_nearest"],
-                stored["codebase_key"],
-                space_key,
-                HalfVector(query_D.astype(np.float16)),
-            )
-        finally:
-            await transaction.rollback()
+        savepoint = connection.transaction()
+        await savepoint.start()
+        stored = await connection.fetchrow(
+            _CANARY["insert_canary"],
+            f"canary-{uuid.uuid4().hex}",
+            text,
+            space_key,
+            HalfVector(passage_D.astype(np.float16)),
+        )
+        if stored is None:
+            raise BackendFault("the canary was not stored")
+        hits = await connection.fetch(
+            _CANARY["find_nearest"],
+            stored["codebase_key"],
+            space_key,
+            HalfVector(query_D.astype(np.float16)),
+        )
+        # Where this is not come to, the transaction around it is undone.
+        await savepoint.rollback()
     if [hit["chunk_id"] for hit in hits] != [stored["chunk_id"]]:
         raise BackendFault("the canary was stored but not found")
     return float(hits[0]["score"])

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Literal, Self
 
 import asyncpg
+from asyncpg.transaction import Transaction
 from pgvector.asyncpg import register_vector
 
 from gateway.errors import DatabaseUnavailable, DeadlineExceeded, StartupError
@@ -24,6 +26,52 @@ if TYPE_CHECKING:
 _Actor = Literal["caller", "administrator", "system"]
 # A connection whose server does not answer a cancellation within this is cut, not waited for.
 _RELEASE_TIMEOUT_S = 2.0
+# Of undoing and of giving back: how a block ended is what counts, not these.
+_END_FAILURES: tuple[type[Exception], ...] = (
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresError,
+    *CONNECTION_FAILURES,
+)
+# A peer whose machine or network is gone without a word is noticed within 30 s, on either side.
+_PROBE_AFTER_S, _PROBE_EVERY_S, _PROBES = 10, 5, 4
+_PEER_TIMEOUT_MS = (_PROBE_AFTER_S + _PROBE_EVERY_S * _PROBES) * 1000
+SERVER_SETTINGS = {
+    "tcp_keepalives_idle": str(_PROBE_AFTER_S),
+    "tcp_keepalives_interval": str(_PROBE_EVERY_S),
+    "tcp_keepalives_count": str(_PROBES),
+    "tcp_user_timeout": str(_PEER_TIMEOUT_MS),
+    # Of a process that lives and does nothing. Between the statements of a transaction nothing is waited for but the
+    # event loop. What is held for hours, for a fill or an index, is a lock of the session and no transaction.
+    "idle_in_transaction_session_timeout": "60s",
+}
+"""What the server does for a gateway's sessions: it ends those of a gateway that is gone, and with them their locks."""
+_SOCKET_OPTIONS = {
+    "TCP_KEEPIDLE": _PROBE_AFTER_S,
+    "TCP_KEEPINTVL": _PROBE_EVERY_S,
+    "TCP_KEEPCNT": _PROBES,
+    "TCP_USER_TIMEOUT": _PEER_TIMEOUT_MS,
+}
+
+
+class _Transaction(Transaction):
+    """Does not wait for a server that does not undo it: cuts the connection, by which it is undone all the same."""
+
+    __slots__ = ("_owner",)
+
+    def __init__(self, owner: "asyncpg.Connection[asyncpg.Record]") -> None:
+        super().__init__(owner, isolation=None, readonly=False, deferrable=False)
+        self._owner = owner
+
+    async def __aexit__(self, extype: object, ex: object, tb: object) -> None:
+        if extype is None:
+            await super().__aexit__(extype, ex, tb)
+            return
+        try:
+            async with asyncio.timeout(_RELEASE_TIMEOUT_S):
+                await super().__aexit__(extype, ex, tb)
+        except _END_FAILURES:  # TimeoutError, an OSError, is among them.
+            self._owner.terminate()
 
 
 class _Connection(asyncpg.Connection):
@@ -34,6 +82,10 @@ class _Connection(asyncpg.Connection):
     """
 
     __slots__ = ("_is_session",)
+
+    def transaction(self) -> _Transaction:  # type: ignore[override]  # nobody asks for more
+        """One that ends; of the server's own isolation, READ COMMITTED."""
+        return _Transaction(self)
 
     def begin_session(self) -> None:
         """Settings and locks may outlive a statement from here on; reset it once."""
@@ -98,8 +150,9 @@ class Database:
                         min_size=min_size,
                         max_size=max_size,
                         timeout=timeout_s,
-                        init=_register_codecs,
+                        init=_prepare,
                         connection_class=_Connection,
+                        server_settings=SERVER_SETTINGS,
                     )
         except TimeoutError:
             raise DatabaseUnavailable(f"PostgreSQL did not accept a connection within {timeout_s:g} s") from None
@@ -209,9 +262,8 @@ class Database:
             raise DatabaseUnavailable(f"no connection to PostgreSQL could be made: {error}") from error
 
     async def _give_back(self, connection: "Connection") -> None:
-        # A connection that cannot be reset is cut by the pool; how the block ended is what counts, not this.
-        failures = (asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresError)
-        with contextlib.suppress(*failures, *CONNECTION_FAILURES):
+        # A connection that cannot be reset is cut by the pool.
+        with contextlib.suppress(*_END_FAILURES):
             await self._pool.release(connection, timeout=_RELEASE_TIMEOUT_S)
 
 
@@ -223,8 +275,21 @@ def _is_lost(connection: "Connection") -> bool:
         return True
 
 
-async def _register_codecs(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    _probe_peer(connection)
     try:
         await register_vector(connection)
     except ValueError as error:
         raise StartupError(f"the database has no pgvector; run the migrations first ({error})") from error
+
+
+def _probe_peer(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Have the system find out that the server is gone, where a statement is waited for that takes hours."""
+    transport: asyncio.Transport = connection._transport  # type: ignore[attr-defined]  # there is no other way to it
+    peer: socket.socket = transport.get_extra_info("socket")
+    if peer.family not in {socket.AF_INET, socket.AF_INET6}:
+        return
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _SOCKET_OPTIONS.items():
+        if (option := getattr(socket, name, None)) is not None:  # not every system has each
+            peer.setsockopt(socket.IPPROTO_TCP, option, value)

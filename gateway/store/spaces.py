@@ -85,15 +85,13 @@ class SpaceStore:
             The active space; another than that of `fingerprint` when vectors of it are stored.
         """
         async with self._database.acquire(timeout_s) as connection:
+            # Almost always there is nothing to change, and the lock would wait for every writer, and they for it.
+            active, stays = await _find_active(connection, fingerprint)
+            if active is not None and stays:
+                return active
             await connection.execute(_QUERIES["lock_spaces"])
-            spaces = [_space_row(record) for record in await connection.fetch(_select("list_spaces"))]
-            active = next((space for space in spaces if space.state == "ACTIVE"), None)
-            if active is not None and (
-                active.fingerprint == fingerprint
-                # Beside others it is not the first start but a choice that was made.
-                or len(spaces) > 1
-                or await connection.fetchval(_QUERIES["has_embeddings"], active.space_key)
-            ):
+            active, stays = await _find_active(connection, fingerprint)
+            if active is not None and stays:
                 return active
             if active is not None:
                 await connection.execute(_QUERIES["lock_for_drop"])
@@ -370,6 +368,19 @@ async def _check_may_drop(connection: "Connection", space: SpaceRow) -> None:
 def another_is_active(space_key: int) -> SpaceMismatch:
     """The error for who goes on in a space that was the active one."""
     return SpaceMismatch(f"space {space_key} is not the active one any more; try again")
+
+
+async def _find_active(connection: "Connection", fingerprint: str) -> tuple[SpaceRow | None, bool]:
+    """The active space, and whether it stays so beside encoders that make the space of `fingerprint`."""
+    spaces = [_space_row(record) for record in await connection.fetch(_select("list_spaces"))]
+    active = next((space for space in spaces if space.state == "ACTIVE"), None)
+    stays = active is not None and (
+        active.fingerprint == fingerprint
+        # Beside others it is not the first start but a choice that was made.
+        or len(spaces) > 1
+        or await connection.fetchval(_QUERIES["has_embeddings"], active.space_key)
+    )
+    return active, stays
 
 
 async def _get(connection: "Connection", space_key: int) -> SpaceRow:
