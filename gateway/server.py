@@ -153,7 +153,7 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
             await health_servicer.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         port, *_ = [listener.bind(server) for listener in listeners]
-        monitor = HealthMonitor(health_servicer, names, serving, system)
+        monitor = HealthMonitor(health_servicer, names, serving, database)
         if settings.metrics_listen is not None:
             facts, lag = BackgroundFacts(triton, system, serving), LoopLag()
             for watch in (facts.watch_triton(), facts.watch_database(), lag.run()):
@@ -172,7 +172,7 @@ async def serve(settings: Settings) -> AsyncIterator[int]:
                 services,
                 Embeddings(serving, calls),
                 Models(serving, spaces),
-                is_serving=lambda: bool(monitor.is_serving),
+                is_serving=lambda: monitor.is_serving,
             )
             http = HttpServer(
                 app,

@@ -30,7 +30,7 @@ def build_app(
         door: Makes the routes.
         services: Of duovec.v1, which are also served as JSON.
         embeddings, models: The OpenAI-compatible API.
-        is_serving: Whether the canary went well the last time.
+        is_serving: Whether the canary went well the last time, not long ago.
     """
     document = orjson.dumps(openapi_document())
 

@@ -106,6 +106,7 @@ class Database:
 
     Attributes:
         max_size: Connections at most.
+        finished_count: Transactions that ended well, of those who use this object; others of its pool count their own.
     """
 
     def __init__(self, pool: "Pool", *, timeout_s: float, max_size: int, acts_as: _Actor = "caller") -> None:
@@ -113,6 +114,7 @@ class Database:
         self._pool = pool
         self._timeout_s = timeout_s
         self.max_size = max_size
+        self.finished_count = 0
         self._acts_as = acts_as
 
     def __repr__(self) -> str:
@@ -215,6 +217,7 @@ class Database:
                 async with connection.transaction():
                     await self._enter(connection)
                     yield connection
+        self.finished_count += 1
 
     async def _enter(self, connection: "Connection") -> None:
         if self._acts_as != "system":

@@ -45,9 +45,8 @@ class GatewayCollector:
     def collect(self) -> Iterator[Metric]:
         """Give every metric."""
         yield _gauge("duovec_build_info", "1, for this version.", 1, version=importlib.metadata.version("duovec"))
-        yield _gauge(
-            "duovec_serving", "1 while the canary is embedded, stored and found.", bool(self.health.is_serving)
-        )
+        yield _gauge("duovec_serving", "1 while the canary is embedded, stored and found.", self.health.is_serving)
+        yield _gauge("duovec_canary_age_seconds", "Time since the canary was last looked for.", self.health.age_s)
         yield _histogram(
             "duovec_event_loop_lag_seconds", "How late the event loop runs what is due.", self.lag.lateness
         )

@@ -10,7 +10,7 @@ from grpc_health.v1 import health, health_pb2
 from gateway.embedding.embedder import QueryVector
 from gateway.embedding.triton import Priority
 from gateway.embedding.vectors import Vectors
-from gateway.errors import DatabaseUnavailable, SpaceMismatch, SpaceNotReady, TritonUnavailable
+from gateway.errors import DatabaseUnavailable, DeadlineExceeded, SpaceMismatch, SpaceNotReady, TritonUnavailable
 from gateway.rpc import health as health_module
 from gateway.rpc.health import HealthMonitor
 from gateway.spaces.serving import ServedSpace, Serving
@@ -59,9 +59,15 @@ class Database:
 
     def __init__(self) -> None:
         self.error: Exception | None = None
+        self.answers_others = False
         self.found = 0
+        self.finished_count = 0
+
+    def as_system(self) -> "Database":
+        return self
 
     async def find_canary(self, *arguments: Any, **options: Any) -> None:
+        self.finished_count += self.answers_others
         if self.error:
             raise self.error
         self.found += 1
@@ -142,6 +148,58 @@ async def test_a_server_that_answers_only_its_own_query_does_not_serve(embedder:
         embedder.hangs_over_passages = True
 
     assert await status_after_checks(embedder, database, 1, change) == NOT_SERVING
+
+
+async def test_a_server_whose_database_answers_others_is_busy_and_serves(
+    embedder: Embedder, database: Database
+) -> None:
+    """In a rush the canary stands in line for a connection as everybody does, and everybody is answered."""
+
+    def change() -> None:
+        database.error, database.answers_others = DeadlineExceeded("no database connection came free within 5 s"), True
+
+    assert await status_after_checks(embedder, database, 3, change) == SERVING
+
+
+async def test_a_server_whose_database_answers_nobody_does_not_serve(embedder: Embedder, database: Database) -> None:
+    def change() -> None:
+        database.error = DeadlineExceeded("no database connection came free within 5 s")
+
+    assert await status_after_checks(embedder, database, 1, change) == NOT_SERVING
+
+
+async def test_a_canary_that_never_ends_means_not_serving(
+    embedder: Embedder, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it waits for: else the last verdict, which was good, would stand for ever."""
+
+    async def hang(*arguments: Any, **options: Any) -> None:
+        await asyncio.Event().wait()
+
+    def change() -> None:
+        monkeypatch.setattr(health_module, "_CHECK_TIMEOUT_S", 0.01)
+        monkeypatch.setattr(health_module, "find_canary", hang)
+
+    assert await status_after_checks(embedder, database, 1, change) == NOT_SERVING
+
+
+async def test_a_verdict_that_is_old_is_none(
+    embedder: Embedder, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asks from another thread, as metrics do, would see a gateway serve whose event loop stands still."""
+    serving = FollowingNobody(None, None, ServedSpace(1, embedder))  # type: ignore[arg-type]
+    monitor = HealthMonitor(health.aio.HealthServicer(), [""], serving, database)  # type: ignore[arg-type]
+    assert (monitor.is_serving, monitor.age_s) == (False, None)
+    monkeypatch.setattr(health_module, "_SERVING_PERIOD_S", 60.0)
+    task = asyncio.create_task(monitor.run())
+    while not monitor.is_serving:
+        await asyncio.sleep(0)
+    assert monitor.age_s is not None
+    assert 0 <= monitor.age_s < 20
+    monkeypatch.setattr(health_module, "_STALE_S", 0.0)
+    assert not monitor.is_serving
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_busy_server_without_its_database_does_not_serve(embedder: Embedder, database: Database) -> None:
