@@ -282,7 +282,7 @@ class SpaceStore:
         *,
         above_chunk_count: int = EXACT_LIMIT,
         timeout_s: float = 24 * 3600,
-    ) -> bool:
+    ) -> bool | None:
         """Build the HNSW index of a space once a codebase is too large for exact search. Repeating it is harmless.
 
         The index is not made with the partition, because an insert into it costs 2 ms of a core over signs, and 3.5
@@ -295,7 +295,7 @@ class SpaceStore:
             timeout_s: Deadline, seconds. A build that is broken off is made anew by the next call.
 
         Returns:
-            True when this call built an index; False when it is there, not needed, or being built by another.
+            True when this call built an index; False when it is there or not needed; None while another builds it.
         """
         async with self._database.acquire(timeout_s, autocommit=True) as connection:
             method, vector_count = await self._index_for(connection, space_key, above_chunk_count)
@@ -304,7 +304,7 @@ class SpaceStore:
             index = method.lower()
             # The pool's reset frees the lock when the build fails.
             if not await connection.fetchval(_QUERIES["try_lock_hnsw_build"], space_key):
-                return False
+                return None
             if await _is_index_valid(connection, space_key, method):
                 await connection.execute(_QUERIES["unlock_hnsw_build"], space_key)
                 return False

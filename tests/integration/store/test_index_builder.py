@@ -39,6 +39,47 @@ async def test_it_outlives_an_error_of_the_database(
         await task
 
 
+async def test_it_tries_again_what_failed_and_what_another_gateway_was_about(
+    database: Database,
+    space: SpaceRow,
+    chunks: ChunkStore,
+    codebase_key: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Else every search would compare every vector until somebody indexes again, or a process restarts."""
+    monkeypatch.setattr(index_builder, "_LOOK_S", 0.01)
+    monkeypatch.setattr(index_builder, "_AGAIN_S", 0.02)
+    await chunks.insert(codebase_key, space.space_key, [make_chunk(1)], make_vectors(1), timeout_s=5)
+    found: list[bool | None] = []
+
+    class Eager(SpaceStore):
+        async def build_hnsw_index(self, space_key: int, **options: Any) -> bool | None:
+            found.append(await super().build_hnsw_index(space_key, above_chunk_count=-1))
+            return found[-1]
+
+    spaces = Eager(database)
+    serving = Serving(spaces, None, ServedSpace(space.space_key, None))  # type: ignore[arg-type]
+    monkeypatch.setattr(ServedSpace, "fingerprint", "a" * 64)
+    async with database.acquire(30, autocommit=True) as other:
+        assert await other.fetchval(spaces_module._QUERIES["try_lock_hnsw_build"], space.space_key)
+        await other.execute("ALTER TABLE embeddings RENAME TO gone")
+        task = asyncio.create_task(IndexBuilder(spaces, WordCounts(database), serving).run())
+        async with asyncio.timeout(60):
+            while not caplog.records:
+                await asyncio.sleep(0.01)
+            await other.execute("ALTER TABLE gone RENAME TO embeddings")
+            while None not in found:
+                await asyncio.sleep(0.01)
+            await other.fetchval(spaces_module._QUERIES["unlock_hnsw_build"], space.space_key)
+            while True not in found:
+                await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert set(found[:-1]) == {None}
+    assert found[-1] is True
+
+
 async def test_it_looks_when_another_space_is_activated(
     database: Database, space: SpaceRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -47,7 +88,7 @@ async def test_it_looks_when_another_space_is_activated(
     looked: list[int] = []
 
     class Watched(SpaceStore):
-        async def build_hnsw_index(self, space_key: int, **options: Any) -> bool:
+        async def build_hnsw_index(self, space_key: int, **options: Any) -> bool | None:
             looked.append(space_key)
             return await super().build_hnsw_index(space_key, **options)
 
