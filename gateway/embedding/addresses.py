@@ -38,25 +38,27 @@ class Addresses:
         """
         self._places = [url.strip() for url in urls.split(",") if url.strip()]
         self._resolve = resolve
-        self._known: set[str] = set()
+        self._known: dict[str, set[str]] = {}
+        self._failed: set[str] = set()
         self.unknown = "none was looked up yet"
 
     async def look(self) -> set[str]:
         """Look all names up.
 
         Returns:
-            `address:port` of each; those of the last time where a name cannot be looked up.
+            `address:port` of each; where a name cannot be looked up, those that it had the last time.
         """
-        found: set[str] = set()
+        failures: dict[str, str] = {}
         for place in self._places:
             try:
-                found |= await self._of(place)
+                self._known[place] = await self._of(place)
             except (OSError, UnicodeError) as exc:  # the second of what is no name at all, as `a..b`
-                self.unknown = f"{place}: {getattr(exc, 'strerror', None) or exc}"
-                logger.warning("Triton's address %s cannot be looked up: %s", place, exc)
-                return self._known
-        self.unknown, self._known = "", found
-        return found
+                failures[place] = getattr(exc, "strerror", None) or str(exc)
+                if place not in self._failed:  # once, not every few seconds
+                    logger.warning("Triton's address %s cannot be looked up: %s", place, failures[place])
+        self._failed = set(failures)
+        self.unknown = "; ".join(f"{place}: {why}" for place, why in failures.items())
+        return set().union(*self._known.values())
 
     async def _of(self, place: str) -> set[str]:
         host, _, port = place.rpartition(":")

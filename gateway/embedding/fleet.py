@@ -87,7 +87,10 @@ class TritonFleet:
                 async with asyncio.timeout(_RESOLVE_PERIOD_S):
                     await self._changed.wait()
             self._changed.clear()
-            await self.refresh()
+            try:
+                await self.refresh()
+            except Exception:  # it must not end the task, which nobody waits for before the shutdown
+                logger.exception("the addresses of Triton were not looked up")
             await asyncio.sleep(_RESOLVE_AT_MOST_EVERY_S)
 
     async def refresh(self) -> None:

@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from tritonclient.grpc.service_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 
+from gateway.embedding import fleet as fleet_module
 from gateway.embedding.addresses import Addresses, resolve
 from gateway.embedding.fleet import TritonFleet
 from gateway.embedding.space import Encoder, InputType, Space
@@ -307,3 +308,53 @@ async def test_what_is_no_name_is_not_looked_up() -> None:
 
     addresses = Addresses("127.0.0.1:1, [::1]:2,localhost:3,unix:/run/triton.sock", look_up)
     assert await addresses.look() == {"127.0.0.1:1", "[::1]:2", "localhost:3", "unix:/run/triton.sock"}
+
+
+async def test_a_name_that_is_not_known_keeps_no_other_from_being_used(caplog: pytest.LogCaptureFixture) -> None:
+    """Not at the start either; what it stood for before goes on, and it is complained of once until it is known."""
+    known = {"one": ["10.0.0.1"], "two": ["10.0.0.2"]}
+
+    async def look_up(host: str, port: int) -> list[str]:
+        if host not in known:
+            raise OSError(-2, "Name or service not known")
+        return known[host]
+
+    addresses = Addresses("one:1,late:1,two:1,127.0.0.1:1", look_up)
+    assert await addresses.look() == {"10.0.0.1:1", "10.0.0.2:1", "127.0.0.1:1"}
+    assert addresses.unknown == "late:1: Name or service not known"
+    known["one"] = ["10.0.0.3"]
+    del known["two"]
+    assert await addresses.look() == {"10.0.0.3:1", "10.0.0.2:1", "127.0.0.1:1"}
+    assert [record.args[0] for record in caplog.records if record.args] == ["late:1", "two:1"]
+    known |= {"late": ["10.0.0.4"], "two": ["10.0.0.2"]}
+    assert len(await addresses.look()) == 4
+    assert addresses.unknown == ""
+    del known["late"]
+    assert len(await addresses.look()) == 4
+    assert len(caplog.records) == 3
+
+
+async def test_following_the_names_outlives_a_fault(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Dead, it would say so only at the shutdown, and no Triton that moves would be found again."""
+    monkeypatch.setattr(fleet_module, "_RESOLVE_PERIOD_S", 0.01)
+    monkeypatch.setattr(fleet_module, "_RESOLVE_AT_MOST_EVERY_S", 0.01)
+    looked = 0
+
+    async def look_up(host: str, port: int) -> list[str]:
+        nonlocal looked
+        looked += 1
+        if looked == 1:
+            raise KeyError("unforeseen")
+        return ["127.0.0.1"]
+
+    fleet = TritonFleet("triton.internal:1", concurrency=1, resolve=look_up)
+    task = asyncio.create_task(fleet.run())
+    while not fleet.urls and not task.done():
+        await asyncio.sleep(0.01)
+    assert fleet.urls == ["127.0.0.1:1"]
+    assert [record.message for record in caplog.records] == ["the addresses of Triton were not looked up"]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await fleet.close()
