@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from gateway.errors import DuovecError
 from gateway.store.pool import Database
@@ -21,7 +21,8 @@ class Keeper:
         """Use `database`, as the system.
 
         Args:
-            delete: SQL that deletes up to $2 rows that are older than $1, and returns one row for each.
+            delete: SQL that deletes up to $2 rows older than the interval $1, by the clock of the database, which all
+                gateways share, and returns one row for each.
             retention: How long rows are kept.
             what: Their name in the log.
         """
@@ -43,20 +44,16 @@ class Keeper:
                 logger.exception("%s were not deleted", what)
             await asyncio.sleep(_INTERVAL_S)
 
-    async def delete_expired(self, *, now: datetime | None = None) -> int:
+    async def delete_expired(self) -> int:
         """Delete what is older than the retention period, in transactions of 1,000.
-
-        Args:
-            now: The time to count from; None for the present.
 
         Returns:
             How many rows were deleted.
         """
-        before = (now or datetime.now(UTC)) - self._retention
         total = 0
         while True:
             async with self._database.acquire(_TIMEOUT_S) as connection:
-                deleted = await connection.fetch(self._delete, before, _BATCH)
+                deleted = await connection.fetch(self._delete, self._retention, _BATCH)
             total += len(deleted)
             if len(deleted) < _BATCH:
                 return total

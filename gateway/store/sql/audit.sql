@@ -11,7 +11,9 @@ WHERE ($1 = '' OR principal_id = $1)
 ORDER BY audit_key DESC LIMIT $7
 
 -- name: delete_expired
--- Deletes some events that are older than a time.
+-- Deletes some events that are older than an interval.
 DELETE FROM audit_events
-WHERE audit_key IN (SELECT audit_key FROM audit_events WHERE create_time < $1 ORDER BY create_time LIMIT $2)
+WHERE audit_key IN (
+    SELECT audit_key FROM audit_events WHERE create_time < now() - $1::interval ORDER BY create_time LIMIT $2
+)
 RETURNING audit_key

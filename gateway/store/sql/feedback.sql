@@ -39,9 +39,10 @@ RETURNING search_key
 DELETE FROM searches WHERE search_key = ANY($1::bigint[])
 
 -- name: delete_expired
--- Deletes some of the searches from before a time, oldest first, with their feedback.
+-- Deletes some of the searches that are older than an interval, oldest first, with their feedback.
 DELETE FROM searches WHERE search_key IN (
-    SELECT search_key FROM searches WHERE create_time < $1 ORDER BY create_time LIMIT $2 FOR UPDATE SKIP LOCKED
+    SELECT search_key FROM searches WHERE create_time < now() - $1::interval
+    ORDER BY create_time LIMIT $2 FOR UPDATE SKIP LOCKED
 )
 RETURNING 1
 
