@@ -1,5 +1,6 @@
 """The first administrator's key: taken from the operator, or made and left in a file."""
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +12,18 @@ from gateway.store.api_key import ApiKey
 from gateway.store.pool import Database
 from gateway.store.queries import load_queries
 
+logger = logging.getLogger(__name__)
+
 FIRST_ADMIN = "admin"
 
 if TYPE_CHECKING:
     from gateway.store.pool import Connection
 
 _QUERIES = load_queries("principals.sql")
+_MEND = (
+    "start a gateway with DUOVEC_ADMIN_KEY_FILE, the file that a key is to be written to, or with DUOVEC_ADMIN_KEY, a "
+    'new key of your own, as by: echo "duovec_$(openssl rand -hex 6)_$(openssl rand -hex 32)"'
+)
 
 
 async def ensure_admin_key(
@@ -26,7 +33,8 @@ async def ensure_admin_key(
 
     With `file`, that file holds a valid administrator's key afterwards: where it does not, a new one is made. Without,
     `given` becomes the key of the principal "admin" unless an administrator has a valid key; one that was revoked does
-    not come back.
+    not come back. Where nobody can administer a service that has principals, they are served all the same, and the log
+    says so: their calls need no administrator, and a gateway that is moved to another machine must start.
 
     Args:
         database: As the system.
@@ -35,7 +43,7 @@ async def ensure_admin_key(
         timeout_s: Deadline, seconds.
 
     Raises:
-        StartupError: Nobody has a key and neither was given, or the file cannot be read or written.
+        StartupError: There is no principal yet, and neither was given; or the file cannot be read or written.
     """
     async with database.acquire(timeout_s) as connection:
         await connection.execute(_QUERIES["lock_admins"])
@@ -47,12 +55,16 @@ async def ensure_admin_key(
                 _write(file, key)
                 await _store(connection, key)
         elif not await connection.fetchval(_QUERIES["has_live_admin_key"]):
-            if given is None:
-                raise StartupError(
-                    "nobody has a valid administrator's key; set DUOVEC_ADMIN_KEY_FILE to the file that one is to be "
-                    "written to, or DUOVEC_ADMIN_KEY to a key of your own"
-                )
-            await _store(connection, given)
+            why = "DUOVEC_ADMIN_KEY is not set"
+            if given is not None:
+                if await _store(connection, given):
+                    return
+                why = f"the key {given.key_id} of DUOVEC_ADMIN_KEY is revoked, expired or no administrator's"
+            if not await connection.fetchval(_QUERIES["has_principals"]):
+                raise StartupError(f"nobody has a valid administrator's key; {_MEND}")
+            logger.error(
+                "nobody can administer the service: no valid administrator's key is left, and %s; %s", why, _MEND
+            )
 
 
 async def _is_live(connection: "Connection", key: ApiKey) -> bool:
@@ -60,17 +72,17 @@ async def _is_live(connection: "Connection", key: ApiKey) -> bool:
     return live
 
 
-async def _store(connection: "Connection", key: ApiKey) -> None:
-    principal_key = await connection.fetchval(_QUERIES["ensure_admin"], FIRST_ADMIN)
+async def _store(connection: "Connection", key: ApiKey) -> bool:
+    """Make a key the first administrator's; False where it was used before, by which nothing has changed."""
     try:
-        await connection.execute(
-            _QUERIES["create_api_key"], key.key_id, principal_key, key.secret_sha256, "first administrator", None
-        )
-    except asyncpg.UniqueViolationError as error:
-        raise StartupError(
-            f"the key {key.key_id} of DUOVEC_ADMIN_KEY was used before, and is revoked, expired or no administrator's; "
-            "choose another"
-        ) from error
+        async with connection.transaction():
+            principal_key = await connection.fetchval(_QUERIES["ensure_admin"], FIRST_ADMIN)
+            await connection.execute(
+                _QUERIES["create_api_key"], key.key_id, principal_key, key.secret_sha256, "first administrator", None
+            )
+    except asyncpg.UniqueViolationError:
+        return False
+    return True
 
 
 def _read(file: Path) -> ApiKey | None:

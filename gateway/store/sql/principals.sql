@@ -74,6 +74,10 @@ SELECT EXISTS (
     WHERE p.is_admin AND k.revoke_time IS NULL AND coalesce(k.expire_time > now(), true)
 )
 
+-- name: has_principals
+-- Says whether there is anybody at all.
+SELECT EXISTS (SELECT FROM principals)
+
 -- name: ensure_admin
 -- Adds the first administrator unless it is there.
 INSERT INTO principals (principal_id, display_name, is_admin) VALUES ($1, $1, true)
