@@ -41,7 +41,7 @@ def _idle() -> GatewayCollector:
     )
     intake: Any = SimpleNamespace(in_work=room)
     database: Any = SimpleNamespace(busy_count=0, open_count=0, max_size=0)
-    health: Any = SimpleNamespace(is_serving=False)
+    health: Any = SimpleNamespace(is_serving=False, age_s=None)
     facts: Any = SimpleNamespace(backends=SimpleNamespace(by_encoder={}), spaces=(), recall=None)
     lag: Any = SimpleNamespace(lateness=Histogram(()))
     return GatewayCollector(requests, triton, serving, admission, intake, database, None, health, facts, lag, tls=None)

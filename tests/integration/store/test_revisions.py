@@ -129,7 +129,9 @@ async def test_an_update_that_others_wrote_beside_is_not_recorded(
         "insert_reused": lambda number: chunks.insert_reused(
             codebase_key, space_key, [replace(one, path="b")], update_number=number, timeout_s=5
         ),
-        "delete_files": lambda number: chunks.delete_files(codebase_key, [FileSelector(two.path)], update_number=number),
+        "delete_files": lambda number: chunks.delete_files(
+            codebase_key, [FileSelector(two.path)], update_number=number
+        ),
     }
     row: RevisionRow | None = None
     for name, write in writes.items():
