@@ -2,13 +2,17 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import shutil
 from pathlib import Path
 
+logger = logging.getLogger(__name__)
+
 MAX_BYTES = 64 * 2**20
 """Of a log; as much again is kept of what stood in it before, beside it as `<name>.1`."""
 _LOOK_S = 10.0
+_ROOM = 4
 _TAIL_BYTES = 64 * 1024
 
 
@@ -44,21 +48,33 @@ async def keep_small(folder: Path) -> None:
 
 def _cut_all(folder: Path) -> None:
     for path in folder.glob("*.log"):
-        cut(path, MAX_BYTES)
+        try:
+            cut(path, MAX_BYTES)
+        except OSError as error:  # one disk error must not end this for all that comes
+            logger.warning("the log %s is not kept small: %s", path, error)
 
 
 def cut(path: Path, max_bytes: int) -> None:
-    """Empty a log that is larger, and keep a copy of it; one that cannot be copied, to a full disk, is emptied, too.
+    """Empty a log that is larger, and keep a copy of it; where the disk has little room for that, only empty it.
 
     Its writer goes on with the same file, and must append: else it would write where it was, behind a hole. Lines that
     come between the copy and the cut are lost.
+
+    Raises:
+        OSError: It cannot be read or emptied.
     """
     predecessor = path.with_name(f"{path.name}.1")
-    with contextlib.suppress(FileNotFoundError):
-        if path.stat().st_size <= max_bytes:
+    # By one descriptor: a restart may put another log into its place.
+    with contextlib.suppress(FileNotFoundError), path.open("rb+") as log:
+        status = os.fstat(log.fileno())
+        if status.st_size <= max_bytes or not os.path.samestat(status, path.stat()):
             return
-        try:
-            shutil.copyfile(path, predecessor)
-        except OSError:
+        is_copied = False
+        # The database beside it needs what is left of a full disk more.
+        if shutil.disk_usage(path.parent).free >= _ROOM * status.st_size:
+            with contextlib.suppress(OSError), predecessor.open("wb") as copy:
+                shutil.copyfileobj(log, copy)
+                is_copied = True
+        if not is_copied:
             predecessor.unlink(missing_ok=True)
-        os.truncate(path, 0)
+        os.ftruncate(log.fileno(), 0)

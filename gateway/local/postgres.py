@@ -294,7 +294,7 @@ class Postgres:
 
 
 class _Patience:
-    """How long a start may take: `_RECOVERY_TIMEOUT_S` once it is known to wait for what takes its time."""
+    """How long a start may take: up to `_RECOVERY_TIMEOUT_S` while it is known to wait for what takes its time."""
 
     def __init__(self, timeout_s: float, tell: Callable[[str], None]) -> None:
         self.timeout_s = timeout_s
@@ -312,11 +312,12 @@ class _Patience:
         """It waits for this, still; told once, where it is not over in a moment."""
         now = asyncio.get_running_loop().time()
         if self._waits_since is None:
-            self._waits_since, self.timeout_s = now, _RECOVERY_TIMEOUT_S
-            self.limit.reschedule(now + self.timeout_s)
+            self._waits_since = now
+        # Who says nothing from here on has as long as at the start.
+        self.limit.reschedule(min(now + self.timeout_s, self._waits_since + _RECOVERY_TIMEOUT_S))
         if not self._is_told and now >= self._waits_since + _TELL_AFTER_S:
             self._is_told = True
-            self._tell(f"{why}, which may take {self.timeout_s / 60:g} minutes")
+            self._tell(f"{why}, which may take {_RECOVERY_TIMEOUT_S / 60:g} minutes")
 
 
 def _find_bin_dir() -> Path:

@@ -26,6 +26,7 @@ from gateway.store.space_vectors import SpaceVectorStore
 Context = grpc.aio.ServicerContext[Any, Any]
 
 MAX_SELECTORS = 1000
+MAX_VERSIONS = 100
 MAX_NEIGHBORS = 20
 
 _DISPOSITIONS = {
@@ -195,6 +196,10 @@ def _selector(field: str, selector: pb.DeleteChunksRequest.FileSelector) -> File
     keep, count = selector.keep_file_sha256, selector.keep_file_chunk_count
     if count < 0 or (count and not keep):
         raise InvalidInput(f"{field}.keep_file_chunk_count", f"is {count}; 1 or more, beside a keep_file_sha256")
+    if len(selector.delete_file_sha256) > MAX_VERSIONS:
+        raise InvalidInput(
+            f"{field}.delete_file_sha256", f"has {len(selector.delete_file_sha256)} items; send {MAX_VERSIONS} at most"
+        )
     return FileSelector(
         validation.path(f"{field}.path", selector.path),
         validation.sha256(f"{field}.keep_file_sha256", keep) if keep else None,

@@ -46,15 +46,20 @@ class IndexBuilder:
             space = self._serving.active
             if not self._requested.is_set() and space.space_key == looked_at and time.monotonic() < again_at:
                 continue
-            # A space that was activated may have outgrown exact search since its index was last looked for.
+            is_again = time.monotonic() >= again_at
+            if space.space_key != looked_at:
+                # A space that was activated may have outgrown exact search since its index was last looked for.
+                pause_s = _AGAIN_S
             self._requested.clear()
             looked_at = space.space_key
             # Exact search, and old counts, go on answering meanwhile.
             is_settled = [await self._build(space), await self._count()]
             if all(is_settled):
                 again_at, pause_s = math.inf, _AGAIN_S
-            else:
-                again_at, pause_s = time.monotonic() + pause_s, min(2 * pause_s, _AGAIN_AT_MOST_S)
+                continue
+            if is_again:
+                pause_s = min(2 * pause_s, _AGAIN_AT_MOST_S)
+            again_at = time.monotonic() + pause_s
 
     async def _build(self, space: ServedSpace) -> bool:
         """Build the index of vectors where it is due; False where it is still to come."""

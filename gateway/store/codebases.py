@@ -95,7 +95,7 @@ class CodebaseStore:
         """
         async with self._database.acquire(timeout_s) as connection:
             key = await require_role(connection, codebase_id, "WRITE")
-            await connection.execute(_QUERIES["lock_revision"], key)
+            await _lock_revision(connection, key)
             number: int = await connection.fetchval(_QUERIES["begin_update"], key)
             revisions = await _list_revisions(connection, [key])
         return number, revisions.get(key)
@@ -120,7 +120,7 @@ class CodebaseStore:
 
         Raises:
             RevisionChanged: Another version is recorded by now, which counts as outdated from here on; or others wrote,
-                or began another update, since the update began.
+                or began another update, since the update began, and it is not this revision that is recorded.
             NotFound: There is no codebase of this id, or the caller may not see it.
             PermissionDenied: The caller may not write into it.
         """
@@ -128,24 +128,26 @@ class CodebaseStore:
         async with self._database.acquire(timeout_s) as connection:
             key = await require_role(connection, codebase_id, "WRITE")
             # By a lock of its own, as before the first revision there is no row to lock.
-            await connection.execute(_QUERIES["lock_revision"], key)
+            await _lock_revision(connection, key)
             version: int = await connection.fetchval(_QUERIES["get_revision_version"], key)
             alone = not update_number or await connection.fetchval(_QUERIES["is_undisturbed"], key, update_number)
-            if alone and expected_version in {None, version}:
+            columns = (
+                revision.commit_id,
+                revision.folder,
+                revision.branch,
+                revision.commit_time,
+                revision.modified,
+            )
+            if not alone:
+                # Perhaps it was recorded before, and the reply was lost.
+                record = await connection.fetchrow(_QUERIES["find_recorded"], key, *columns)
+            elif expected_version in {None, version}:
                 await connection.execute(_QUERIES["end_update"], key)
-                record = await connection.fetchrow(
-                    _QUERIES["set_revision"],
-                    key,
-                    revision.commit_id,
-                    revision.folder,
-                    revision.branch,
-                    revision.commit_time,
-                    revision.modified,
-                )
-            elif alone:
+                record = await connection.fetchrow(_QUERIES["set_revision"], key, *columns)
+            else:
                 # Both have written, and nobody knows in which order. Committed, since the error comes after the block.
                 await outdate_revision(connection, key, update_number)
-        if not alone:
+        if not alone and record is None:
             raise RevisionChanged(
                 f"others wrote into codebase {codebase_id!r}, or began to update it, since this update began; "
                 "run it again"
@@ -196,6 +198,11 @@ async def require_role(connection: "Connection", codebase_id: str, role: Role) -
         raise PermissionDenied(f"this takes the role {role} on codebase {codebase_id!r}; yours is {held}")
     key: int = record["codebase_key"]
     return key
+
+
+async def _lock_revision(connection: "Connection", codebase_key: int) -> None:
+    if not await connection.fetchval(_QUERIES["lock_revision"], codebase_key):
+        raise NotFound("the codebase is being deleted")
 
 
 async def outdate_revision(connection: "Connection", codebase_key: int, update_number: int) -> None:

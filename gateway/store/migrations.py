@@ -13,7 +13,7 @@ import asyncpg
 
 from gateway.errors import DatabaseUnavailable, StartupError
 from gateway.store.failures import translate_failures
-from gateway.store.pool import SERVER_SETTINGS
+from gateway.store.pool import SERVER_SETTINGS, StoreConnection, probe_peer
 from gateway.store.queries import load_queries
 
 if TYPE_CHECKING:
@@ -155,7 +155,11 @@ async def _connect_locked(url: str, timeout_s: float) -> AsyncIterator["Connecti
 async def _connect(url: str, timeout_s: float) -> "Connection":
     """Connect, and tell a URL that never leads anywhere from a server that is away."""
     try:
-        return await asyncpg.connect(url, timeout=timeout_s, server_settings=SERVER_SETTINGS)
+        connection = await asyncpg.connect(
+            url, timeout=timeout_s, connection_class=StoreConnection, server_settings=SERVER_SETTINGS
+        )
+        probe_peer(connection)
+        return connection
     except TimeoutError as error:
         raise DatabaseUnavailable(f"PostgreSQL did not accept a connection within {timeout_s:g} s") from error
     except (asyncpg.ClientConfigurationError, asyncpg.SyntaxOrAccessError) as error:

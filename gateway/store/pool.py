@@ -44,6 +44,8 @@ SERVER_SETTINGS = {
     # Of a process that lives and does nothing. Between the statements of a transaction nothing is waited for but the
     # event loop. What is held for hours, for a fill or an index, is a lock of the session and no transaction.
     "idle_in_transaction_session_timeout": "60s",
+    # A statement that runs, such as a build of hours, or waits for a lock does not look at its connection by itself.
+    "client_connection_check_interval": "10s",
 }
 """What the server does for a gateway's sessions: it ends those of a gateway that is gone, and with them their locks."""
 _SOCKET_OPTIONS = {
@@ -74,7 +76,7 @@ class _Transaction(Transaction):
             self._owner.terminate()
 
 
-class _Connection(asyncpg.Connection):
+class StoreConnection(asyncpg.Connection):
     """Resets itself before the pool takes it back only where it was used without transaction.
 
     Everything else ends with its transaction: settings are local to it, so are locks and cursors. The reset is a round
@@ -153,7 +155,7 @@ class Database:
                         max_size=max_size,
                         timeout=timeout_s,
                         init=_prepare,
-                        connection_class=_Connection,
+                        connection_class=StoreConnection,
                         server_settings=SERVER_SETTINGS,
                     )
         except TimeoutError:
@@ -279,14 +281,14 @@ def _is_lost(connection: "Connection") -> bool:
 
 
 async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    _probe_peer(connection)
+    probe_peer(connection)
     try:
         await register_vector(connection)
     except ValueError as error:
         raise StartupError(f"the database has no pgvector; run the migrations first ({error})") from error
 
 
-def _probe_peer(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+def probe_peer(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     """Have the system find out that the server is gone, where a statement is waited for that takes hours."""
     transport: asyncio.Transport = connection._transport  # type: ignore[attr-defined]  # there is no other way to it
     peer: socket.socket = transport.get_extra_info("socket")

@@ -24,8 +24,9 @@ WHERE EXISTS (
 -- name: hold_codebase
 -- Keeps a codebase from being deleted until the transaction ends; false where it is being deleted now, without waiting.
 -- And keeps revisions from being recorded and updates from beginning: what is written is before them or after.
-SELECT pg_try_advisory_xact_lock_shared(hashtext('duovec.codebase'), ($1 % 2147483648)::integer),
-       pg_advisory_xact_lock_shared(hashtext('duovec.revision'), ($1 % 2147483648)::integer)
+SELECT CASE WHEN pg_try_advisory_xact_lock_shared(hashtext('duovec.codebase'), ($1 % 2147483648)::integer)
+            THEN pg_advisory_xact_lock_shared(hashtext('duovec.revision'), ($1 % 2147483648)::integer) IS NOT NULL
+            ELSE false END
 
 -- name: insert_chunks
 -- Adds or updates chunks. Rows that are there and alike are locked, not written.

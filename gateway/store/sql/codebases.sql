@@ -54,8 +54,11 @@ SELECT c.codebase_key,
 FROM codebases c WHERE c.codebase_id = $1
 
 -- name: lock_revision
--- Waits for those who write into a codebase, and has other writers wait until the transaction ends (`hold_codebase`).
-SELECT pg_advisory_xact_lock(hashtext('duovec.revision'), ($1 % 2147483648)::integer)
+-- Waits for those who write into a codebase, and has other writers wait until the transaction ends (`hold_codebase`); false
+-- where it is being deleted now, without waiting: writers would wait behind this one.
+SELECT CASE WHEN pg_try_advisory_xact_lock_shared(hashtext('duovec.codebase'), ($1 % 2147483648)::integer)
+            THEN pg_advisory_xact_lock(hashtext('duovec.revision'), ($1 % 2147483648)::integer) IS NOT NULL
+            ELSE false END
 
 -- name: get_revision_version
 -- Gets the version of a codebase's revision, 0 for none.
@@ -83,6 +86,13 @@ SET version = revisions.version + 1, commit_id = excluded.commit_id, folder = ex
     branch = excluded.branch, commit_time = excluded.commit_time, modified = excluded.modified,
     record_time = excluded.record_time, outdated = false
 RETURNING version, commit_id, folder, branch, commit_time, modified, record_time, outdated
+
+-- name: find_recorded
+-- Finds the revision of a codebase where it is this one, and nobody wrote since.
+SELECT version, commit_id, folder, branch, commit_time, modified, record_time, outdated
+FROM revisions
+WHERE codebase_key = $1 AND NOT outdated
+  AND (commit_id, folder, branch, commit_time, modified) IS NOT DISTINCT FROM ($2, $3, $4, $5, $6)
 
 -- name: outdate_revision
 -- Notes that the chunks of a codebase are not those of its revision any more, and that an update with another number is

@@ -113,6 +113,7 @@ def test_two_selectors_of_a_path_delete_nothing(client: Client, codebase: str, t
     [
         ({"keep_file_sha256": b"1"}, r"files\[0\]\.keep_file_sha256: has 1 bytes"),
         ({"delete_file_sha256": [bytes(32), b"12"]}, r"files\[0\]\.delete_file_sha256\[1\]: has 2 bytes"),
+        ({"delete_file_sha256": [bytes(32)] * 101}, r"files\[0\]\.delete_file_sha256: has 101 items; send 100 at most"),
         (
             {"keep_file_chunk_count": 3},
             r"files\[0\]\.keep_file_chunk_count: is 3; 1 or more, beside a keep_file_sha256",

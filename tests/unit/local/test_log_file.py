@@ -41,6 +41,17 @@ async def test_a_log_is_cut_while_its_program_writes_it(tmp_path: Path, monkeypa
     assert (tmp_path / "part.log.1").read_text() == "first " * 200 + "\n"
 
 
+async def test_a_log_that_cannot_be_cut_keeps_no_other_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_file, "MAX_BYTES", 1000)
+    (tmp_path / "a.log").mkdir()
+    (tmp_path / "b.log").write_text("x" * 2000)
+    keeping = asyncio.create_task(keep_small(tmp_path))
+    while (tmp_path / "b.log").stat().st_size:
+        await asyncio.sleep(0.01)
+    assert not keeping.done()
+    keeping.cancel()
+
+
 def test_a_log_that_is_small_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "part.log"
     path.write_text("x" * 100)
