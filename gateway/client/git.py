@@ -4,6 +4,7 @@ import os
 import selectors
 import subprocess
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,7 +102,12 @@ class WorkTree:
     def head(self) -> Commit:
         """The commit that is checked out."""
         commit_id, _, seconds = self._ask("show", "--no-patch", "--format=%H %ct", "HEAD", "--").strip().partition(" ")
-        return Commit(commit_id, datetime.fromtimestamp(int(seconds), UTC))
+        try:
+            time = datetime.fromtimestamp(int(seconds), UTC)
+        except (ValueError, OverflowError, OSError) as error:
+            # Git takes dates that neither Python nor a Timestamp has.
+            raise GitError(f"{self.folder}: the time of commit {commit_id} cannot be recorded: {error}") from error
+        return Commit(commit_id, time)
 
     def branch(self) -> str:
         """The branch that is checked out; empty where none is."""
@@ -227,7 +233,9 @@ class BlobReader:
         self._process.kill()
         self._process.wait()
         self._selector.close()
-        self._in.close()
+        # What git did not take is written once more.
+        with suppress(BrokenPipeError):
+            self._in.close()
         self._out.close()
 
     def read(self, file: TrackedFile) -> bytes | SkippedFile:
@@ -240,9 +248,11 @@ class BlobReader:
             return SkippedFile(file.path, file.skipped)
         try:
             data = self._read_blob(file.blob_id)
-        except BrokenPipeError:
-            # In a partial clone git ends where it would have to fetch.
-            data = None
+        except BrokenPipeError as error:
+            raise GitError(
+                f"{self._folder}: git cat-file ended by itself at {file.path!r} ({file.blob_id}), as it does in a"
+                " partial clone where it would have to fetch"
+            ) from error
         if data is None:
             raise GitError(f"{self._folder}: git has no bytes of {file.path!r} ({file.blob_id}); fetch them")
         return source_of(file.path, data)

@@ -1,4 +1,5 @@
 import os
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -93,6 +94,42 @@ def test_bytes_come_from_the_commit(repository: GitRepository) -> None:
     }
 
 
+def test_bytes_that_git_lacks_are_named(repository: GitRepository) -> None:
+    """Of a repository that lost some; what it has is read after that."""
+    repository.commit({"a.py": "a\n", "b.py": "b\n"})
+    tree = WorkTree(repository.folder)
+    lost, kept = tree.files("HEAD")
+    (repository.folder / ".git" / "objects" / lost.blob_id[:2] / lost.blob_id[2:]).unlink()
+    with tree.blobs() as blobs:
+        with pytest.raises(GitError, match=f"git has no bytes of 'a.py' .{lost.blob_id}"):
+            blobs.read(lost)
+        assert blobs.read(kept) == b"b\n"
+
+
+def test_git_that_ends_between_two_files_is_told_so(repository: GitRepository) -> None:
+    """As where somebody ends it, or memory is short: the file lacks nothing."""
+    repository.commit({"a.py": "a\n", "b.py": "b\n"})
+    tree = WorkTree(repository.folder)
+    first, second = tree.files("HEAD")
+    with pytest.raises(GitError, match="git cat-file ended by itself at 'b.py'"), tree.blobs() as blobs:
+        assert blobs.read(first) == b"a\n"
+        blobs._process.kill()
+        blobs._process.wait()
+        blobs.read(second)
+    assert blobs._out.closed
+
+
+def test_a_commit_of_a_year_beyond_all_is_refused(repository: GitRepository) -> None:
+    """Git takes it, and a clock that was wrong for once is enough."""
+    commit_id = repository.commit({"a.py": "a\n"})
+    made = repository.git("cat-file", "commit", commit_id)
+    raw = repository.folder / "raw"
+    raw.write_text(re.sub(r"(committer .*> )\d+", r"\g<1>999999999999", made) + "\n")
+    repository.git("reset", "--quiet", repository.git("hash-object", "-t", "commit", "-w", "raw"))
+    with pytest.raises(GitError, match="a repo: the time of commit [0-9a-f]{40} cannot be recorded: year 33658"):
+        WorkTree(repository.folder).head()
+
+
 def test_uncommitted_changes_are_staged_unstaged_and_new(repository: GitRepository) -> None:
     repository.commit({"a.py": "a\n", "b.py": "b\n", "c.py": "c\n", ".gitignore": "*.log\n"})
     repository.write({"a.py": "A\n", "new.py": "n\n", "x.log": "l\n", "c.py": None})
@@ -180,7 +217,10 @@ def test_a_partial_clone_gets_nothing_from_its_remote(
     assert ([file.path for file in changes.written], changes.gone) == (["c.py", "d.py"], ["a.py", "b.py"])
     with tree.blobs() as blobs:
         assert blobs.read(changes.written[0]) == f"{LONG}more\n".encode()
-    with tree.blobs() as blobs, pytest.raises(GitError, match="git has no bytes of 'a.py'"):
+    with (
+        tree.blobs() as blobs,
+        pytest.raises(GitError, match="git cat-file ended by itself at 'a.py' .* partial clone"),
+    ):
         blobs.read(next(tree.files(older)))
     assert not (tmp_path / "ran").exists()
     # Without trees there is nothing to compare with.
