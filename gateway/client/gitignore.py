@@ -1,4 +1,8 @@
-"""`.gitignore` files as git reads them, in bounded time: whose trees are indexed is not always a friend."""
+"""`.gitignore` files as git reads them, in bounded time: whose trees are indexed is not always a friend.
+
+Read otherwise are a bracket that escapes a `]` (`[\\]a]`), has a range from back to front (`[b-a]`) or is not closed;
+and what stands for one character, where that is not of ASCII: to git it is several, one for each byte.
+"""
 
 import contextlib
 import os
@@ -20,6 +24,28 @@ _MAX_POINTER_BYTES = 16 * 1024
 # What pathspec makes of `*` inside a segment, and of `**` at the beginning and between segments.
 _STAR, _LEADING, _BETWEEN = "[^/]*", "^(?:.+/)?", "(?:/.+)?"
 _BRACKET = re.compile(r"\\.|(?P<bracket>\[\^?\]?[^]]*\])", re.DOTALL)
+# What Python warns of in a bracket, lest it mean something there one day.
+_RESERVED = re.compile(r"[&|~[]")
+
+# What pathspec would read otherwise: white space at a line's end, which it drops, and classes such as `[:alpha:]`. What
+# is escaped, and a bracket that is not closed, are passed over as one.
+_TOKEN = re.compile(r"\\?(?P<last>\s)\Z|\\.|(?P<bracket>\[[!^]?\]?(?:\[:[^]:]*:\]|[^]])*+(?:\]|\Z))", re.DOTALL)
+_CLASS = re.compile(r"\[:([^]:]*):\]")
+# To git they are of ASCII, and no bracket matches a slash. None begins with `!`, or holds a `]`.
+_CLASSES = {
+    "alnum": "0-9A-Za-z",
+    "alpha": "A-Za-z",
+    "blank": " \t",
+    "cntrl": "\0-\x1f\x7f",
+    "digit": "0-9",
+    "graph": "0-~!-.",
+    "lower": "a-z",
+    "print": "0-~ -.",
+    "punct": ":-@!-.[-`{-~",
+    "space": " \t\n\r",
+    "upper": "A-Z",
+    "xdigit": "0-9A-Fa-f",
+}
 
 
 class IgnoreFileTooLarge(OSError):
@@ -139,13 +165,36 @@ class _LinearPattern(GitIgnoreSpecPattern):
 
     @classmethod
     def pattern_to_regex(cls, pattern: str) -> tuple[str | None, bool | None]:  # type: ignore[override]
-        regex, include = super().pattern_to_regex(pattern)
+        regex, include = super().pattern_to_regex(_for_pathspec(pattern))
         return (None if regex is None else _linear(regex)), include
 
 
+def _for_pathspec(pattern: str) -> str:
+    """Write a pattern so that pathspec reads it as git does; raises ValueError where to git it matches nothing."""
+    trimmed = pattern.rstrip(" ")
+    backslashes = len(trimmed) - len(trimmed.rstrip("\\"))
+    if backslashes % 2:
+        # The first of the spaces is escaped.
+        trimmed = pattern[: len(trimmed) + 1]
+    return _TOKEN.sub(_token_for_pathspec, trimmed)
+
+
+def _token_for_pathspec(token: re.Match[str]) -> str:
+    if token["last"]:
+        return f"[{token['last']}]"
+    if token["bracket"]:
+        return "[" + _CLASS.sub(_members, token["bracket"][1:])
+    return token[0]
+
+
+def _members(found: re.Match[str]) -> str:
+    if found[1] not in _CLASSES:
+        raise ValueError(f"there is no class {found[0]}")
+    return _CLASSES[found[1]]
+
+
 def _linear(regex: str) -> str:
-    # In git no bracket matches a slash; in pathspec those with `!` do.
-    regex = _BRACKET.sub(lambda found: found[0] if found["bracket"] in {None, "[^/]"} else f"(?!/){found[0]}", regex)
+    regex = _BRACKET.sub(_bracket, regex)
     # A row of stars is one.
     while _STAR + _STAR in regex:
         regex = regex.replace(_STAR + _STAR, _STAR)
@@ -159,6 +208,13 @@ def _linear(regex: str) -> str:
         head = _linear_path(first)
     middle = "".join(f"(?>(?:/.+?)??{_linear_path(path)}(?=/))" for path in others[:-1])
     return f"{head}{middle}{_BETWEEN}{_linear_path(others[-1])}"
+
+
+def _bracket(found: re.Match[str]) -> str:
+    if found["bracket"] in {None, "[^/]"}:
+        return found[0]
+    # In git no bracket matches a slash; in pathspec those with `!` do.
+    return "(?!/)[" + _RESERVED.sub(r"\\\g<0>", found["bracket"][1:])
 
 
 def _linear_path(regex: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.client.files import SkippedFile, find_changed, find_files
-from gateway.client.gitignore import MAX_IGNORE_BYTES, is_ignored, read_ignore_file
+from gateway.client.gitignore import _CLASSES, MAX_IGNORE_BYTES, is_ignored, read_ignore_file
 from tests.git_repository import GitRepository
 
 _PARTS = ("a", "b", "*", "*", "?", "[ab]", "[!a]", "/", "**/", "/**/")
@@ -28,10 +28,10 @@ print(len(find_files(Path(sys.argv[1])).paths))
 
 
 def ignored_by_git(root: Path, paths: list[str]) -> set[str]:
-    check = ["git", "-c", "core.quotePath=false", "-C", str(root), "check-ignore", "--no-index", "--stdin"]
-    result = subprocess.run(check, input="\n".join(paths), capture_output=True, text=True, check=False)
+    check = ["git", "-C", str(root), "check-ignore", "--no-index", "--stdin", "-z"]
+    result = subprocess.run(check, input="\0".join(paths).encode(), capture_output=True, check=False)
     assert result.returncode in {0, 1}, result.stderr
-    return set(result.stdout.split("\n")) - {""}
+    return set(result.stdout.decode().split("\0")) - {""}
 
 
 def ignored_by_us(root: Path, path: str) -> bool:
@@ -77,6 +77,52 @@ def test_lines_are_those_that_git_reads(tmp_path: Path, data: bytes) -> None:
     subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
     (tmp_path / ".gitignore").write_bytes(data)
     paths = [".env", "a.log", ".e", "nv", "b ", "b", ".env\u2028.log"]
+    assert {path for path in paths if ignored_by_us(tmp_path, path)} == ignored_by_git(tmp_path, paths)
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+@pytest.mark.parametrize("name", [*_CLASSES, "word", ""])
+def test_a_class_has_the_members_that_it_has_in_git(tmp_path: Path, name: str) -> None:
+    """One that git does not know matches nothing, nor does the pattern around it."""
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    # In a folder, for to this command of git's a colon at the beginning is none of the name.
+    paths = [f"AA/{chr(code)}{end}" for code in range(1, 128) if code != ord("/") for end in ("", "]", "x")]
+    for bracket in (
+        "[[:{}:]]",
+        "[![:{}:]]",
+        "[^_[:{}:]q]",
+        "[]_[:{}:]-]",
+        r"\[[:{}:]]",
+        "[[:{}]]",
+        "[:{}:]",
+        "[[:{}:]",
+    ):
+        (tmp_path / ".gitignore").write_text(bracket.format(name) + "\n")
+        ignores = read_ignore_file(tmp_path)
+        ours = {path for path in paths if is_ignored(tmp_path / path, ignores, is_folder=False)}
+        assert ours == ignored_by_git(tmp_path, paths), bracket
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+@pytest.mark.parametrize("pattern", ["[[ab]", "[a&&b]", "[a||b]", "[a~~b]"])
+def test_a_bracket_that_python_warns_of_is_read_as_by_git(tmp_path: Path, pattern: str) -> None:
+    """The warning would be on a terminal, and fails a test."""
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    (tmp_path / ".gitignore").write_text(pattern + "\n")
+    paths = list("abc[&|~")
+    assert {path for path in paths if ignored_by_us(tmp_path, path)} == ignored_by_git(tmp_path, paths)
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+@pytest.mark.parametrize(
+    "line",
+    ["build/\t", "a\t", "a \t", "a\\\t", "a\\\\\t", "a ", "a\\ ", "a\\  ", "a\\\\ ", "a\xa0", "a\x0b", "\t", "a\\"],
+    ids=repr,
+)
+def test_of_white_space_only_spaces_end_a_line_unheeded(tmp_path: Path, line: str) -> None:
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    (tmp_path / ".gitignore").write_text(line + "\n")
+    paths = ["build/b", "build/\t", "a", "a\t", "a ", "a \t", "a  ", "a\\", "a\\\t", "a\xa0", "a\x0b", "\t"]
     assert {path for path in paths if ignored_by_us(tmp_path, path)} == ignored_by_git(tmp_path, paths)
 
 
