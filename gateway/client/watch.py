@@ -17,7 +17,7 @@ from gateway.client.errors import ClientError
 from gateway.client.files import NEVER_ENTERED, find_changed
 from gateway.client.index_run import IndexRun
 from gateway.client.indexer import NothingToIndex, index_files, index_tree, within
-from gateway.client.report import IndexReport
+from gateway.client.report import IndexReport, NoProgress, Progress
 from gateway.client.stored_versions import StoredVersions
 
 # An editor writes a file in several steps, and a checkout thousands: what comes within a step is one change, but not
@@ -32,7 +32,8 @@ _MANY_PATHS = 1000
 _ROUTINE_S = 600.0
 """Every file is compared this often all the same: what the system or the service lost it tells nobody."""
 _REST = 20
-"""Without need it is not done before this many times what it took the last time: it takes a twentieth of the time."""
+"""It is not done before this many times what it took the last time, but for the routine: it takes a twentieth of the
+time. What took long may have been the first run, so that it says little of the next."""
 _AGAIN_S = 10.0
 """After so long, and twice as long each time, what the service did not store is sent again."""
 
@@ -59,11 +60,12 @@ def watch_tree(
         codebase_id: The codebase, which is created where it is missing.
         on_report: Told of the first run, of the first after the service was away, and of every later one that sent or
             deleted something.
-        on_away: Told that the service did not answer, or that the folder was emptied, and after how many seconds the
-            next attempt is made.
+        on_away: Told that the service did not answer, was full or lacked what it needs, or that the folder was emptied,
+            and after how many seconds the next attempt is made.
         on_doubt: Told why the folder could not be watched for a moment; once for each reason in a row.
         max_chars: Longest chunk, characters.
-        stop: Ends the watch within a moment after it is set; without it KeyboardInterrupt does.
+        stop: Ends the watch within a moment after it is set, amid a run with the next reply, file or attempt; without
+            it KeyboardInterrupt does.
 
     Raises:
         ClientError: As `index_tree`, but for errors that may pass.
@@ -73,10 +75,11 @@ def watch_tree(
     stored: StoredVersions = {}
     pending: set[str] = set()
     comparison = _Comparison()
+    stop = stop or threading.Event()
     is_first, failures, not_before = True, 0, 0.0
     idle_since = time.monotonic()
     # The first turn comes before any change: what is written from then on is not missed, however long the first run is.
-    for changed, in_doubt in _turns(root, stop or threading.Event(), on_doubt):
+    for changed, in_doubt in _turns(root, stop, on_doubt):
         now = time.monotonic()
         pending |= changed
         if in_doubt or now - idle_since > _LATE_S:
@@ -90,13 +93,20 @@ def watch_tree(
             pending.clear()
         if not (pending or compare_all) or now < not_before:
             continue
+        progress = _Impatience(stop, on_away)
         try:
             if compare_all:
                 stored = {}
-                report = index_tree(client, root, codebase_id, stored=stored, max_chars=max_chars)
+                report = index_tree(client, root, codebase_id, stored=stored, max_chars=max_chars, progress=progress)
             else:
-                report = _index_some(client, root, codebase_id, stored, pending, max_chars)
+                report = _index_some(client, root, codebase_id, stored, pending, max_chars, progress)
+        except _Stopped:
+            return
         except ClientError as error:
+            if error.code == grpc.StatusCode.NOT_FOUND and not compare_all:
+                # It creates a codebase that was deleted.
+                comparison.demand()
+                continue
             if not _may_pass(error, is_first=is_first):
                 raise
             # What of it was stored is not known.
@@ -109,10 +119,45 @@ def watch_tree(
         finally:
             idle_since = time.monotonic()
         comparison.note(report, idle_since - now, of_all=compare_all)
-        if is_first or failures or _did_something(report):
+        if is_first or failures or progress.has_waited or _did_something(report):
             on_report(report)
         pending.clear()
         is_first, failures = False, 0
+
+
+class _Stopped(Exception):
+    """Ends a run, as the watch is to end."""
+
+
+class _Impatience(NoProgress):
+    """Ends a run where nobody answers: the watch itself waits, and says so. One that is full it tells of.
+
+    Attributes:
+        has_waited: Whether there was a pause.
+    """
+
+    def __init__(self, stop: threading.Event, on_away: Callable[[ClientError, float], None]) -> None:
+        self.has_waited = False
+        self._stop = stop
+        self._on_away = on_away
+
+    def file_done(self, path: str) -> None:
+        self._end_if_stopped()
+
+    def chunk_done(self) -> None:
+        self._end_if_stopped()
+
+    def waiting(self, refusal: ClientError, seconds: float) -> None:
+        self._end_if_stopped()
+        # The service gives a reason, the channel none.
+        if not refusal.reason:
+            raise refusal
+        self.has_waited = True
+        self._on_away(refusal, seconds)
+
+    def _end_if_stopped(self) -> None:
+        if self._stop.is_set():
+            raise _Stopped
 
 
 class _Comparison:
@@ -138,8 +183,8 @@ class _Comparison:
         """Take note of a run."""
         now = time.monotonic()
         if of_all:
-            self._rested_at = now + _REST * took_s
-            self._at = max(now + _ROUTINE_S, self._rested_at)
+            self._rested_at = now + min(_REST * took_s, _ROUTINE_S)
+            self._at = now + _ROUTINE_S
         if report.files_incomplete:
             delay_s = min(_AGAIN_S * 2 ** min(self._incomplete_runs, 10), _ROUTINE_S)
             self._at = min(self._at, max(now + delay_s, self._rested_at))
@@ -212,9 +257,15 @@ def _may_pass(error: ClientError, *, is_first: bool) -> bool:
 
 @dual_function
 async def _index_some(
-    client: AsyncClient, root: Path, codebase_id: str, stored: StoredVersions, changed: set[str], max_chars: int
+    client: AsyncClient,
+    root: Path,
+    codebase_id: str,
+    stored: StoredVersions,
+    changed: set[str],
+    max_chars: int,
+    progress: Progress,
 ) -> IndexReport:
-    async with IndexRun(client, codebase_id, stored=stored, max_chars=max_chars) as run:
+    async with IndexRun(client, codebase_id, stored=stored, max_chars=max_chars, progress=progress) as run:
         gone = await run.offload(within, stored, changed)
         await index_files(run, await run.offload(find_changed, root, changed), gone=gone)
     return run.report

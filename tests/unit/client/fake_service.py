@@ -123,6 +123,8 @@ class FakeService(
         if self.break_always:
             context.abort(grpc.StatusCode.UNAVAILABLE, "restarting")
         for count, request in enumerate(requests):
+            if request.codebase_id not in self.stored:
+                abort(context, grpc.StatusCode.NOT_FOUND, "no such codebase", "CODEBASE_NOT_FOUND")
             if self.break_after is not None and count >= self.break_after:
                 self.break_after = None
                 context.abort(grpc.StatusCode.UNAVAILABLE, "restarting")

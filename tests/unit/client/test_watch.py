@@ -11,14 +11,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
 from gateway.client.client import Client
 from gateway.client.errors import ClientError
+from gateway.client.indexer import IndexingFailed
 from gateway.client.report import IndexReport
-from gateway.client.watch import _LATE_S, watch_tree
+from gateway.client.watch import _LATE_S, _ROUTINE_S, _Comparison, watch_tree
 
 from .fake_service import FakeService, serving, status
 
@@ -65,6 +67,10 @@ class Watcher:
         if isinstance(report, BaseException):
             raise report
         return report
+
+    @property
+    def has_told_nothing(self) -> bool:
+        return self._reports.empty() and self.away.empty()
 
     def end(self) -> None:
         self.stop.set()
@@ -149,11 +155,85 @@ def test_what_is_ignored_is_not_sent_and_wakes_nobody(
     assert paths(service) == ["build/out.py", "last.py", "pkg/b.py", "pkg/deep/c.py", "x.log"]
 
 
-def test_a_service_that_goes_away_is_waited_for(
-    service: FakeService, tree: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "change", [Path.unlink, lambda path: path.write_text("def b():\n    return 20\n")], ids=["deleted", "written"]
+)
+def test_a_service_that_goes_away_is_told_of_at_once(
+    service: FakeService, tree: Path, change: Callable[[Path], object]
 ) -> None:
+    """An index run bears it for two minutes; a watch bears it for ever, says so, and may be stopped meanwhile."""
+    with serving(service) as endpoint:
+        watcher = Watcher(endpoint, tree)
+        watcher.next()
+    try:
+        change(tree / "pkg" / "b.py")
+        began = time.monotonic()
+        for _ in range(3):
+            assert "nothing answers" in str(watcher.away.get(timeout=TIMEOUT_S))
+        watcher.end()
+        assert time.monotonic() - began < TIMEOUT_S / 3
+    finally:
+        watcher.stop.set()
+
+
+def test_a_watch_ends_amid_its_first_run(service: FakeService, tree: Path, watching: Callable[[], Watcher]) -> None:
+    """Which may take hours."""
+    for number in range(50):
+        (tree / f"{number}.py").write_text(f"def f():\n    return {number}\n")
+    watcher = watching()
+
+    def stop(chunk: Any) -> None:
+        if chunk.path == "a.py":
+            watcher.stop.set()
+
+    service.refuse = stop
+    watcher.end()
+    assert len(service.received) < 54
+    assert watcher.has_told_nothing
+
+
+def test_a_service_that_is_full_is_told_of(service: FakeService, tree: Path, watching: Callable[[], Watcher]) -> None:
+    """The run waits, and tells when it goes on."""
+    watcher = watching()
+    watcher.next()
+    refusals = iter([status(grpc.StatusCode.RESOURCE_EXHAUSTED, "too much work", "OVERLOADED", delay_s=0.1)])
+    service.refuse = lambda chunk: next(refusals, None)
+    service.streams = 0
+    (tree / "a.py").write_text("def a():\n    return 10\n")
+    assert watcher.next().chunks_embedded == 1
+    assert str(watcher.away.get(timeout=TIMEOUT_S)) == "too much work"
+    assert service.streams == 1
+
+
+def test_a_codebase_that_was_deleted_is_made_anew(
+    service: FakeService, tree: Path, watching: Callable[[], Watcher]
+) -> None:
+    """With the next file that is saved, for as long as somebody watches."""
+    watcher = watching()
+    assert watcher.next().created
+    del service.stored["x"]
+    (tree / "a.py").write_text("def a():\n    return 10\n")
+    report = watcher.next()
+    assert (report.created, report.files_changed) == (True, 4)
+    assert paths(service) == ["a.py", "pkg/b.py", "pkg/deep/c.py"]
+    assert watcher.away.empty()
+
+
+def test_a_long_run_lets_no_comparison_wait_for_hours() -> None:
+    """Such as a first run of an hour, most of which is not the comparison."""
+    comparison, hour_s = _Comparison(), 3600.0
+    comparison.note(IndexReport("x"), hour_s, of_all=True)
+    assert comparison._at - time.monotonic() <= _ROUTINE_S
+    comparison.note(IndexReport("x", files_incomplete=1), hour_s, of_all=True)
+    comparison.wish()
+    assert comparison._at - time.monotonic() <= _ROUTINE_S
+    comparison.note(IndexReport("x"), 1.0, of_all=True)
+    comparison.wish()
+    assert 15 < comparison._at - time.monotonic() <= 20
+
+
+def test_a_service_that_goes_away_is_waited_for(service: FakeService, tree: Path) -> None:
     """What changed meanwhile is stored when it is back, be it that the connection broke in the middle."""
-    monkeypatch.setattr("gateway.client.stream._PATIENCE_S", 0.3)
     with serving(service) as endpoint:
         watcher = Watcher(endpoint, tree)
         watcher.next()
@@ -181,7 +261,9 @@ def test_a_service_that_is_not_in_time_is_waited_for(
     watcher.next()
     service.refuse = lambda chunk: status(grpc.StatusCode.DEADLINE_EXCEEDED, "not in its time", "DEADLINE_EXCEEDED")
     (tree / "a.py").write_text("def a():\n    return 10\n")
-    assert watcher.away.get(timeout=TIMEOUT_S).code == grpc.StatusCode.DEADLINE_EXCEEDED
+    while not isinstance(error := watcher.away.get(timeout=TIMEOUT_S), IndexingFailed):
+        assert error.code == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert error.code == grpc.StatusCode.DEADLINE_EXCEEDED
     service.refuse = lambda chunk: None
     assert watcher.next().chunks_embedded == 1
 
