@@ -22,7 +22,7 @@ _REGULAR_MODES = frozenset({"100644", "100755"})
 _UNUSABLE_MODES = {"120000": "symbolic link", "160000": "submodule"}
 # A repository is read that perhaps is no friend's: nothing that it is set to run is run, and nothing is asked for.
 _COMMAND = ("git", "-c", "core.fsmonitor=false", "-c", "log.showSignature=false", "--no-pager")
-_EMPTY = "DUOVEC_EMPTY"
+_EMPTY = "EMPTY_FILTER"
 _SETTINGS = {
     "LC_ALL": "C",
     "GIT_TERMINAL_PROMPT": "0",

@@ -22,6 +22,7 @@ from gateway.client.stream import ItemStream
 
 _Selector = index_pb.DeleteChunksRequest.FileSelector
 _SELECTORS_PER_CALL = 1000
+_VERSIONS_PER_CALL = 100
 _EXAMPLES_KEPT = 5
 _FAILURES_KEPT = 50
 
@@ -275,7 +276,8 @@ class IndexRun:
 
 def _selector(path: str, seen: list[StoredVersion]) -> _Selector:
     """What deletes the versions that were seen, by their hashes: another indexer may have stored a newer one since."""
-    hashes = [] if UNKNOWN in seen else [version.file_sha256 for version in seen]
+    # More than the service takes at once is left to the next run.
+    hashes = [] if UNKNOWN in seen else [version.file_sha256 for version in seen[:_VERSIONS_PER_CALL]]
     return _Selector(path=path, delete_file_sha256=hashes)
 
 
