@@ -443,7 +443,7 @@ async def test_an_item_is_not_stored_in_another_space_than_it_names(
         on_indexed=lambda: None,
     )
     items = [item(name, relied_on) for name, relied_on in (("before", A), ("now", B), ("any", ""), ("wrong", "d" * 64))]
-    replies = await servicer._answer("demo", codebase_key, items)
+    replies = await servicer._answer(items[0], codebase_key, items)
     assert {reply.item_id: reply.WhichOneof("outcome") for reply in replies} == {
         "before": "error",
         "now": "indexed",
@@ -494,7 +494,8 @@ async def test_a_space_is_activated_while_chunks_stream_in(
     async def stream(name: int) -> None:
         number = 0
         while True:
-            replies.extend(await indexing._answer("demo", codebase_key, [item(f"n{name}-{number}")]))
+            one = item(f"n{name}-{number}")
+            replies.extend(await indexing._answer(one, codebase_key, [one]))
             number += 1
 
     async def embedder(*args: Any) -> Any:
@@ -508,10 +509,12 @@ async def test_a_space_is_activated_while_chunks_stream_in(
     streams = [asyncio.create_task(stream(name)) for name in range(8)]
     try:
         while len(replies) < 16:
+            assert not any(task.done() for task in streams)
             await asyncio.sleep(0.02)
         await changing._activate(row)
         count = len(replies)
         while len(replies) < count + 16:
+            assert not any(task.done() for task in streams)
             await asyncio.sleep(0.02)
     finally:
         for task in streams:
