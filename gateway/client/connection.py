@@ -27,6 +27,11 @@ class _Patience:
     on_pause: Callable[[ClientError, float], None]
 
 
+def is_passing(failure: ClientError) -> bool:
+    """Whether one who has long to go tries again: a deadline is the attempt's own, and says nothing of the next."""
+    return failure.may_pass or failure.code == grpc.StatusCode.DEADLINE_EXCEEDED
+
+
 @dataclass(slots=True)
 class _State:
     """What a connection and those that `patient` made of it have in common."""
@@ -93,7 +98,7 @@ class Connection:
                 return await self._attempt(rpc, request, timeout_s)
             except ClientError as failure:
                 delay_s = backoff_s(attempt, failure.retry_delay_s)
-                if not rpc.repeatable or not failure.may_pass or not self._bears(failure, attempt, began, delay_s):
+                if not rpc.repeatable or not self._bears(failure, attempt, began, delay_s):
                     raise
             await self.transport.sleep(delay_s)
             attempt += 1
@@ -127,8 +132,8 @@ class Connection:
         """Whether a call is made again after a delay; one that is patient says that it waits."""
         resumes_at = time.monotonic() + delay_s
         if self._patience is None or not self._state.was_answered:
-            return attempt < self._max_attempts and resumes_at < began + self._timeout_s
-        if resumes_at >= began + self._patience.patience_s(failure):
+            return failure.may_pass and attempt < self._max_attempts and resumes_at < began + self._timeout_s
+        if not is_passing(failure) or resumes_at >= began + self._patience.patience_s(failure):
             return False
         self._patience.on_pause(failure, delay_s)
         return True

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from google.rpc import status_pb2
 
 from gateway.client.backoff import backoff_s
-from gateway.client.connection import Connection
+from gateway.client.connection import Connection, is_passing
 from gateway.client.errors import ClientError, from_status
 from gateway.client.rpc import Reply, Rpc
 from gateway.client.transport import Stream, Upcoming, silence
@@ -204,12 +204,10 @@ class ItemStream(Generic[RequestT, Reply]):
         now = time.monotonic()
         if self._lost_since is None:
             self._lost_since = now
-        # A deadline is the call's own, whatever is left to send.
-        may_pass = error.may_pass or error.code == grpc.StatusCode.DEADLINE_EXCEEDED
         patience_s = self.patience_s(error)
         if not self._was_answered and error.retry_delay_s is None:
             patience_s = _FIRST_PATIENCE_S
-        if not may_pass or now - self._lost_since > patience_s:
+        if not is_passing(error) or now - self._lost_since > patience_s:
             raise error
         self._pause(error)
         self._to_send = deque(self._unanswered)
