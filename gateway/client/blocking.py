@@ -3,7 +3,7 @@
 import queue
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import grpc
@@ -65,7 +65,7 @@ class BlockingTransport:
 
         return BlockingStream(begin, self._endpoint, on_end)
 
-    def source(self, items: AsyncIterator[_T]) -> "BlockingSource[_T]":
+    def source(self, items: AsyncGenerator[_T]) -> "BlockingSource[_T]":
         """As `Transport.source`."""
         return BlockingSource(items)
 
@@ -85,7 +85,7 @@ class BlockingTransport:
 class BlockingSource(Generic[_T]):
     """Fetches an item when it is awaited, in the caller's thread: in another its generator might not work."""
 
-    def __init__(self, items: AsyncIterator[_T]) -> None:
+    def __init__(self, items: AsyncGenerator[_T]) -> None:
         """Use `BlockingTransport.source`."""
         self._items = items
 
@@ -95,10 +95,11 @@ class BlockingSource(Generic[_T]):
 
     async def close(self) -> None:
         """As `Source.close`."""
+        await self._items.aclose()
 
 
 class _Fetching(Generic[_T]):
-    def __init__(self, items: AsyncIterator[_T]) -> None:
+    def __init__(self, items: AsyncGenerator[_T]) -> None:
         self._items = items
 
     def done(self) -> bool:

@@ -1,6 +1,6 @@
 """Codebases and what is stored of them: a part of the client."""
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -132,15 +132,15 @@ class Codebases(Part[Mode]):
         """Embed and store chunks as they come, and yield each with what became of it, in the order of the replies.
 
         Chunks are sent ahead of their replies. When the connection breaks, a new one is made, and what was not
-        answered is sent again; a chunk that is refused for now is, too, for two minutes. Whoever was interrupted sends
-        all again: what is stored is answered DISPOSITION_UNCHANGED, and costs no forward pass. `index_tree` does all
-        that is to be done for a folder.
+        answered is sent again; a chunk that is refused for now is, too, for two minutes, or as long as it takes where a
+        quota of tokens is used up. Whoever was interrupted sends all again: what is stored is answered
+        DISPOSITION_UNCHANGED, and costs no forward pass. `index_tree` does all that is to be done for a folder.
 
         Args:
             codebase_id: The codebase, which exists.
             chunks: With AsyncClient an asynchronous iterable, too; read only as far as there is room on the way.
                 While the next one is waited for, AsyncClient yields what is answered; Client yields nothing until it
-                is there, so that it must not wait for an answer.
+                is there, so that it must not wait for an answer. An asynchronous generator is closed in the end.
             truncate: Cut chunks that exceed an encoder's token limit, and say so, instead of refusing them.
             space: Fingerprint of the space that the vectors are to belong to; "" for the active one.
             update_number: The update that stores them, of `begin_update`; 0 for none.
@@ -148,15 +148,21 @@ class Codebases(Part[Mode]):
             stall_timeout_s: How long to wait for any reply before giving up, seconds.
 
         Raises:
-            ClientError: The stream failed for good, or nothing came through for two minutes. What a single chunk failed
-                by is yielded.
+            ClientError: The stream failed for good, or nothing came through for two minutes, 20 s before the first
+                answer, or `stall_timeout_s` where the service says when to come back. What a single chunk failed by is
+                yielded.
         """
 
-        async def requests() -> AsyncIterator[index_pb.IndexChunksRequest]:
-            async for chunk in each(chunks):
-                yield index_pb.IndexChunksRequest(
-                    codebase_id=codebase_id, chunk=chunk, truncate=truncate, space=space, update_number=update_number
-                )
+        async def requests() -> AsyncGenerator[index_pb.IndexChunksRequest]:
+            async with aclosing(each(chunks)) as found:
+                async for chunk in found:
+                    yield index_pb.IndexChunksRequest(
+                        codebase_id=codebase_id,
+                        chunk=chunk,
+                        truncate=truncate,
+                        space=space,
+                        update_number=update_number,
+                    )
 
         answers = exchange(self._connection, INDEX_CHUNKS, requests(), window=window, stall_timeout_s=stall_timeout_s)
         async with aclosing(answers):

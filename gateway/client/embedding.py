@@ -1,6 +1,6 @@
 """Texts in, vectors out: a part of the client."""
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Literal, TypeVar
 
@@ -93,12 +93,13 @@ class Embedding(Part[Mode]):
         """Embed any number of texts as they come, with the full throughput of the service.
 
         Texts are sent ahead of their vectors; when the connection breaks, a new one is made, and what was not answered
-        is sent again; a text that is refused for now is, too, for two minutes.
+        is sent again; a text that is refused for now is, too, for two minutes, or as long as it takes where a quota of
+        tokens is used up.
 
         Args:
             texts: With AsyncClient an asynchronous iterable, too; read only as far as there is room on the way.
                 While the next one is waited for, AsyncClient yields what is answered; Client yields nothing until it
-                is there, so that it must not wait for an answer.
+                is there, so that it must not wait for an answer. An asynchronous generator is closed in the end.
             input_type: As of `embed`, as `truncate`, `precision` and `space` are.
             truncate: See there.
             precision: See there.
@@ -110,22 +111,24 @@ class Embedding(Part[Mode]):
             The number of a text, from 0, with its vector_D (2560), or with what it failed by, as they come.
 
         Raises:
-            ClientError: The stream failed for good, or nothing came through for two minutes; SPACE_MISMATCH where
-                another space became active meanwhile, so that all vectors are of one.
+            ClientError: The stream failed for good, or nothing came through for two minutes, 20 s before the first
+                answer, or `stall_timeout_s` where the service says when to come back; SPACE_MISMATCH where another
+                space became active meanwhile, so that all vectors are of one.
         """
 
-        async def requests() -> AsyncIterator[embedding_pb.StreamEmbedRequest]:
+        async def requests() -> AsyncGenerator[embedding_pb.StreamEmbedRequest]:
             number = 0
-            async for text in each(texts):
-                _refuse_unsendable(text, number)
-                number += 1
-                yield embedding_pb.StreamEmbedRequest(
-                    text=text,
-                    input_type=_choice("input_type", input_type, _INPUT_TYPES),
-                    truncate=truncate,
-                    vector_format=_choice("precision", precision, _VECTOR_FORMATS),
-                    space=space,
-                )
+            async with aclosing(each(texts)) as found:
+                async for text in found:
+                    _refuse_unsendable(text, number)
+                    number += 1
+                    yield embedding_pb.StreamEmbedRequest(
+                        text=text,
+                        input_type=_choice("input_type", input_type, _INPUT_TYPES),
+                        truncate=truncate,
+                        vector_format=_choice("precision", precision, _VECTOR_FORMATS),
+                        space=space,
+                    )
 
         _refuse_one_string(texts)
         answers = exchange(self._connection, _STREAM_EMBED, requests(), window=window, stall_timeout_s=stall_timeout_s)

@@ -4,7 +4,7 @@ import itertools
 import math
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 from typing import Any, Generic, TypeVar
 
 import grpc
@@ -227,11 +227,11 @@ class ItemStream(Generic[RequestT, Reply]):
 
 
 async def exchange(
-    connection: Connection, rpc: Rpc[Reply], requests: AsyncIterator[RequestT], *, window: int, stall_timeout_s: float
+    connection: Connection, rpc: Rpc[Reply], requests: AsyncGenerator[RequestT], *, window: int, stall_timeout_s: float
 ) -> AsyncGenerator[tuple[RequestT, Reply]]:
     """Give each item with its reply, in the order of the replies; arguments and errors as of `ItemStream`.
 
-    Where the transport suspends, replies are given while the next item is waited for.
+    Where the transport suspends, replies are given while the next item is waited for. At last the requests are closed.
     """
     answered: deque[tuple[RequestT, Reply]] = deque()
 
@@ -265,10 +265,18 @@ async def exchange(
 
 
 async def each(items: Iterable[_T] | AsyncIterable[_T]) -> AsyncGenerator[_T]:
-    """Give items that come either way."""
+    """Give items that come either way; an asynchronous generator is closed in the end.
+
+    Nothing else would do that in the task that it runs in: one that is dropped is closed in another, some time later.
+    """
     if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield item
+        iterator = aiter(items)
+        try:
+            async for item in iterator:
+                yield item
+        finally:
+            if isinstance(iterator, AsyncGenerator):
+                await iterator.aclose()
     else:
         for item in items:
             yield item

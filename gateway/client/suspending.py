@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import grpc
@@ -67,7 +67,7 @@ class SuspendingTransport:
 
         return SuspendingStream(begin, self._target.endpoint, on_end)
 
-    def source(self, items: AsyncIterator[_T]) -> "SuspendingSource[_T]":
+    def source(self, items: AsyncGenerator[_T]) -> "SuspendingSource[_T]":
         """As `Transport.source`."""
         return SuspendingSource(items)
 
@@ -109,9 +109,12 @@ class SuspendingTransport:
 
 
 class SuspendingSource(Generic[_T]):
-    """A task of its own fetches the items, each when it is asked for: all of them, for generators may depend on it."""
+    """A task of its own fetches the items, each when it is asked for, and closes what gives them.
 
-    def __init__(self, items: AsyncIterator[_T]) -> None:
+    One for all of it, since generators may depend on that, by a timeout or a group of tasks.
+    """
+
+    def __init__(self, items: AsyncGenerator[_T]) -> None:
         """Use `SuspendingTransport.source`."""
         self._items = items
         self._asked: asyncio.Queue[asyncio.Future[_T | None]] = asyncio.Queue()
@@ -124,25 +127,29 @@ class SuspendingSource(Generic[_T]):
         return upcoming
 
     async def close(self) -> None:
-        """As `Source.close`."""
+        """As `Source.close`; what the items fail by now is told to the loop, for the caller has another end to tell."""
         self._task.cancel()
         await asyncio.wait([self._task])
 
     async def _fetch(self) -> None:
-        while True:
-            upcoming = await self._asked.get()
-            try:
-                item = await anext(self._items, None)
-            except Exception as exc:  # noqa: BLE001 - raised where the item is awaited
-                # Who awaited it may have been cancelled meanwhile.
-                if not upcoming.done():
-                    upcoming.set_exception(exc)
-            else:
-                if not upcoming.done():
-                    upcoming.set_result(item)
-            finally:
-                # Where this task, or what the items come from, is cancelled; else it is done.
-                upcoming.cancel()
+        async with contextlib.aclosing(self._items):
+            # What the items come from may take a cancellation for its end, or give one more.
+            while not _is_cancelled():
+                upcoming = await self._asked.get()
+                try:
+                    item = await anext(self._items, None)
+                except Exception as exc:
+                    if _is_cancelled():
+                        raise
+                    # Who awaited it may have been cancelled meanwhile.
+                    if not upcoming.done():
+                        upcoming.set_exception(exc)
+                else:
+                    if not upcoming.done():
+                        upcoming.set_result(item)
+                finally:
+                    # Where this task, or what the items come from, is cancelled; else it is done.
+                    upcoming.cancel()
 
 
 class SuspendingStream(Generic[Reply]):

@@ -1,6 +1,6 @@
 """What a client asks of gRPC and of the clock; `blocking` and `suspending` do it, each in its way."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Generic, ParamSpec, Protocol, TypeVar
 
 import grpc
@@ -32,7 +32,7 @@ class Source(Protocol[_T_co]):
         """Begin to fetch the next one; None after the last. It is called when the one before is there."""
 
     async def close(self) -> None:
-        """Fetch no more."""
+        """Fetch no more, and wait until what gives the items is closed."""
 
 
 class Stream(Protocol, Generic[_Reply_co]):
@@ -64,8 +64,8 @@ class Transport(Protocol):
     def open(self, rpc: Rpc[Reply], *, metadata: Metadata, on_end: Callable[[str | None], None]) -> Stream[Reply]:
         """Begin a call of many messages; `on_end` is told the name of its code, once, from any thread."""
 
-    def source(self, items: AsyncIterator[_T]) -> Source[_T]:
-        """Fetch items, while something else is waited for where that can be."""
+    def source(self, items: AsyncGenerator[_T]) -> Source[_T]:
+        """Fetch items, while something else is waited for where that can be; the source closes what gives them."""
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from typing import Any
 
 import pytest
@@ -82,10 +82,20 @@ async def test_no_more_is_read_than_there_is_room_for(client: AsyncClient, servi
             read += 1
             yield chunk
 
-    with pytest.raises(ClientError, match="nothing was answered"):
-        async for _ in client.index_chunks("x", source(), window=7, stall_timeout_s=0.3):
+    async def consume() -> None:
+        async for _ in client.index_chunks("x", source(), window=7):
             pass
+
+    task = asyncio.create_task(consume())
+    async with asyncio.timeout(30):
+        while read < 8 or len(service.received) < 7:
+            await asyncio.sleep(0.01)
+        # What would be read and sent now comes before this one's reply.
+        await client.get_codebase("x")
     assert (read, len(service.received)) == (8, 7)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 @pytest.mark.parametrize("failure", [ValueError("no more"), asyncio.CancelledError()])
@@ -133,6 +143,93 @@ async def test_a_source_that_waits_for_good_keeps_nobody(client: AsyncClient, se
     expected = {"silence": ClientError, "break": type(None), "cancel": asyncio.CancelledError}
     assert isinstance(outcome, expected[end])
     assert ended.is_set()
+
+
+@pytest.mark.parametrize("end", ["break", "failure", "cancel"])
+@pytest.mark.parametrize("answer", ["ends", "goes on", "fails"])
+async def test_a_source_may_catch_that_it_is_told_to_end(client: AsyncClient, answer: str, end: str) -> None:
+    """Such as one that reads a queue until it is cancelled."""
+    waits = asyncio.Event()
+    tasks: list[Any] = []
+
+    async def source() -> AsyncIterator[chunk_pb2.Chunk]:
+        for chunk in chunks(3):
+            yield chunk
+        tasks.append(asyncio.current_task())
+        waits.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if answer == "fails":
+                raise ValueError("no more") from None
+        if answer == "goes on":
+            for chunk in chunks(3):
+                yield chunk
+
+    async def consume() -> None:
+        async with aclosing(client.index_chunks("x", source())) as found:
+            async for _ in found:
+                await waits.wait()
+                if end == "break":
+                    break
+                if end == "failure":
+                    raise KeyError("x")
+                await asyncio.Event().wait()
+
+    task = asyncio.create_task(consume())
+    async with asyncio.timeout(30):
+        await waits.wait()
+        if end == "cancel":
+            task.cancel()
+        outcome = (await asyncio.gather(task, return_exceptions=True))[0]
+    assert isinstance(outcome, {"break": type(None), "failure": KeyError, "cancel": asyncio.CancelledError}[end])
+    # An exception that is left there asyncio tells the loop.
+    (fetching,) = tasks
+    assert fetching.done()
+    if answer == "fails":
+        assert str(fetching.exception()) == "no more"
+
+
+@pytest.mark.parametrize("call", ["index_chunks", "stream_embed"])
+async def test_a_source_that_nobody_reads_on_is_closed_at_once(client: AsyncClient, call: str) -> None:
+    """Where it ran: what it holds, such as a cursor or a lock, is not left to the collector."""
+    tasks = []
+
+    async def source() -> AsyncIterator[Any]:
+        tasks.append(asyncio.current_task())
+        try:
+            for chunk in chunks(100):
+                yield chunk if call == "index_chunks" else chunk.content
+        finally:
+            await asyncio.sleep(0)
+            tasks.append(asyncio.current_task())
+
+    kept = source()
+    how = {"index_chunks": ("x", kept), "stream_embed": (kept, "passage")}[call]
+    async with asyncio.timeout(30), aclosing(getattr(client, call)(*how, window=3)) as found:
+        async for _ in found:
+            break
+    assert len(tasks) == 2
+    assert tasks[0] is tasks[1]
+
+
+def test_a_source_of_the_blocking_client_is_closed_at_once(service: FakeService) -> None:
+    """Also where its thread runs a loop, which would be told to close it later."""
+    ended = []
+
+    def source() -> Iterator[chunk_pb2.Chunk]:
+        try:
+            yield from chunks(100)
+        finally:
+            ended.append(threading.get_ident())
+
+    async def consume(client: Client) -> None:
+        with closing(client.index_chunks("x", source(), window=3)) as found:
+            next(found)
+        assert ended == [threading.get_ident()]
+
+    with serving(service) as endpoint, Client(endpoint) as client:
+        asyncio.run(consume(client))
 
 
 def test_the_blocking_client_reads_its_source_in_the_caller_s_thread(service: FakeService) -> None:
