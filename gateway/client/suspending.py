@@ -119,17 +119,25 @@ class SuspendingSource(Generic[_T]):
         self._items = items
         self._asked: asyncio.Queue[asyncio.Future[_T | None]] = asyncio.Queue()
         self._task = asyncio.create_task(self._fetch(), name="duovec-source")
+        self._task.add_done_callback(lambda _: self._give_up())
 
     def next(self) -> "asyncio.Future[_T | None]":
         """As `Source.next`."""
         upcoming: asyncio.Future[_T | None] = asyncio.get_running_loop().create_future()
         self._asked.put_nowait(upcoming)
+        if self._task.done():
+            self._give_up()
         return upcoming
 
     async def close(self) -> None:
         """As `Source.close`; what the items fail by now is told to the loop, for the caller has another end to tell."""
         self._task.cancel()
         await asyncio.wait([self._task])
+
+    def _give_up(self) -> None:
+        """Such as after a timeout around a `yield`, which ends the task while it waits to be asked."""
+        while not self._asked.empty():
+            self._asked.get_nowait().cancel()
 
     async def _fetch(self) -> None:
         async with contextlib.aclosing(self._items):

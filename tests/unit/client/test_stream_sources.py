@@ -190,6 +190,22 @@ async def test_a_source_may_catch_that_it_is_told_to_end(client: AsyncClient, an
         assert str(fetching.exception()) == "no more"
 
 
+async def test_a_source_that_is_cancelled_while_nobody_asks_ends_the_stream(client: AsyncClient) -> None:
+    """As a timeout does that is over in the middle of a `yield`."""
+    tasks: list[Any] = []
+
+    async def source() -> AsyncIterator[chunk_pb2.Chunk]:
+        tasks.append(asyncio.current_task())
+        async with asyncio.timeout(0.05):
+            for chunk in chunks(100):
+                yield chunk
+
+    async with asyncio.timeout(30):
+        with pytest.raises(asyncio.CancelledError):
+            async for _ in client.index_chunks("x", source(), window=1):
+                await asyncio.wait(tasks)
+
+
 @pytest.mark.parametrize("call", ["index_chunks", "stream_embed"])
 async def test_a_source_that_nobody_reads_on_is_closed_at_once(client: AsyncClient, call: str) -> None:
     """Where it ran: what it holds, such as a cursor or a lock, is not left to the collector."""
