@@ -200,8 +200,8 @@ async def test_a_source_that_is_cancelled_while_nobody_asks_ends_the_stream(clie
             for chunk in chunks(100):
                 yield chunk
 
-    async with asyncio.timeout(30):
-        with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(10):
             async for _ in client.index_chunks("x", source(), window=1):
                 await asyncio.wait(tasks)
 
