@@ -19,6 +19,7 @@ from gateway.batch.partitions import Partition
 from gateway.client.backoff import backoff_s
 from gateway.client.chunk_messages import chunk_messages
 from gateway.client.client import Client
+from gateway.client.connection import is_passing
 from gateway.client.errors import ClientError
 from gateway.client.files import SkippedFile, unusable_name
 
@@ -186,8 +187,7 @@ class Store:
             try:
                 self._store_by(self._clients[self._turn % len(self._clients)], files, codebase_by_row, counts)
             except ClientError as error:
-                # A call that was not in time for once changes nothing for the next.
-                if not error.may_pass and error.code != grpc.StatusCode.DEADLINE_EXCEEDED:
+                if not is_passing(error):
                     raise
                 now = time.monotonic()
                 # What was stored before is unchanged each time, and shows nothing of a service that fails by the rest.

@@ -79,7 +79,7 @@ class Codebases(Part[Mode]):
             codebase_id=codebase_id, revision=revision, expected_version=expected_version, update_number=update_number
         )
         # Repeated after a reply that was lost, it would find its own version and take it for another's.
-        rpc = replace(_SET_REVISION, repeatable=expected_version is None and not update_number)
+        rpc = replace(_SET_REVISION, repeatable=expected_version is None)
         response = await self._connection.call(rpc, request)
         return response.revision
 

@@ -13,6 +13,7 @@ from watchfiles._rust_notify import WatchfilesRustInternalError
 from gateway.client.backoff import backoff_s
 from gateway.client.chunking import DEFAULT_MAX_CHARS
 from gateway.client.client import AsyncClient, Client, dual_function
+from gateway.client.connection import is_passing
 from gateway.client.errors import ClientError
 from gateway.client.files import NEVER_ENTERED, find_changed
 from gateway.client.index_run import IndexRun
@@ -249,10 +250,8 @@ def _looked_at(root: Path, path: str) -> str | None:
 
 
 def _may_pass(error: ClientError, *, is_first: bool) -> bool:
-    # A run that was not in time for once changes nothing for the next. What was emptied after the first run is perhaps
-    # about to be filled, as by a new clone.
-    was_emptied = isinstance(error.__cause__, NothingToIndex) and not is_first
-    return error.may_pass or error.code == grpc.StatusCode.DEADLINE_EXCEEDED or was_emptied
+    # What was emptied after the first run is perhaps about to be filled, as by a new clone.
+    return is_passing(error) or (isinstance(error.__cause__, NothingToIndex) and not is_first)
 
 
 @dual_function
