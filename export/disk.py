@@ -9,7 +9,7 @@ from pathlib import Path
 from export.errors import ExportError
 
 FREE_SPACE = "free some space and run the command again"
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def is_of_full_disk(error: Exception) -> bool:
