@@ -92,8 +92,8 @@ def index(
             f"error: {str(cause).strip().splitlines()[-1]} (what is done is noted; run again to go on)", err=True
         )
         raise typer.Exit(1) from None
-    finally:
-        ray.shutdown()
+    # Not after an error, which is yet to be told: what still runs of Ray Data may end this process when Ray is gone.
+    ray.shutdown()
     typer.echo(json.dumps(report.to_dict()) if as_json else str(report))
     if report.failed_count:
         counts = {"chunks": report.counts["chunks_failed"], "files": report.counts["files_failed"]}

@@ -260,9 +260,10 @@ def test_what_a_gateway_refuses_is_one_line(job: Job, tree: Path) -> None:
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
     # Before it stands what Ray's core logs about the actors of Ray Data.
-    (line,) = [line for line in errors.splitlines() if line.startswith("error: ")]
-    assert line.startswith("error: codebase_id: is 'No/Such/Id'")
-    assert line.endswith("(what is done is noted; run again to go on) [INVALID_ARGUMENT]")
+    lines = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, errors
+    assert lines[0].startswith("error: codebase_id: is 'No/Such/Id'")
+    assert lines[0].endswith("(what is done is noted; run again to go on) [INVALID_ARGUMENT]")
     assert "Traceback" not in errors
     assert "Warning" not in errors
 
