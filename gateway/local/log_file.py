@@ -13,6 +13,7 @@ MAX_BYTES = 64 * 2**20
 """Of a log; as much again is kept of what stood in it before, beside it as `<name>.1`."""
 _LOOK_S = 10.0
 _ROOM = 4
+"""Times its size must be free for a log to be copied."""
 _TAIL_BYTES = 64 * 1024
 
 

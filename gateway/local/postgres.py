@@ -136,7 +136,7 @@ class Postgres:
         except TimeoutError:
             await self._abandon()
             raise StartupError(
-                f"PostgreSQL did not accept connections within {patience.timeout_s:g} s{self._log_tail(log_offset)}"
+                f"PostgreSQL did not accept connections within {patience.passed_s:.3g} s{self._log_tail(log_offset)}"
             ) from None
         except StartupError as error:
             await self._abandon()
@@ -297,11 +297,17 @@ class _Patience:
     """How long a start may take: up to `_RECOVERY_TIMEOUT_S` while it is known to wait for what takes its time."""
 
     def __init__(self, timeout_s: float, tell: Callable[[str], None]) -> None:
-        self.timeout_s = timeout_s
+        self._timeout_s = timeout_s
+        self._began = asyncio.get_running_loop().time()
         self.limit = asyncio.timeout(timeout_s)
         self._tell = tell
         self._waits_since: float | None = None
         self._is_told = False
+
+    @property
+    def passed_s(self) -> float:
+        """Since the start began."""
+        return asyncio.get_running_loop().time() - self._began
 
     @property
     def poll_s(self) -> float:
@@ -314,7 +320,7 @@ class _Patience:
         if self._waits_since is None:
             self._waits_since = now
         # Who says nothing from here on has as long as at the start.
-        self.limit.reschedule(min(now + self.timeout_s, self._waits_since + _RECOVERY_TIMEOUT_S))
+        self.limit.reschedule(min(now + self._timeout_s, self._waits_since + _RECOVERY_TIMEOUT_S))
         if not self._is_told and now >= self._waits_since + _TELL_AFTER_S:
             self._is_told = True
             self._tell(f"{why}, which may take {_RECOVERY_TIMEOUT_S / 60:g} minutes")

@@ -147,6 +147,21 @@ async def test_calls_are_counted_by_method_and_code(
     assert {name: histogram.count for name, histogram in seen.stages.items()} == {"database": 3}
 
 
+async def pass_its_deadline(
+    stub: codebase_grpc.CodebaseServiceStub, statistics: RequestStatistics, method: str
+) -> None:
+    late = stub.DeleteCodebase(codebase_pb.DeleteCodebaseRequest(), timeout=3.0)
+    while not statistics.of(method).running_count:
+        await asyncio.sleep(0.01)
+    # The server's deadline is later than the client's by the way of the request, and the client gives up at its own.
+    # While the loop stands still, both pass before the server hears of either.
+    time.sleep(3.5)  # noqa: ASYNC251
+    with pytest.raises(grpc.aio.AioRpcError):
+        await late
+    while statistics.of(method).running_count:
+        await asyncio.sleep(0.01)
+
+
 async def test_what_became_of_calls_that_nobody_answered_is_counted(
     channel: grpc.aio.Channel,
     statistics: RequestStatistics,
@@ -166,28 +181,12 @@ async def test_what_became_of_calls_that_nobody_answered_is_counted(
     call.cancel()
     await until_ended(statistics, method)
     assert statistics.of(method).code_counts == {"CANCELLED": 1}
-    late = stub.DeleteCodebase(codebase_pb.DeleteCodebaseRequest(), timeout=3.0)
-    while not statistics.of(method).running_count:
-        await asyncio.sleep(0.01)
-    # The server's deadline is later than the client's by the way of the request, and the client gives up at its own.
-    # While the loop stands still, both pass before the server hears of either.
-    time.sleep(3.5)  # noqa: ASYNC251
-    with pytest.raises(grpc.aio.AioRpcError):
-        await late
-    while statistics.of(method).running_count:
-        await asyncio.sleep(0.01)
+    await pass_its_deadline(stub, statistics, method)
     assert statistics.of(method).code_counts == {"CANCELLED": 2}
     lines = [record.getMessage() for record in caplog.records if record.name == "gateway.requests"]
     assert [line.split(" in ")[0] for line in lines] == [f"{method} CANCELLED", f"{method} CANCELLED DEADLINE_EXCEEDED"]
     monkeypatch.setattr(observation, "_TIME_ENOUGH_S", 2.0)
-    late = stub.DeleteCodebase(codebase_pb.DeleteCodebaseRequest(), timeout=3.0)
-    while not statistics.of(method).running_count:
-        await asyncio.sleep(0.01)
-    time.sleep(3.5)  # noqa: ASYNC251
-    with pytest.raises(grpc.aio.AioRpcError):
-        await late
-    while statistics.of(method).running_count:
-        await asyncio.sleep(0.01)
+    await pass_its_deadline(stub, statistics, method)
     assert statistics.of(method).code_counts == {"CANCELLED": 2, "DEADLINE_EXCEEDED": 1}
 
 
